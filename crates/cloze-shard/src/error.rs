@@ -1,0 +1,138 @@
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with a dataset, always with where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The folder holds no finished dataset.
+    #[error("{}: not a Cloze dataset: {why}", path.display())]
+    NotADataset {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        why: String,
+    },
+    /// The dataset was written in a format version that this build does not read.
+    #[error("{}: format version {found}, this build reads version {supported}", path.display())]
+    Version {
+        /// The manifest.
+        path: PathBuf,
+        /// The version in the manifest.
+        found: u64,
+        /// [`crate::FORMAT_VERSION`].
+        supported: u32,
+    },
+    /// The manifest cannot be understood.
+    #[error("{}: {why}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Line and reason.
+        why: String,
+    },
+    /// A file's size is not the one that the manifest binds.
+    #[error("{}: {found} bytes, the manifest says {expected}", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Bytes, from the manifest.
+        expected: u64,
+        /// Bytes on disk.
+        found: u64,
+    },
+    /// A file's digest is not the one that the manifest binds.
+    #[error("{}: blake3 {found}, the manifest says {expected}", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Hexadecimal, from the manifest.
+        expected: String,
+        /// Hexadecimal, of the bytes on disk.
+        found: String,
+    },
+    /// A file is not the Arrow file it should be.
+    #[error("{}: {why}", path.display())]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A row breaks a rule of the format.
+    #[error("{}: row {row}: {why}", path.display())]
+    Row {
+        /// The shard.
+        path: PathBuf,
+        /// Row number in the shard, from 0.
+        row: u64,
+        /// The rule that it breaks.
+        why: String,
+    },
+    /// A vocabulary or tokenizer file cannot serve.
+    #[error("{}: {why}", path.display())]
+    Vocabulary {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A configuration value is out of its range.
+    #[error("{name}: {why}")]
+    Config {
+        /// The option.
+        name: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// For `map_err`: an I/O error at `path`.
+    pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.into(), source }
+    }
+
+    /// What a person can do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "the disk is full: free some space or write to another disk".into()
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                "check the path".into()
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                "check who owns it and its permissions".into()
+            }
+            Self::NotADataset { .. } => {
+                "a dataset is a folder that `cloze prepare --out` finished; one without manifest.json is \
+                 the remains of a run that was stopped: delete it and prepare again"
+                    .into()
+            }
+            Self::Version { .. } => "prepare the dataset again with this version of cloze, or use the \
+                                     version that `created_by` in its manifest names"
+                .into(),
+            Self::Size { .. } | Self::Digest { .. } | Self::Shard { .. } | Self::Row { .. } => {
+                "the file was cut short, changed or replaced after it was written: copy it again from \
+                 where it came from, or prepare the dataset again; `cloze verify` lists every problem"
+                    .into()
+            }
+            Self::Vocabulary { .. } => "give a Hugging Face tokenizer folder, a tokenizer.json or a BERT \
+                                        vocab.txt that holds [PAD] [UNK] [CLS] [SEP] [MASK]"
+                .into(),
+            Self::Io { .. } | Self::Manifest { .. } | Self::Config { .. } => return None,
+        })
+    }
+}

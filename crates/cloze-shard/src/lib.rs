@@ -1,0 +1,34 @@
+//! The Cloze dataset, and what both sides of it do with a row.
+//!
+//! A dataset is a folder of Arrow IPC files (*shards*) bound together by a `manifest.json`; one row
+//! of a shard is one exact, unpadded model input. Preparation writes rows through [`ShardWriter`],
+//! training reads them, memory-mapped and without a copy, through [`Dataset`]. Masking and keyed
+//! randomness live here because preparation (static masks) and training (dynamic masks) must share
+//! them bit for bit.
+//!
+//! The normative description of the format is `docs/format.md`.
+
+pub mod atomic;
+pub mod documents;
+mod error;
+pub mod ipc;
+pub mod manifest;
+pub mod masking;
+pub mod random;
+mod reader;
+pub mod row;
+pub mod rules;
+pub mod schema;
+pub mod verify;
+pub mod vocabulary;
+mod writer;
+
+pub use error::{Error, Result};
+pub use manifest::Manifest;
+pub use reader::{Dataset, Shard, Split};
+pub use row::{Ids, NextSentenceLabel, Row, RowRef};
+pub use vocabulary::{SpecialTokens, Vocabulary};
+pub use writer::ShardWriter;
+
+/// The version of the on-disk format that this crate writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
