@@ -1,0 +1,131 @@
+//! Files that are whole or absent: temporary file, fsync, rename, fsync of the folder.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A file that appears under its name only when [`AtomicFile::commit`] returns.
+///
+/// Until then its bytes are in `NAME.partial` beside it; dropping it removes them. Everything that
+/// is written is counted and digested on its way.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: Option<BufWriter<File>>,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+/// What a written file is bound by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// blake3 of its bytes, in hexadecimal.
+    pub blake3: String,
+}
+
+impl AtomicFile {
+    /// Begins `path`. A `.partial` file left by a killed run is overwritten.
+    pub fn create(path: &Path) -> Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let partial = path.with_file_name(name);
+        let file = File::create(&partial).map_err(Error::io(&partial))?;
+        Ok(Self {
+            path: path.into(),
+            partial,
+            file: Some(BufWriter::with_capacity(1 << 20, file)),
+            hasher: blake3::Hasher::new(),
+            bytes: 0,
+        })
+    }
+
+    /// The name that the file will have.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the file durable and gives it its name.
+    pub fn commit(mut self) -> Result<Written> {
+        if let Some(writer) = self.file.take() {
+            let file = writer.into_inner().map_err(|e| Error::io(&self.path)(e.into_error()))?;
+            file.sync_all().map_err(Error::io(&self.path))?;
+        }
+        fs::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
+        if let Some(folder) = self.path.parent() {
+            sync_folder(folder)?;
+        }
+        Ok(Written { bytes: self.bytes, blake3: self.hasher.finalize().to_hex().to_string() })
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let Some(file) = &mut self.file else {
+            return Err(std::io::Error::other("the file is already committed"));
+        };
+        let written = file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // Nothing can be done about a failure here, and a `.partial` file is never read.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Writes `bytes` to `path` atomically.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<Written> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes).map_err(Error::io(path))?;
+    file.commit()
+}
+
+/// Makes the names in `folder` durable.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
+}
+
+/// Size and digest of a file on disk.
+pub fn digest(path: &Path) -> Result<Written> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let bytes = std::io::copy(&mut file, &mut hasher).map_err(Error::io(path))?;
+    Ok(Written { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_whole_or_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        assert!(!path.exists());
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+        let written = write(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(written, digest(&path).unwrap());
+        assert_eq!(written.blake3, blake3::hash(b"whole").to_hex().to_string());
+    }
+}

@@ -1,0 +1,154 @@
+//! `documents.arrow`: one row a document that rows were made from, so that a row's origin can be named.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, UInt32Type, UInt64Type};
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+
+use crate::atomic::Written;
+use crate::ipc::{self, IpcFileWriter};
+use crate::{Error, Result};
+
+/// The file's name in the dataset.
+pub const FILE_NAME: &str = "documents.arrow";
+const BATCH: usize = 65_536;
+
+/// A document of the corpus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentRecord {
+    /// Its hash id, as rows name it. Not unique: documents of equal text share it.
+    pub doc: i64,
+    /// Index into the manifest's `sources`.
+    pub source: u32,
+    /// Its number in the source, from 0.
+    pub index: u64,
+    /// The id that the corpus gives it, where it does.
+    pub id: Option<String>,
+    /// Sentences.
+    pub sentences: u32,
+    /// Tokens.
+    pub tokens: u32,
+}
+
+/// The schema of `documents.arrow`.
+#[must_use]
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("doc", DataType::Int64, false),
+        Field::new("source", DataType::UInt32, false),
+        Field::new("index", DataType::UInt64, false),
+        Field::new("id", DataType::Utf8, true),
+        Field::new("sentences", DataType::UInt32, false),
+        Field::new("tokens", DataType::UInt32, false),
+    ]))
+}
+
+/// Writes `records`, in order, to `path`.
+pub fn write(path: &Path, records: impl IntoIterator<Item = DocumentRecord>) -> Result<Written> {
+    let mut writer = IpcFileWriter::create(path, &schema())?;
+    let mut records = records.into_iter();
+    loop {
+        let batch: Vec<DocumentRecord> = records.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            return writer.finish();
+        }
+        let column = |f: fn(&DocumentRecord) -> u32| Arc::new(UInt32Array::from_iter_values(batch.iter().map(f)));
+        let columns: Vec<Arc<dyn Array>> = vec![
+            Arc::new(Int64Array::from_iter_values(batch.iter().map(|r| r.doc))),
+            column(|r| r.source),
+            Arc::new(UInt64Array::from_iter_values(batch.iter().map(|r| r.index))),
+            Arc::new(batch.iter().map(|r| r.id.as_deref()).collect::<StringArray>()),
+            column(|r| r.sentences),
+            column(|r| r.tokens),
+        ];
+        let batch = RecordBatch::try_new(schema(), columns).map_err(|e| ipc::arrow(path, &e))?;
+        writer.write(&batch)?;
+    }
+}
+
+/// The mapped table.
+#[derive(Debug)]
+pub struct Documents {
+    batches: Vec<RecordBatch>,
+}
+
+impl Documents {
+    /// Maps `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let batches = ipc::map_batches(path, &schema())?;
+        if let Some(batch) = batches.iter().find(|b| b.columns().iter().enumerate().any(|(i, c)| i != 3 && c.null_count() > 0)) {
+            let why = format!("{} nulls where none may be", batch.num_rows());
+            return Err(Error::Shard { path: path.into(), why });
+        }
+        Ok(Self { batches })
+    }
+
+    /// The number of documents.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Whether there is no document.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All records, in order.
+    pub fn iter(&self) -> impl Iterator<Item = DocumentRecord> + '_ {
+        self.batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |i| record(batch, i)))
+    }
+
+    /// The records with this hash id (a scan of one column).
+    #[must_use]
+    pub fn find(&self, doc: i64) -> Vec<DocumentRecord> {
+        let mut found = Vec::new();
+        for batch in &self.batches {
+            let docs = batch.column(0).as_primitive::<Int64Type>().values();
+            found.extend(docs.iter().enumerate().filter(|&(_, &d)| d == doc).map(|(i, _)| record(batch, i)));
+        }
+        found
+    }
+}
+
+fn record(batch: &RecordBatch, i: usize) -> DocumentRecord {
+    let ids = batch.column(3).as_string::<i32>();
+    DocumentRecord {
+        doc: batch.column(0).as_primitive::<Int64Type>().value(i),
+        source: batch.column(1).as_primitive::<UInt32Type>().value(i),
+        index: batch.column(2).as_primitive::<UInt64Type>().value(i),
+        id: ids.is_valid(i).then(|| ids.value(i).to_owned()),
+        sentences: batch.column(4).as_primitive::<UInt32Type>().value(i),
+        tokens: batch.column(5).as_primitive::<UInt32Type>().value(i),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let records: Vec<DocumentRecord> = (0..70_000i64)
+            .map(|i| DocumentRecord {
+                doc: i % 69_999 - 5,
+                source: i as u32 / 7,
+                index: i as u64,
+                id: (i % 3 == 0).then(|| format!("id-{i}")),
+                sentences: 1,
+                tokens: i as u32,
+            })
+            .collect();
+        write(&path, records.iter().cloned()).unwrap();
+        let documents = Documents::open(&path).unwrap();
+        assert!(documents.iter().eq(records.iter().cloned()));
+        assert_eq!(documents.len(), 70_000);
+        assert_eq!(documents.find(-5).iter().map(|r| r.index).collect::<Vec<_>>(), [0, 69_999]);
+    }
+}

@@ -1,0 +1,263 @@
+//! `manifest.json`: what binds a dataset together, and to what made it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::masking::MaskingRule;
+use crate::schema::IdType;
+use crate::vocabulary::{SpecialTokens, Vocabulary};
+use crate::{Error, FORMAT_VERSION, Result, atomic};
+
+/// The manifest's file name.
+pub const FILE_NAME: &str = "manifest.json";
+/// The folder of the tokenizer's own files.
+pub const TOKENIZER_FOLDER: &str = "tokenizer";
+const FORMAT: &str = "cloze-dataset";
+
+/// The whole manifest. Field order is the order in the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always `cloze-dataset`.
+    pub format: String,
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Program and version that wrote the dataset.
+    pub created_by: String,
+    /// How instances were made.
+    pub objective: Objective,
+    /// Most tokens in a row, special tokens included.
+    pub max_seq_length: u16,
+    /// When masks are drawn.
+    pub masking: Masking,
+    /// Keys every random draw.
+    pub seed: u64,
+    /// What the ids mean.
+    pub tokenizer: TokenizerRecord,
+    /// The resolved configuration of the preparation.
+    pub config: serde_json::Value,
+    /// Every source file, in reading order.
+    pub sources: Vec<SourceRecord>,
+    /// What preparation counted.
+    pub counts: BTreeMap<String, u64>,
+    /// The table of documents, see [`crate::documents`].
+    pub documents: FileRecord,
+    /// `train`, `validation`.
+    pub splits: BTreeMap<String, SplitRecord>,
+}
+
+/// What the second segment, if any, is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// Next sentence prediction (BERT).
+    Nsp,
+}
+
+/// When masks are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Masking {
+    /// By the trainer, anew each epoch.
+    Dynamic,
+    /// Once, in the shards.
+    Static {
+        /// How.
+        rule: MaskingRule,
+    },
+}
+
+/// What the ids mean.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerRecord {
+    /// Number of ids.
+    pub vocab_size: usize,
+    /// [`Vocabulary::digest`].
+    pub vocab_digest: String,
+    /// Whether text was lowercased, where the tokenizer says.
+    pub lowercase: Option<bool>,
+    /// How ids are stored.
+    pub id_type: IdType,
+    /// Ids of the special tokens.
+    pub special_tokens: SpecialTokens,
+    /// The files in `tokenizer/`.
+    pub files: Vec<FileRecord>,
+}
+
+impl TokenizerRecord {
+    /// The record of `vocabulary`, whose files are `files`.
+    #[must_use]
+    pub fn new(vocabulary: &Vocabulary, files: Vec<FileRecord>) -> Self {
+        Self {
+            vocab_size: vocabulary.len(),
+            vocab_digest: vocabulary.digest(),
+            lowercase: vocabulary.lowercase(),
+            id_type: IdType::for_vocab_size(vocabulary.len()),
+            special_tokens: vocabulary.special(),
+            files,
+        }
+    }
+}
+
+/// A file of the dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Path in the dataset's folder, with `/`.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// blake3, hexadecimal.
+    pub blake3: String,
+}
+
+/// A source file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// Path as it was found, from the folder that preparation ran in.
+    pub path: String,
+    /// Size on disk (compressed, if it is).
+    pub bytes: u64,
+    /// blake3 of the bytes on disk, hexadecimal.
+    pub blake3: String,
+    /// Documents taken from it.
+    pub documents: u64,
+    /// Documents or lines passed over, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// A split of the dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitRecord {
+    /// Rows in all shards.
+    pub rows: u64,
+    /// Tokens in all shards, special tokens included.
+    pub tokens: u64,
+    /// Documents that its rows were made from.
+    pub documents: u64,
+    /// Sum over the shards.
+    pub labels: LabelCounts,
+    /// In order.
+    pub shards: Vec<ShardRecord>,
+}
+
+/// A shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// Path, size, digest.
+    #[serde(flatten)]
+    pub file: FileRecord,
+    /// Rows.
+    pub rows: u64,
+    /// Tokens, special tokens included.
+    pub tokens: u64,
+    /// Rows by label.
+    pub labels: LabelCounts,
+    /// Rows by number of tokens; only lengths that occur.
+    pub lengths: BTreeMap<u16, u64>,
+}
+
+/// Rows by `next_sentence_label`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelCounts {
+    /// 0
+    pub is_next: u64,
+    /// 1
+    pub not_next: u64,
+    /// null
+    pub none: u64,
+}
+
+impl LabelCounts {
+    /// Share of labelled rows whose label is 1; `None` where no row has a label.
+    #[must_use]
+    pub fn not_next_ratio(&self) -> Option<f64> {
+        let labelled = self.is_next + self.not_next;
+        (labelled > 0).then(|| self.not_next as f64 / labelled as f64)
+    }
+}
+
+impl std::ops::AddAssign for LabelCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.is_next += other.is_next;
+        self.not_next += other.not_next;
+        self.none += other.none;
+    }
+}
+
+impl SplitRecord {
+    /// The split of `shards`, in order, made from `documents` documents.
+    #[must_use]
+    pub fn new(shards: Vec<ShardRecord>, documents: u64) -> Self {
+        let mut split = Self { documents, ..Self::default() };
+        for shard in &shards {
+            split.rows += shard.rows;
+            split.tokens += shard.tokens;
+            split.labels += shard.labels;
+        }
+        split.shards = shards;
+        split
+    }
+
+    /// Rows by number of tokens, over all shards.
+    #[must_use]
+    pub fn lengths(&self) -> BTreeMap<u16, u64> {
+        let mut all = BTreeMap::new();
+        for (&length, &rows) in self.shards.iter().flat_map(|s| &s.lengths) {
+            *all.entry(length).or_default() += rows;
+        }
+        all
+    }
+}
+
+impl Manifest {
+    /// The value of [`Manifest::format`].
+    #[must_use]
+    pub fn format_name() -> String {
+        FORMAT.into()
+    }
+
+    /// Reads `DATASET/manifest.json`. A folder without one is not a dataset.
+    pub fn read(dataset: &Path) -> Result<Self> {
+        let path = dataset.join(FILE_NAME);
+        let absent = |why: &str| Error::NotADataset { path: dataset.into(), why: why.into() };
+        let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound if !dataset.exists() => absent("there is no such folder"),
+            std::io::ErrorKind::NotFound => absent("it has no manifest.json"),
+            std::io::ErrorKind::NotADirectory => absent("it is a file, not a folder"),
+            std::io::ErrorKind::InvalidData => absent("its manifest.json is not UTF-8 text"),
+            _ => Error::io(&path)(e),
+        })?;
+        let broken = |e: serde_json::Error| Error::Manifest { path: path.clone(), why: format!("not a manifest: {e}") };
+        // The version first: a manifest of another version need not parse as this one.
+        let head: serde_json::Value = serde_json::from_str(&text).map_err(broken)?;
+        if head.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
+            return Err(absent("its manifest.json was not written by Cloze"));
+        }
+        let found = head.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        if found != u64::from(FORMAT_VERSION) {
+            return Err(Error::Version { path, found, supported: FORMAT_VERSION });
+        }
+        serde_json::from_str(&text).map_err(broken)
+    }
+
+    /// Writes `DATASET/manifest.json`, atomically. This makes the folder a dataset: write it last.
+    pub fn write(&self, dataset: &Path) -> Result<()> {
+        let path = dataset.join(FILE_NAME);
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::Manifest { path: path.clone(), why: e.to_string() })?;
+        text.push('\n');
+        atomic::write(&path, text.as_bytes()).map(|_| ())
+    }
+
+    /// blake3, hexadecimal, of the manifest: it binds every byte of the dataset.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        // A manifest of plain maps, strings and numbers always serializes.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        blake3::hash(&text).to_hex().to_string()
+    }
+}

@@ -1,0 +1,265 @@
+//! What a dataset and a model must agree on about a tokenizer: its entries, their ids, its special tokens.
+//!
+//! Read straight from the tokenizer's own files, so that neither side needs a tokenizer to check.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Ids of BERT's special tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecialTokens {
+    /// `[PAD]`
+    pub pad: u32,
+    /// `[UNK]`
+    pub unk: u32,
+    /// `[CLS]`
+    pub cls: u32,
+    /// `[SEP]`
+    pub sep: u32,
+    /// `[MASK]`
+    pub mask: u32,
+}
+
+impl SpecialTokens {
+    /// The five ids, ascending.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<u32> {
+        let mut ids = vec![self.pad, self.unk, self.cls, self.sep, self.mask];
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Whether `id` frames a row and so may not occur inside a segment of unmasked text.
+    #[must_use]
+    pub fn is_frame(&self, id: u32) -> bool {
+        id == self.pad || id == self.cls || id == self.sep || id == self.mask
+    }
+}
+
+/// The entries of a tokenizer by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    tokens: Vec<String>,
+    special: SpecialTokens,
+    lowercase: Option<bool>,
+}
+
+impl Vocabulary {
+    /// Reads a Hugging Face tokenizer folder (`tokenizer.json`, else `vocab.txt`) or one of these files.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = Self::find(path)?;
+        let is_json = file.extension().is_some_and(|e| e == "json");
+        let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
+        let (tokens, mut lowercase) = if is_json {
+            from_json(&text).map_err(|why| Error::Vocabulary { path: file.clone(), why })?
+        } else {
+            (text.lines().map(str::to_owned).collect(), None)
+        };
+        if !is_json {
+            // The folder's tokenizer_config.json says what vocab.txt cannot.
+            let config = file.with_file_name("tokenizer_config.json");
+            if path.is_dir() && config.exists() {
+                let text = fs::read_to_string(&config).map_err(Error::io(&config))?;
+                let value: serde_json::Value = serde_json::from_str(&text)
+                    .map_err(|e| Error::Vocabulary { path: config.clone(), why: format!("broken JSON: {e}") })?;
+                lowercase = value.get("do_lower_case").and_then(serde_json::Value::as_bool);
+            }
+        }
+        Self::new(tokens, lowercase).map_err(|why| Error::Vocabulary { path: file, why })
+    }
+
+    /// The tokenizer file that [`Vocabulary::read`] takes for `path`.
+    pub fn find(path: &Path) -> Result<PathBuf> {
+        if !path.is_dir() {
+            return Ok(path.into());
+        }
+        ["tokenizer.json", "vocab.txt"].iter().map(|name| path.join(name)).find(|f| f.exists()).ok_or_else(|| {
+            Error::Vocabulary { path: path.into(), why: "holds neither tokenizer.json nor vocab.txt".into() }
+        })
+    }
+
+    /// A vocabulary of `tokens` by id. The error says what is missing.
+    pub fn new(tokens: Vec<String>, lowercase: Option<bool>) -> std::result::Result<Self, String> {
+        let find = |name: &str| {
+            let id = tokens.iter().position(|t| t == name);
+            id.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| format!("has no {name} token"))
+        };
+        let special = SpecialTokens {
+            pad: find("[PAD]")?,
+            unk: find("[UNK]")?,
+            cls: find("[CLS]")?,
+            sep: find("[SEP]")?,
+            mask: find("[MASK]")?,
+        };
+        Ok(Self { tokens, special, lowercase })
+    }
+
+    /// The number of ids, special tokens included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Ids of the special tokens.
+    #[must_use]
+    pub fn special(&self) -> SpecialTokens {
+        self.special
+    }
+
+    /// Whether the tokenizer lowercases, where its files say so.
+    #[must_use]
+    pub fn lowercase(&self) -> Option<bool> {
+        self.lowercase
+    }
+
+    /// The entry with this id.
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<&str> {
+        self.tokens.get(id as usize).map(String::as_str)
+    }
+
+    /// Whether the entry continues a word (`##…`).
+    #[must_use]
+    pub fn is_continuation(&self, id: u32) -> bool {
+        self.token(id).is_some_and(|t| t.len() > 2 && t.starts_with("##"))
+    }
+
+    /// Text for a person: tokens joined by spaces, `##` continuations without. Not the original text.
+    #[must_use]
+    pub fn decode(&self, ids: impl IntoIterator<Item = u32>) -> String {
+        let mut text = String::new();
+        for id in ids {
+            let token = self.token(id).unwrap_or("<outside the vocabulary>");
+            if self.is_continuation(id) && !text.is_empty() {
+                text.push_str(&token[2..]);
+            } else {
+                if !text.is_empty() {
+                    text.push(' ');
+                }
+                text.push_str(token);
+            }
+        }
+        text
+    }
+
+    /// blake3, in hexadecimal, of the entries in order of id, each as its length (u32, little endian)
+    /// and its UTF-8 bytes. Two tokenizer files of the same entries have the same digest.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for token in &self.tokens {
+            hasher.update(&(token.len() as u32).to_le_bytes());
+            hasher.update(token.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenizerJson {
+    model: Model,
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    normalizer: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    vocab: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+}
+
+fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), String> {
+    let json: TokenizerJson = serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
+    let kind = json.model.kind.as_deref().unwrap_or("WordPiece");
+    let serde_json::Value::Object(vocab) = &json.model.vocab else {
+        return Err(format!("its model is {kind}, without a token-to-id table; a WordPiece model is needed"));
+    };
+    let mut by_id: BTreeMap<u32, String> = BTreeMap::new();
+    for (token, id) in vocab {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| format!("{token:?} has no id"))?;
+        if let Some(other) = by_id.insert(id, token.clone()) {
+            return Err(format!("id {id} belongs to both {other:?} and {token:?}"));
+        }
+    }
+    for added in json.added_tokens {
+        by_id.insert(added.id, added.content);
+    }
+    let size = by_id.last_key_value().map_or(0, |(&id, _)| id as usize + 1);
+    if size > by_id.len() + 65_536 {
+        return Err(format!("its ids go up to {} but only {} are taken", size - 1, by_id.len()));
+    }
+    let mut tokens = vec![String::new(); size];
+    for (id, token) in by_id {
+        tokens[id as usize] = token;
+    }
+    let lowercase = json.normalizer.as_ref().and_then(|n| n.get("lowercase")).and_then(serde_json::Value::as_bool);
+    Ok((tokens, lowercase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRIES: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "##"];
+
+    fn json(entries: &[&str]) -> String {
+        let vocab: serde_json::Map<_, _> = entries.iter().enumerate().map(|(i, t)| (t.to_string(), i.into())).collect();
+        serde_json::json!({
+            "added_tokens": [{"id": 0, "content": "[PAD]"}],
+            "normalizer": {"type": "BertNormalizer", "lowercase": true},
+            "model": {"type": "WordPiece", "vocab": vocab}
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn both_kinds_of_file_give_one_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("vocab.txt"), ENTRIES.join("\n") + "\n").unwrap();
+        let from_text = Vocabulary::read(folder.path()).unwrap();
+        fs::write(folder.path().join("tokenizer.json"), json(&ENTRIES)).unwrap();
+        let from_json = Vocabulary::read(folder.path()).unwrap();
+        assert_eq!(from_text.digest(), from_json.digest());
+        assert_eq!((from_text.lowercase(), from_json.lowercase()), (None, Some(true)));
+        assert_eq!(from_json.special().mask, 4);
+        assert_eq!(from_json.decode([2, 5, 6, 3, 9]), "[CLS] playing [SEP] <outside the vocabulary>");
+        assert!(from_json.is_continuation(6) && !from_json.is_continuation(7));
+        let mut swapped = ENTRIES;
+        swapped.swap(5, 6);
+        fs::write(folder.path().join("tokenizer.json"), json(&swapped)).unwrap();
+        assert_ne!(Vocabulary::read(folder.path()).unwrap().digest(), from_text.digest());
+    }
+
+    #[test]
+    fn says_which_special_token_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("vocab.txt");
+        fs::write(&file, "[PAD]\n[UNK]\n[CLS]\n[SEP]\nplay\n").unwrap();
+        let message = Vocabulary::read(&file).unwrap_err().to_string();
+        assert!(message.contains("vocab.txt") && message.contains("[MASK]"), "{message}");
+        fs::write(folder.path().join("tokenizer.json"), "{\"model\": {\"type\": \"Unigram\", \"vocab\": []}}").unwrap();
+        let message = Vocabulary::read(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("Unigram"), "{message}");
+    }
+}
