@@ -53,14 +53,19 @@ impl AtomicFile {
     /// Makes the file durable and gives it its name.
     pub fn commit(mut self) -> Result<Written> {
         if let Some(writer) = self.file.take() {
-            let file = writer.into_inner().map_err(|e| Error::io(&self.path)(e.into_error()))?;
+            let file = writer
+                .into_inner()
+                .map_err(|e| Error::io(&self.path)(e.into_error()))?;
             file.sync_all().map_err(Error::io(&self.path))?;
         }
         fs::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
         if let Some(folder) = self.path.parent() {
             sync_folder(folder)?;
         }
-        Ok(Written { bytes: self.bytes, blake3: self.hasher.finalize().to_hex().to_string() })
+        Ok(Written {
+            bytes: self.bytes,
+            blake3: self.hasher.finalize().to_hex().to_string(),
+        })
     }
 }
 
@@ -98,8 +103,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<Written> {
 
 /// Makes the names in `folder` durable.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    File::open(folder)
+        .and_then(|f| f.sync_all())
+        .map_err(Error::io(folder))
 }
 
 /// Size and digest of a file on disk.
@@ -107,7 +118,10 @@ pub fn digest(path: &Path) -> Result<Written> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path).map_err(Error::io(path))?;
     let bytes = std::io::copy(&mut file, &mut hasher).map_err(Error::io(path))?;
-    Ok(Written { bytes, blake3: hasher.finalize().to_hex().to_string() })
+    Ok(Written {
+        bytes,
+        blake3: hasher.finalize().to_hex().to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -122,7 +136,11 @@ mod tests {
         file.write_all(b"half").unwrap();
         assert!(!path.exists());
         drop(file);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "nothing is left behind"
+        );
         let written = write(&path, b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(written, digest(&path).unwrap());

@@ -55,12 +55,19 @@ pub fn write(path: &Path, records: impl IntoIterator<Item = DocumentRecord>) -> 
         if batch.is_empty() {
             return writer.finish();
         }
-        let column = |f: fn(&DocumentRecord) -> u32| Arc::new(UInt32Array::from_iter_values(batch.iter().map(f)));
+        let column = |f: fn(&DocumentRecord) -> u32| {
+            Arc::new(UInt32Array::from_iter_values(batch.iter().map(f)))
+        };
         let columns: Vec<Arc<dyn Array>> = vec![
             Arc::new(Int64Array::from_iter_values(batch.iter().map(|r| r.doc))),
             column(|r| r.source),
             Arc::new(UInt64Array::from_iter_values(batch.iter().map(|r| r.index))),
-            Arc::new(batch.iter().map(|r| r.id.as_deref()).collect::<StringArray>()),
+            Arc::new(
+                batch
+                    .iter()
+                    .map(|r| r.id.as_deref())
+                    .collect::<StringArray>(),
+            ),
             column(|r| r.sentences),
             column(|r| r.tokens),
         ];
@@ -79,9 +86,17 @@ impl Documents {
     /// Maps `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let batches = ipc::map_batches(path, &schema())?;
-        if let Some(batch) = batches.iter().find(|b| b.columns().iter().enumerate().any(|(i, c)| i != 3 && c.null_count() > 0)) {
+        if let Some(batch) = batches.iter().find(|b| {
+            b.columns()
+                .iter()
+                .enumerate()
+                .any(|(i, c)| i != 3 && c.null_count() > 0)
+        }) {
             let why = format!("{} nulls where none may be", batch.num_rows());
-            return Err(Error::Shard { path: path.into(), why });
+            return Err(Error::Shard {
+                path: path.into(),
+                why,
+            });
         }
         Ok(Self { batches })
     }
@@ -100,7 +115,9 @@ impl Documents {
 
     /// All records, in order.
     pub fn iter(&self) -> impl Iterator<Item = DocumentRecord> + '_ {
-        self.batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |i| record(batch, i)))
+        self.batches
+            .iter()
+            .flat_map(|batch| (0..batch.num_rows()).map(move |i| record(batch, i)))
     }
 
     /// The records with this hash id (a scan of one column).
@@ -109,7 +126,12 @@ impl Documents {
         let mut found = Vec::new();
         for batch in &self.batches {
             let docs = batch.column(0).as_primitive::<Int64Type>().values();
-            found.extend(docs.iter().enumerate().filter(|&(_, &d)| d == doc).map(|(i, _)| record(batch, i)));
+            found.extend(
+                docs.iter()
+                    .enumerate()
+                    .filter(|&(_, &d)| d == doc)
+                    .map(|(i, _)| record(batch, i)),
+            );
         }
         found
     }
@@ -149,6 +171,13 @@ mod tests {
         let documents = Documents::open(&path).unwrap();
         assert!(documents.iter().eq(records.iter().cloned()));
         assert_eq!(documents.len(), 70_000);
-        assert_eq!(documents.find(-5).iter().map(|r| r.index).collect::<Vec<_>>(), [0, 69_999]);
+        assert_eq!(
+            documents
+                .find(-5)
+                .iter()
+                .map(|r| r.index)
+                .collect::<Vec<_>>(),
+            [0, 69_999]
+        );
     }
 }

@@ -100,7 +100,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// For `map_err`: an I/O error at `path`.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io { path: path.into(), source }
+        move |source| Self::Io {
+            path: path.into(),
+            source,
+        }
     }
 
     /// What a person can do about it, where there is something to say.

@@ -26,9 +26,11 @@ pub struct IpcFileWriter {
 impl IpcFileWriter {
     /// Begins `path` with `schema`.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
-        let options = IpcWriteOptions::try_new(64, false, MetadataVersion::V5).map_err(|e| arrow(path, &e))?;
+        let options = IpcWriteOptions::try_new(64, false, MetadataVersion::V5)
+            .map_err(|e| arrow(path, &e))?;
         let file = AtomicFile::create(path)?;
-        let writer = FileWriter::try_new_with_options(file, schema, options).map_err(|e| arrow(path, &e))?;
+        let writer =
+            FileWriter::try_new_with_options(file, schema, options).map_err(|e| arrow(path, &e))?;
         Ok(Self { writer })
     }
 
@@ -53,11 +55,16 @@ impl IpcFileWriter {
 /// Everything that Arrow can validate is validated here (schema, offsets, alignment, nulls), so that
 /// later access cannot fail. The schema must equal `expected`, field for field.
 pub fn map_batches(path: &Path, expected: &SchemaRef) -> Result<Vec<RecordBatch>> {
-    let bad = |why: String| Error::Shard { path: path.into(), why };
+    let bad = |why: String| Error::Shard {
+        path: path.into(),
+        why,
+    };
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     if length < 18 {
-        return Err(bad(format!("{length} bytes are too few for an Arrow file: it is cut short")));
+        return Err(bad(format!(
+            "{length} bytes are too few for an Arrow file: it is cut short"
+        )));
     }
     // SAFETY: files of a dataset and of a token store are immutable once they have their name (they
     // appear by rename and are never opened for writing again); another process that truncates one
@@ -68,14 +75,19 @@ pub fn map_batches(path: &Path, expected: &SchemaRef) -> Result<Vec<RecordBatch>
     let tail = buffer.len() - 10;
     let mut trailer = [0u8; 10];
     trailer.copy_from_slice(&buffer.as_slice()[tail..]);
-    let footer_length = read_footer_length(trailer)
-        .map_err(|e| bad(format!("not a whole Arrow file ({e}): it is cut short, or something else")))?;
+    let footer_length = read_footer_length(trailer).map_err(|e| {
+        bad(format!(
+            "not a whole Arrow file ({e}): it is cut short, or something else"
+        ))
+    })?;
     let footer_start = tail
         .checked_sub(footer_length)
         .ok_or_else(|| bad("its Arrow footer is longer than the file".to_owned()))?;
     let footer = root_as_footer(&buffer.as_slice()[footer_start..tail])
         .map_err(|e| bad(format!("its Arrow footer is damaged: {e}")))?;
-    let schema = footer.schema().ok_or_else(|| bad("its Arrow footer holds no schema".to_owned()))?;
+    let schema = footer
+        .schema()
+        .ok_or_else(|| bad("its Arrow footer holds no schema".to_owned()))?;
     let schema: SchemaRef = Arc::new(fb_to_schema(schema));
     if schema.fields() != expected.fields() {
         return Err(bad(format!(
@@ -85,14 +97,22 @@ pub fn map_batches(path: &Path, expected: &SchemaRef) -> Result<Vec<RecordBatch>
         )));
     }
     let decoder = FileDecoder::new(schema, footer.version()).with_require_alignment(true);
-    let blocks = footer.recordBatches().ok_or_else(|| bad("its Arrow footer lists no batches".to_owned()))?;
+    let blocks = footer
+        .recordBatches()
+        .ok_or_else(|| bad("its Arrow footer lists no batches".to_owned()))?;
     let mut batches = Vec::with_capacity(blocks.len());
     for (number, block) in blocks.iter().enumerate() {
         let damaged = |why: String| bad(format!("record batch {number}: {why}"));
         let whole = i64::from(block.metaDataLength()).checked_add(block.bodyLength());
-        let range = usize::try_from(block.offset()).ok().zip(whole.and_then(|n| usize::try_from(n).ok()));
+        let range = usize::try_from(block.offset())
+            .ok()
+            .zip(whole.and_then(|n| usize::try_from(n).ok()));
         let (offset, whole) = range
-            .filter(|(offset, n)| offset.checked_add(*n).is_some_and(|end| end <= footer_start))
+            .filter(|(offset, n)| {
+                offset
+                    .checked_add(*n)
+                    .is_some_and(|end| end <= footer_start)
+            })
             .ok_or_else(|| damaged("its place lies outside the file".to_owned()))?;
         let batch = decoder
             .read_record_batch(block, &buffer.slice_with_length(offset, whole))
@@ -105,9 +125,19 @@ pub fn map_batches(path: &Path, expected: &SchemaRef) -> Result<Vec<RecordBatch>
 
 fn columns(schema: &Schema) -> String {
     let show = |f: &Arc<arrow_schema::Field>| {
-        format!("{}: {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" })
+        format!(
+            "{}: {}{}",
+            f.name(),
+            f.data_type(),
+            if f.is_nullable() { "?" } else { "" }
+        )
     };
-    schema.fields().iter().map(show).collect::<Vec<_>>().join(", ")
+    schema
+        .fields()
+        .iter()
+        .map(show)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// An Arrow error at `path`, with I/O errors kept as such.
@@ -118,8 +148,14 @@ pub(crate) fn arrow(path: &Path, error: &ArrowError) -> Error {
                 Some(code) => std::io::Error::from_raw_os_error(code),
                 None => std::io::Error::new(source.kind(), source.to_string()),
             };
-            Error::Io { path: path.into(), source }
+            Error::Io {
+                path: path.into(),
+                source,
+            }
         }
-        other => Error::Shard { path: path.into(), why: other.to_string() },
+        other => Error::Shard {
+            path: path.into(),
+            why: other.to_string(),
+        },
     }
 }

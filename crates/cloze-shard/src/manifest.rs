@@ -192,7 +192,10 @@ impl SplitRecord {
     /// The split of `shards`, in order, made from `documents` documents.
     #[must_use]
     pub fn new(shards: Vec<ShardRecord>, documents: u64) -> Self {
-        let mut split = Self { documents, ..Self::default() };
+        let mut split = Self {
+            documents,
+            ..Self::default()
+        };
         for shard in &shards {
             split.rows += shard.rows;
             split.tokens += shard.tokens;
@@ -223,7 +226,10 @@ impl Manifest {
     /// Reads `DATASET/manifest.json`. A folder without one is not a dataset.
     pub fn read(dataset: &Path) -> Result<Self> {
         let path = dataset.join(FILE_NAME);
-        let absent = |why: &str| Error::NotADataset { path: dataset.into(), why: why.into() };
+        let absent = |why: &str| Error::NotADataset {
+            path: dataset.into(),
+            why: why.into(),
+        };
         let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound if !dataset.exists() => absent("there is no such folder"),
             std::io::ErrorKind::NotFound => absent("it has no manifest.json"),
@@ -231,15 +237,25 @@ impl Manifest {
             std::io::ErrorKind::InvalidData => absent("its manifest.json is not UTF-8 text"),
             _ => Error::io(&path)(e),
         })?;
-        let broken = |e: serde_json::Error| Error::Manifest { path: path.clone(), why: format!("not a manifest: {e}") };
+        let broken = |e: serde_json::Error| Error::Manifest {
+            path: path.clone(),
+            why: format!("not a manifest: {e}"),
+        };
         // The version first: a manifest of another version need not parse as this one.
         let head: serde_json::Value = serde_json::from_str(&text).map_err(broken)?;
         if head.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
             return Err(absent("its manifest.json was not written by Cloze"));
         }
-        let found = head.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let found = head
+            .get("format_version")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or(0);
         if found != u64::from(FORMAT_VERSION) {
-            return Err(Error::Version { path, found, supported: FORMAT_VERSION });
+            return Err(Error::Version {
+                path,
+                found,
+                supported: FORMAT_VERSION,
+            });
         }
         serde_json::from_str(&text).map_err(broken)
     }
@@ -247,8 +263,10 @@ impl Manifest {
     /// Writes `DATASET/manifest.json`, atomically. This makes the folder a dataset: write it last.
     pub fn write(&self, dataset: &Path) -> Result<()> {
         let path = dataset.join(FILE_NAME);
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|e| Error::Manifest { path: path.clone(), why: e.to_string() })?;
+        let mut text = serde_json::to_string_pretty(self).map_err(|e| Error::Manifest {
+            path: path.clone(),
+            why: e.to_string(),
+        })?;
         text.push('\n');
         atomic::write(&path, text.as_bytes()).map(|_| ())
     }

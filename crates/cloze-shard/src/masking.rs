@@ -26,7 +26,11 @@ pub struct MaskingRule {
 impl Default for MaskingRule {
     /// BERT's: 15 %, of which 80 % `[MASK]`, 10 % random, 10 % kept.
     fn default() -> Self {
-        Self { rate: 0.15, mask_share: 0.8, random_share: 0.1 }
+        Self {
+            rate: 0.15,
+            mask_share: 0.8,
+            random_share: 0.1,
+        }
     }
 }
 
@@ -50,7 +54,10 @@ impl MaskKey {
     /// Masks of `epoch` under `seed`. Static masks use [`Stage::StaticMask`] and epoch 0.
     #[must_use]
     pub fn new(seed: u64, stage: Stage, epoch: u32) -> Self {
-        Self { key: Key::new(seed, stage), epoch }
+        Self {
+            key: Key::new(seed, stage),
+            epoch,
+        }
     }
 }
 
@@ -68,13 +75,21 @@ pub struct Masker {
 impl Masker {
     /// A masker for a vocabulary of `vocab_size` entries.
     pub fn new(rule: MaskingRule, special: &SpecialTokens, vocab_size: usize) -> Result<Self> {
-        let config = |name, why: &str| Err(Error::Config { name, why: why.to_owned() });
+        let config = |name, why: &str| {
+            Err(Error::Config {
+                name,
+                why: why.to_owned(),
+            })
+        };
         if !(rule.rate > 0.0 && rule.rate <= 1.0) {
             return config("mask rate", "must be over 0 and at most 1");
         }
         let shares = rule.mask_share + rule.random_share;
         if !(rule.mask_share >= 0.0 && rule.random_share >= 0.0 && shares <= 1.0 + 1e-9) {
-            return config("mask shares", "must not be negative, and together at most 1");
+            return config(
+                "mask shares",
+                "must not be negative, and together at most 1",
+            );
         }
         let special_ids = special.sorted();
         let replacements = vocab_size.saturating_sub(special_ids.len()) as u64;
@@ -155,21 +170,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SPECIAL: SpecialTokens = SpecialTokens { pad: 0, unk: 100, cls: 101, sep: 102, mask: 103 };
+    const SPECIAL: SpecialTokens = SpecialTokens {
+        pad: 0,
+        unk: 100,
+        cls: 101,
+        sep: 102,
+        mask: 103,
+    };
 
     fn masker(rule: MaskingRule) -> Masker {
         Masker::new(rule, &SPECIAL, 1_000).unwrap()
     }
 
     /// Straight from the definition: sort every maskable position by its draw, take the first k.
-    fn oracle(m: &Masker, seed: u64, epoch: u32, row: u64, ids: &[u32]) -> (Vec<u32>, Vec<u16>, Vec<u32>) {
+    fn oracle(
+        m: &Masker,
+        seed: u64,
+        epoch: u32,
+        row: u64,
+        ids: &[u32],
+    ) -> (Vec<u32>, Vec<u16>, Vec<u32>) {
         let key = Key::new(seed, Stage::DynamicMask);
-        let ordinary: Vec<u32> = (0..1_000).filter(|id| ![0, 100, 101, 102, 103].contains(id)).collect();
-        let mut order: Vec<usize> =
-            (0..ids.len()).filter(|&p| ![0, 100, 101, 102, 103].contains(&ids[p])).collect();
+        let ordinary: Vec<u32> = (0..1_000)
+            .filter(|id| ![0, 100, 101, 102, 103].contains(id))
+            .collect();
+        let mut order: Vec<usize> = (0..ids.len())
+            .filter(|&p| ![0, 100, 101, 102, 103].contains(&ids[p]))
+            .collect();
         let maskable = order.len();
         order.sort_by_key(|&p| (key.block(row, epoch, p as u32)[0], p));
-        let k = ((m.rule.rate * maskable as f64).round() as usize).max(1).min(maskable);
+        let k = ((m.rule.rate * maskable as f64).round() as usize)
+            .max(1)
+            .min(maskable);
         order.truncate(k);
         order.sort();
         let mut masked = ids.to_vec();
@@ -179,10 +211,15 @@ mod tests {
             if share < m.rule.mask_share {
                 masked[p] = 103;
             } else if share < m.rule.mask_share + m.rule.random_share {
-                masked[p] = ordinary[(f64::from(words[2]) / 4_294_967_296.0 * ordinary.len() as f64) as usize];
+                masked[p] = ordinary
+                    [(f64::from(words[2]) / 4_294_967_296.0 * ordinary.len() as f64) as usize];
             }
         }
-        (masked, order.iter().map(|&p| p as u16).collect(), order.iter().map(|&p| ids[p]).collect())
+        (
+            masked,
+            order.iter().map(|&p| p as u16).collect(),
+            order.iter().map(|&p| ids[p]).collect(),
+        )
     }
 
     fn rows() -> impl Strategy<Value = Vec<u32>> {
@@ -234,21 +271,39 @@ mod tests {
                 kept += f64::from(u8::from(now == ids[usize::from(p)]));
             }
         }
-        let close = |seen: f64, p: f64| (seen / total - p).abs() < 4.0 * (p * (1.0 - p) / total).sqrt();
+        let close =
+            |seen: f64, p: f64| (seen / total - p).abs() < 4.0 * (p * (1.0 - p) / total).sqrt();
         assert!(close(to_mask, 0.8), "{}", to_mask / total);
         assert!(close(kept, 0.1 + 0.1 / 995.0), "{}", kept / total);
         let expected = total / 100.0;
         // Without replacement within a row: the variance of a count is n·p·(1-p) for n rows.
         let z = |c: f64| (c - expected) / (20_000.0f64 * 0.15 * 0.85).sqrt();
-        assert!(per_position.iter().all(|&c| z(c).abs() < 4.5), "{per_position:?}");
+        assert!(
+            per_position.iter().all(|&c| z(c).abs() < 4.5),
+            "{per_position:?}"
+        );
     }
 
     #[test]
     fn refuses_what_cannot_be() {
         for rate in [0.0, -0.1, 1.1, f64::NAN] {
-            assert!(Masker::new(MaskingRule { rate, ..MaskingRule::default() }, &SPECIAL, 1_000).is_err());
+            assert!(
+                Masker::new(
+                    MaskingRule {
+                        rate,
+                        ..MaskingRule::default()
+                    },
+                    &SPECIAL,
+                    1_000
+                )
+                .is_err()
+            );
         }
-        let rule = MaskingRule { mask_share: 0.9, random_share: 0.2, rate: 0.15 };
+        let rule = MaskingRule {
+            mask_share: 0.9,
+            random_share: 0.2,
+            rate: 0.15,
+        };
         assert!(Masker::new(rule, &SPECIAL, 1_000).is_err());
         assert!(Masker::new(MaskingRule::default(), &SPECIAL, 5).is_err());
     }

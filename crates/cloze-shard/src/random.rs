@@ -50,7 +50,10 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
             (p0 >> 32) as u32 ^ counter[3] ^ key[1],
             p0 as u32,
         ];
-        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+        key = [
+            key[0].wrapping_add(0x9E37_79B9),
+            key[1].wrapping_add(0xBB67_AE85),
+        ];
     }
     counter
 }
@@ -87,7 +90,14 @@ impl Key {
     /// The stream at coordinates (`a`, `b`): for instance (document, duplicate) or (row, epoch).
     #[must_use]
     pub fn stream(self, a: u64, b: u32) -> Stream {
-        Stream { key: self, a, b, next_block: 0, words: [0; 4], used: 4 }
+        Stream {
+            key: self,
+            a,
+            b,
+            next_block: 0,
+            words: [0; 4],
+            used: 4,
+        }
     }
 }
 
@@ -191,7 +201,12 @@ impl Permutation {
         let bits = (64 - n.saturating_sub(1).leading_zeros()).max(2);
         let mut stream = key.stream(a, b);
         let round_keys = std::array::from_fn(|_| stream.next_u64());
-        Self { n, left_bits: bits / 2, right_bits: bits - bits / 2, round_keys }
+        Self {
+            n,
+            left_bits: bits / 2,
+            right_bits: bits - bits / 2,
+            round_keys,
+        }
     }
 
     /// The number of positions.
@@ -266,10 +281,19 @@ mod tests {
     #[test]
     fn philox_gives_the_published_answers() {
         let ff = u32::MAX;
-        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox([ff; 4], [ff; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         assert_eq!(
-            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
+            philox([0; 4], [0; 2]),
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+        );
+        assert_eq!(
+            philox([ff; 4], [ff; 2]),
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+        );
+        assert_eq!(
+            philox(
+                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+                [0xa409_3822, 0x299f_31d0]
+            ),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }
@@ -295,8 +319,14 @@ mod tests {
             counts[stream.below(7) as usize] += 1.0;
         }
         let expected = f64::from(draws) / 7.0;
-        let chi2: f64 = counts.iter().map(|c| (c - expected).powi(2) / expected).sum();
-        assert!(chi2 < 22.46, "chi-square {chi2} with 6 degrees of freedom is over its 0.999 quantile");
+        let chi2: f64 = counts
+            .iter()
+            .map(|c| (c - expected).powi(2) / expected)
+            .sum();
+        assert!(
+            chi2 < 22.46,
+            "chi-square {chi2} with 6 degrees of freedom is over its 0.999 quantile"
+        );
     }
 
     proptest! {
@@ -329,8 +359,10 @@ mod tests {
             let p = Permutation::new(Key::new(seed, Stage::RowOrder), 0, 0, n);
             let mean = (n - 1) as f64 / 2.0;
             let variance = (n as f64 * n as f64 - 1.0) / 12.0;
-            let covariance: f64 =
-                (0..n).map(|i| (i as f64 - mean) * (p.at(i) as f64 - mean)).sum::<f64>() / n as f64;
+            let covariance: f64 = (0..n)
+                .map(|i| (i as f64 - mean) * (p.at(i) as f64 - mean))
+                .sum::<f64>()
+                / n as f64;
             let rho = covariance / variance;
             assert!(rho.abs() < 4.0 / (n as f64).sqrt(), "seed {seed}: {rho}");
         }

@@ -145,13 +145,15 @@ impl<'a> RowRef<'a> {
     /// A's tokens, without special tokens.
     #[must_use]
     pub fn segment_a(&self) -> Ids<'a> {
-        self.input_ids.slice(1, usize::from(self.b_start).saturating_sub(1))
+        self.input_ids
+            .slice(1, usize::from(self.b_start).saturating_sub(1))
     }
 
     /// B's tokens, without special tokens; empty when there is no B.
     #[must_use]
     pub fn segment_b(&self) -> Ids<'a> {
-        self.input_ids.slice(usize::from(self.b_start), self.len().saturating_sub(1))
+        self.input_ids
+            .slice(usize::from(self.b_start), self.len().saturating_sub(1))
     }
 
     /// `input_ids` with static masks undone.
@@ -179,9 +181,10 @@ impl<'a> RowRef<'a> {
             doc_b: self.doc_b,
             sentence_a: self.sentence_a,
             sentence_b: self.sentence_b,
-            masks: self
-                .masks
-                .map(|m| Masks { positions: m.positions.to_vec(), labels: m.labels.to_vec() }),
+            masks: self.masks.map(|m| Masks {
+                positions: m.positions.to_vec(),
+                labels: m.labels.to_vec(),
+            }),
         }
     }
 }
@@ -220,10 +223,10 @@ impl Row {
             doc_b: self.doc_b,
             sentence_a: self.sentence_a,
             sentence_b: self.sentence_b,
-            masks: self
-                .masks
-                .as_ref()
-                .map(|m| MasksRef { positions: &m.positions, labels: Ids::U32(&m.labels) }),
+            masks: self.masks.as_ref().map(|m| MasksRef {
+                positions: &m.positions,
+                labels: Ids::U32(&m.labels),
+            }),
         }
     }
 }

@@ -38,7 +38,11 @@ impl IdType {
     /// The narrowest type that holds every id of a vocabulary of `vocab_size` entries.
     #[must_use]
     pub fn for_vocab_size(vocab_size: usize) -> Self {
-        if vocab_size <= 1 << 16 { Self::UInt16 } else { Self::UInt32 }
+        if vocab_size <= 1 << 16 {
+            Self::UInt16
+        } else {
+            Self::UInt32
+        }
     }
 
     /// The Arrow type of one id.
@@ -71,7 +75,11 @@ pub fn shard_schema(id_type: IdType, static_masks: bool) -> SchemaRef {
         Field::new(SENTENCE_B, DataType::UInt32, false),
     ];
     if static_masks {
-        fields.push(Field::new(MASKED_LM_POSITIONS, list_of(DataType::UInt16), false));
+        fields.push(Field::new(
+            MASKED_LM_POSITIONS,
+            list_of(DataType::UInt16),
+            false,
+        ));
         fields.push(Field::new(MASKED_LM_LABELS, ids, false));
     }
     Arc::new(Schema::new(fields))

@@ -57,7 +57,10 @@ impl Vocabulary {
         let is_json = file.extension().is_some_and(|e| e == "json");
         let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
         let (tokens, mut lowercase) = if is_json {
-            from_json(&text).map_err(|why| Error::Vocabulary { path: file.clone(), why })?
+            from_json(&text).map_err(|why| Error::Vocabulary {
+                path: file.clone(),
+                why,
+            })?
         } else {
             (text.lines().map(str::to_owned).collect(), None)
         };
@@ -66,9 +69,14 @@ impl Vocabulary {
             let config = file.with_file_name("tokenizer_config.json");
             if path.is_dir() && config.exists() {
                 let text = fs::read_to_string(&config).map_err(Error::io(&config))?;
-                let value: serde_json::Value = serde_json::from_str(&text)
-                    .map_err(|e| Error::Vocabulary { path: config.clone(), why: format!("broken JSON: {e}") })?;
-                lowercase = value.get("do_lower_case").and_then(serde_json::Value::as_bool);
+                let value: serde_json::Value =
+                    serde_json::from_str(&text).map_err(|e| Error::Vocabulary {
+                        path: config.clone(),
+                        why: format!("broken JSON: {e}"),
+                    })?;
+                lowercase = value
+                    .get("do_lower_case")
+                    .and_then(serde_json::Value::as_bool);
             }
         }
         Self::new(tokens, lowercase).map_err(|why| Error::Vocabulary { path: file, why })
@@ -79,16 +87,22 @@ impl Vocabulary {
         if !path.is_dir() {
             return Ok(path.into());
         }
-        ["tokenizer.json", "vocab.txt"].iter().map(|name| path.join(name)).find(|f| f.exists()).ok_or_else(|| {
-            Error::Vocabulary { path: path.into(), why: "holds neither tokenizer.json nor vocab.txt".into() }
-        })
+        ["tokenizer.json", "vocab.txt"]
+            .iter()
+            .map(|name| path.join(name))
+            .find(|f| f.exists())
+            .ok_or_else(|| Error::Vocabulary {
+                path: path.into(),
+                why: "holds neither tokenizer.json nor vocab.txt".into(),
+            })
     }
 
     /// A vocabulary of `tokens` by id. The error says what is missing.
     pub fn new(tokens: Vec<String>, lowercase: Option<bool>) -> std::result::Result<Self, String> {
         let find = |name: &str| {
             let id = tokens.iter().position(|t| t == name);
-            id.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| format!("has no {name} token"))
+            id.and_then(|id| u32::try_from(id).ok())
+                .ok_or_else(|| format!("has no {name} token"))
         };
         let special = SpecialTokens {
             pad: find("[PAD]")?,
@@ -97,7 +111,11 @@ impl Vocabulary {
             sep: find("[SEP]")?,
             mask: find("[MASK]")?,
         };
-        Ok(Self { tokens, special, lowercase })
+        Ok(Self {
+            tokens,
+            special,
+            lowercase,
+        })
     }
 
     /// The number of ids, special tokens included.
@@ -133,7 +151,8 @@ impl Vocabulary {
     /// Whether the entry continues a word (`##…`).
     #[must_use]
     pub fn is_continuation(&self, id: u32) -> bool {
-        self.token(id).is_some_and(|t| t.len() > 2 && t.starts_with("##"))
+        self.token(id)
+            .is_some_and(|t| t.len() > 2 && t.starts_with("##"))
     }
 
     /// Text for a person: tokens joined by spaces, `##` continuations without. Not the original text.
@@ -190,14 +209,20 @@ struct AddedToken {
 }
 
 fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), String> {
-    let json: TokenizerJson = serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
+    let json: TokenizerJson =
+        serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
     let kind = json.model.kind.as_deref().unwrap_or("WordPiece");
     let serde_json::Value::Object(vocab) = &json.model.vocab else {
-        return Err(format!("its model is {kind}, without a token-to-id table; a WordPiece model is needed"));
+        return Err(format!(
+            "its model is {kind}, without a token-to-id table; a WordPiece model is needed"
+        ));
     };
     let mut by_id: BTreeMap<u32, String> = BTreeMap::new();
     for (token, id) in vocab {
-        let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| format!("{token:?} has no id"))?;
+        let id = id
+            .as_u64()
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| format!("{token:?} has no id"))?;
         if let Some(other) = by_id.insert(id, token.clone()) {
             return Err(format!("id {id} belongs to both {other:?} and {token:?}"));
         }
@@ -207,13 +232,21 @@ fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), Str
     }
     let size = by_id.last_key_value().map_or(0, |(&id, _)| id as usize + 1);
     if size > by_id.len() + 65_536 {
-        return Err(format!("its ids go up to {} but only {} are taken", size - 1, by_id.len()));
+        return Err(format!(
+            "its ids go up to {} but only {} are taken",
+            size - 1,
+            by_id.len()
+        ));
     }
     let mut tokens = vec![String::new(); size];
     for (id, token) in by_id {
         tokens[id as usize] = token;
     }
-    let lowercase = json.normalizer.as_ref().and_then(|n| n.get("lowercase")).and_then(serde_json::Value::as_bool);
+    let lowercase = json
+        .normalizer
+        .as_ref()
+        .and_then(|n| n.get("lowercase"))
+        .and_then(serde_json::Value::as_bool);
     Ok((tokens, lowercase))
 }
 
@@ -221,10 +254,16 @@ fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), Str
 mod tests {
     use super::*;
 
-    const ENTRIES: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "##"];
+    const ENTRIES: [&str; 8] = [
+        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "##",
+    ];
 
     fn json(entries: &[&str]) -> String {
-        let vocab: serde_json::Map<_, _> = entries.iter().enumerate().map(|(i, t)| (t.to_string(), i.into())).collect();
+        let vocab: serde_json::Map<_, _> = entries
+            .iter()
+            .enumerate()
+            .map(|(i, t)| (t.to_string(), i.into()))
+            .collect();
         serde_json::json!({
             "added_tokens": [{"id": 0, "content": "[PAD]"}],
             "normalizer": {"type": "BertNormalizer", "lowercase": true},
@@ -241,14 +280,23 @@ mod tests {
         fs::write(folder.path().join("tokenizer.json"), json(&ENTRIES)).unwrap();
         let from_json = Vocabulary::read(folder.path()).unwrap();
         assert_eq!(from_text.digest(), from_json.digest());
-        assert_eq!((from_text.lowercase(), from_json.lowercase()), (None, Some(true)));
+        assert_eq!(
+            (from_text.lowercase(), from_json.lowercase()),
+            (None, Some(true))
+        );
         assert_eq!(from_json.special().mask, 4);
-        assert_eq!(from_json.decode([2, 5, 6, 3, 9]), "[CLS] playing [SEP] <outside the vocabulary>");
+        assert_eq!(
+            from_json.decode([2, 5, 6, 3, 9]),
+            "[CLS] playing [SEP] <outside the vocabulary>"
+        );
         assert!(from_json.is_continuation(6) && !from_json.is_continuation(7));
         let mut swapped = ENTRIES;
         swapped.swap(5, 6);
         fs::write(folder.path().join("tokenizer.json"), json(&swapped)).unwrap();
-        assert_ne!(Vocabulary::read(folder.path()).unwrap().digest(), from_text.digest());
+        assert_ne!(
+            Vocabulary::read(folder.path()).unwrap().digest(),
+            from_text.digest()
+        );
     }
 
     #[test]
@@ -257,8 +305,15 @@ mod tests {
         let file = folder.path().join("vocab.txt");
         fs::write(&file, "[PAD]\n[UNK]\n[CLS]\n[SEP]\nplay\n").unwrap();
         let message = Vocabulary::read(&file).unwrap_err().to_string();
-        assert!(message.contains("vocab.txt") && message.contains("[MASK]"), "{message}");
-        fs::write(folder.path().join("tokenizer.json"), "{\"model\": {\"type\": \"Unigram\", \"vocab\": []}}").unwrap();
+        assert!(
+            message.contains("vocab.txt") && message.contains("[MASK]"),
+            "{message}"
+        );
+        fs::write(
+            folder.path().join("tokenizer.json"),
+            "{\"model\": {\"type\": \"Unigram\", \"vocab\": []}}",
+        )
+        .unwrap();
         let message = Vocabulary::read(folder.path()).unwrap_err().to_string();
         assert!(message.contains("Unigram"), "{message}");
     }
