@@ -1,0 +1,213 @@
+//! What preparation can be asked for. One definition an option: its doc comment is its help text.
+
+use cloze_shard::manifest::{Masking, Objective};
+use cloze_shard::masking::MaskingRule;
+use serde::{Deserialize, Serialize};
+
+use crate::input::{OnBadInput, TextForm};
+use crate::{Error, Result};
+
+/// Everything that decides what comes out. Recorded in the manifest, but for `jobs`, which changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct Config {
+    /// What the second segment is for
+    #[cfg_attr(feature = "clap", arg(long, default_value = "nsp", value_enum))]
+    pub objective: ObjectiveKind,
+    /// Most tokens in a row, [CLS] and [SEP] included
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 128, value_name = "TOKENS"))]
+    pub seq_len: u16,
+    /// Keys every random draw: the same seed gives the same bytes
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0))]
+    pub seed: u64,
+    /// Threads; any number gives the same bytes [default: all cores]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    #[serde(skip)]
+    pub jobs: Option<usize>,
+    /// Times that every document is paired anew, with other cuts and other random partners
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 1, value_name = "N"))]
+    pub dupe_factor: u32,
+    /// Share of rows whose target length is drawn from 2 up to full, so that short inputs are seen too
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.1, value_name = "P"))]
+    pub short_seq_prob: f64,
+    /// Share of pairs whose B is random text from another document (met exactly by `--pairing cloze`)
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.5, value_name = "P"))]
+    pub random_next_ratio: f64,
+    /// How pairs are cut and labelled
+    #[cfg_attr(feature = "clap", arg(long, default_value = "cloze", value_enum))]
+    pub pairing: Pairing,
+    /// Share of documents held out for validation, chosen by what they say: equal texts stay together
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.01, value_name = "P"))]
+    pub validation_fraction: f64,
+    /// When masks are drawn: by the trainer, anew each epoch, or here, once
+    #[cfg_attr(feature = "clap", arg(long, default_value = "dynamic", value_enum))]
+    pub masking: MaskingKind,
+    /// Share of tokens that static masks predict
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.15, value_name = "P"))]
+    pub mask_rate: f64,
+    /// Most rows in a shard; shards are balanced to one row
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 262_144, value_name = "ROWS"))]
+    pub shard_rows: u64,
+    /// JSONL: the field that holds a document's text
+    #[cfg_attr(feature = "clap", arg(long, default_value = "text", value_name = "FIELD"))]
+    pub text_field: String,
+    /// JSONL: a field that identifies the document; without it, documents are identified by their text
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FIELD"))]
+    pub id_field: Option<String>,
+    /// Plain text: what a document and a sentence look like
+    #[cfg_attr(feature = "clap", arg(long, default_value = "prose", value_enum))]
+    pub text_form: TextForm,
+    /// Language whose rules split sentences (ISO 639-1)
+    #[cfg_attr(feature = "clap", arg(long, default_value = "en", value_name = "CODE"))]
+    pub language: String,
+    /// What to do with a line or document that cannot be read
+    #[cfg_attr(feature = "clap", arg(long, default_value = "fail", value_enum))]
+    pub on_bad_input: OnBadInput,
+}
+
+/// What the second segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum ObjectiveKind {
+    /// Next sentence prediction: does B follow A, or is it random?
+    Nsp,
+}
+
+/// How pairs are cut and labelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Pairing {
+    /// No text lost, the ratio of random pairs met, no false label
+    Cloze,
+    /// The rules of BERT's own instance creation, faults included
+    Bert,
+}
+
+/// When masks are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum MaskingKind {
+    /// By the trainer, anew each epoch
+    Dynamic,
+    /// Once, into the shards
+    Static,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            objective: ObjectiveKind::Nsp,
+            seq_len: 128,
+            seed: 0,
+            jobs: None,
+            dupe_factor: 1,
+            short_seq_prob: 0.1,
+            random_next_ratio: 0.5,
+            pairing: Pairing::Cloze,
+            validation_fraction: 0.01,
+            masking: MaskingKind::Dynamic,
+            mask_rate: 0.15,
+            shard_rows: 262_144,
+            text_field: "text".into(),
+            id_field: None,
+            text_form: TextForm::Prose,
+            language: "en".into(),
+            on_bad_input: OnBadInput::Fail,
+        }
+    }
+}
+
+impl Config {
+    /// Special tokens in a pair: `[CLS]`, `[SEP]`, `[SEP]`.
+    pub(crate) const FRAME: usize = 3;
+
+    /// The shortest sequence length that holds two segments worth the name.
+    pub const MIN_SEQ_LEN: u16 = 8;
+
+    /// Tokens of text that a pair holds at most.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        usize::from(self.seq_len) - Self::FRAME
+    }
+
+    /// What the manifest says of the masks.
+    #[must_use]
+    pub fn masking_record(&self) -> Masking {
+        match self.masking {
+            MaskingKind::Dynamic => Masking::Dynamic,
+            MaskingKind::Static => {
+                Masking::Static { rule: MaskingRule { rate: self.mask_rate, ..MaskingRule::default() } }
+            }
+        }
+    }
+
+    /// What the manifest says of the objective.
+    #[must_use]
+    pub fn objective_record(&self) -> Objective {
+        match self.objective {
+            ObjectiveKind::Nsp => Objective::Nsp,
+        }
+    }
+
+    /// Refuses values out of range, before any work is done.
+    pub fn check(&self) -> Result<()> {
+        let fail = |option: &'static str, why: String| Err(Error::Config { option, why });
+        let share = |option: &'static str, p: f64| {
+            if (0.0..=1.0).contains(&p) { Ok(()) } else { fail(option, format!("is {p}, must be from 0 to 1")) }
+        };
+        share("--short-seq-prob", self.short_seq_prob)?;
+        share("--random-next-ratio", self.random_next_ratio)?;
+        if !(0.0..1.0).contains(&self.validation_fraction) {
+            let p = self.validation_fraction;
+            return fail("--validation-fraction", format!("is {p}, must be at least 0 and under 1"));
+        }
+        if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
+            return fail("--mask-rate", format!("is {}, must be over 0 and at most 1", self.mask_rate));
+        }
+        if self.seq_len < Self::MIN_SEQ_LEN {
+            return fail("--seq-len", format!("is {}, must be at least {}", self.seq_len, Self::MIN_SEQ_LEN));
+        }
+        if self.dupe_factor == 0 {
+            return fail("--dupe-factor", "is 0, must be at least 1".into());
+        }
+        if self.shard_rows == 0 {
+            return fail("--shard-rows", "is 0, must be at least 1".into());
+        }
+        if self.jobs == Some(0) {
+            return fail("--jobs", "is 0, must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        assert!(Config::default().check().is_ok());
+        type Spoil = fn(&mut Config);
+        let cases: [(Spoil, &str); 10] = [
+            (|c| c.short_seq_prob = 1.5, "--short-seq-prob"),
+            (|c| c.random_next_ratio = -0.1, "--random-next-ratio"),
+            (|c| c.random_next_ratio = f64::NAN, "--random-next-ratio"),
+            (|c| c.validation_fraction = 1.0, "--validation-fraction"),
+            (|c| c.mask_rate = 0.0, "--mask-rate"),
+            (|c| c.seq_len = 7, "--seq-len"),
+            (|c| c.dupe_factor = 0, "--dupe-factor"),
+            (|c| c.shard_rows = 0, "--shard-rows"),
+            (|c| c.jobs = Some(0), "--jobs"),
+            (|c| c.mask_rate = 1.01, "--mask-rate"),
+        ];
+        for (spoil, option) in cases {
+            let mut config = Config::default();
+            spoil(&mut config);
+            let message = config.check().expect_err(option).to_string();
+            assert!(message.starts_with(option), "{message}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+use std::path::PathBuf;
+
+use crate::input::InputError;
+
+/// What can go wrong in preparation, always with where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A source file cannot be read.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Something about the dataset or the token store.
+    #[error(transparent)]
+    Shard(#[from] cloze_shard::Error),
+    /// The tokenizer cannot be used.
+    #[error(transparent)]
+    Text(#[from] cloze_text::Error),
+    /// An option is out of range.
+    #[error("{option} {why}")]
+    Config {
+        /// The option, as it is typed.
+        option: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The output folder is taken.
+    #[error("{}: {why}", path.display())]
+    OutputExists {
+        /// The folder.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Nothing can be made of the input.
+    #[error("{why}")]
+    NothingToWrite {
+        /// What was seen.
+        why: String,
+    },
+    /// A document holds more tokens than a batch of the token store can.
+    #[error("{source_path}: document {index} has {tokens} tokens, at most {limit} are possible")]
+    DocumentTooLong {
+        /// The source file.
+        source_path: String,
+        /// The document's number in it, from 0.
+        index: u64,
+        /// Its tokens.
+        tokens: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The threads could not be started.
+    #[error("cannot start the threads: {0}")]
+    Threads(String),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What a person can do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Input(e) => e.hint(),
+            Self::Shard(e) => e.hint(),
+            Self::Text(e) => e.hint(),
+            Self::OutputExists { hint, .. } => Some((*hint).into()),
+            Self::NothingToWrite { .. } => {
+                Some("check that the inputs hold text, and --text-field and --text-form".into())
+            }
+            Self::DocumentTooLong { .. } => {
+                Some("split the document: a form feed or a JSONL line of its own begins another".into())
+            }
+            Self::Config { .. } | Self::Threads(_) => None,
+        }
+    }
+}

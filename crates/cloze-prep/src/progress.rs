@@ -1,0 +1,57 @@
+//! Telling a person how far preparation is.
+
+/// The stages of preparation, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading, segmenting, tokenizing; measured in bytes of the source files.
+    Tokenize,
+    /// Choosing what goes into each row; measured in documents (each once a duplicate).
+    Pair,
+    /// Writing shards; measured in rows.
+    Write,
+}
+
+impl Stage {
+    /// A word for a person.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tokenize => "tokenize",
+            Self::Pair => "pair",
+            Self::Write => "write",
+        }
+    }
+
+    /// What [`Progress::advance`] counts.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Tokenize => "bytes",
+            Self::Pair => "documents",
+            Self::Write => "rows",
+        }
+    }
+}
+
+/// Is told what has been done. Called from any thread, often.
+pub trait Progress: Sync {
+    /// `stage` begins; it will advance by `total`.
+    fn begin(&self, stage: Stage, total: u64);
+    /// That much more of the current stage is done, in the stage's unit.
+    fn advance(&self, amount: u64);
+    /// That many more documents and tokens have passed through the current stage.
+    fn count(&self, documents: u64, tokens: u64);
+    /// The current stage is done.
+    fn end(&self);
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: Stage, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn count(&self, _: u64, _: u64) {}
+    fn end(&self) {}
+}
