@@ -11,6 +11,7 @@ mod plan;
 mod prepare;
 mod progress;
 mod shards;
+mod split;
 mod token_store;
 mod tokenize;
 

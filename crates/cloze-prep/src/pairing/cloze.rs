@@ -1,0 +1,256 @@
+//! The default pairing: BERT's idea of a pair without its faults.
+//!
+//! - *Units* are sentences; a sentence longer than half a pair is cut at word starts into units that are not. Two units
+//!   therefore always fit, and nothing is ever truncated away.
+//! - The target length T is drawn for each instance. A chunk takes units while they fit T, but at least two.
+//! - The label comes first, from [`PermutedBlocks`], so the ratio of random pairs is met, not merely expected. It does not
+//!   depend on how many sentences are left.
+//! - *Next*: the chunk is cut in two at a drawn unit. *Random*: A is the first part; the rest goes back, and B is
+//!   text that starts at a sentence drawn uniformly from all sentences of the split, in a document of another id. (Drawing a
+//!   document first, as BERT does, would make random text come from short documents more often than next text does.)
+//! - A last lone unit that is to be labelled "next" is paired with the unit before it.
+//! - A document of one unit becomes a single-segment row without a label.
+//!
+//! Every unit of every document is in at least one row, as A or as a true next B.
+
+use super::labels::PermutedBlocks;
+use super::{
+    DocumentView, Documents, Draws, PairingCounts, PairingRule, Recipe, Span, sentence_start,
+};
+
+/// Random sentences drawn before looking for any other document in order.
+const TRIES: usize = 64;
+
+/// Makes the instances of document `index` and hands each to `emit`, in order.
+pub fn pair(
+    documents: &impl Documents,
+    index: u64,
+    rule: &PairingRule,
+    labels: &mut PermutedBlocks,
+    draws: &mut impl Draws,
+    counts: &mut PairingCounts,
+    emit: &mut impl FnMut(Recipe),
+) {
+    let document = documents.get(index);
+    let ends = units(documents, &document, rule.max_tokens / 2, counts);
+    let span = |first: usize, end: usize| {
+        let start = sentence_start(&ends, first);
+        Span { document: index, start, len: ends[end - 1] - start }
+    };
+    let n = ends.len();
+    if n == 1 {
+        return emit(Recipe { a: span(0, 1), b: None });
+    }
+    let mut first = 0;
+    while first < n {
+        let target = rule.target(draws);
+        let mut random = labels.draw();
+        let lone = first + 1 == n;
+        let mut end = (first + 2).min(n);
+        while end < n && span(first, end + 1).len as usize <= target {
+            end += 1;
+        }
+        let middle = if lone { n } else { draws.between(first + 1, end - 1) };
+        let a = span(first, middle);
+        if random {
+            let budget = target.saturating_sub(a.len as usize);
+            let longest = rule.max_tokens - a.len as usize;
+            match random_segment(documents, document.doc, budget, longest, draws) {
+                Some(b) => emit(Recipe { a, b: Some((b, true)) }),
+                None => {
+                    counts.random_unavailable += 1;
+                    random = false;
+                }
+            }
+        }
+        if random {
+            first = middle;
+        } else {
+            let (a, b) = if lone { (span(n - 2, n - 1), span(n - 1, n)) } else { (a, span(middle, end)) };
+            emit(Recipe { a, b: Some((b, false)) });
+            first = end;
+        }
+    }
+}
+
+/// Exclusive ends of the document's units.
+fn units(documents: &impl Documents, document: &DocumentView<'_>, longest: usize, counts: &mut PairingCounts) -> Vec<u32> {
+    let mut ends = Vec::with_capacity(document.sentence_ends.len());
+    let mut start = 0;
+    for &end in document.sentence_ends {
+        if (end - start) as usize > longest {
+            counts.sentences_cut += 1;
+        }
+        while (end - start) as usize > longest {
+            // Even pieces: the last one is not a stump.
+            let pieces = ((end - start) as usize).div_ceil(longest);
+            let even = ((end - start) as usize).div_ceil(pieces);
+            start += word_prefix(documents, document, start, even);
+            ends.push(start);
+        }
+        ends.push(end);
+        start = end;
+    }
+    ends
+}
+
+/// The most tokens from `start`, at most `longest`, that end where a word does; `longest` if no word starts there.
+fn word_prefix(documents: &impl Documents, document: &DocumentView<'_>, start: u32, longest: usize) -> u32 {
+    let continues = |len: usize| {
+        let next = document.input_ids.get(start as usize + len);
+        next.is_some_and(|id| documents.is_continuation(id))
+    };
+    let len = (1..=longest).rev().find(|&len| !continues(len)).unwrap_or(longest);
+    len as u32
+}
+
+/// Text that starts at a random sentence of a document whose id is not `own`: whole sentences while they fit `budget`;
+/// at least the first, of at most `longest` tokens. `None` if every document has the id `own`.
+fn random_segment(
+    documents: &impl Documents,
+    own: i64,
+    budget: usize,
+    longest: usize,
+    draws: &mut impl Draws,
+) -> Option<Span> {
+    let last = (documents.sentences() - 1) as usize;
+    let mut place = documents.nth_sentence(draws.between(0, last) as u64);
+    for _ in 1..TRIES {
+        if documents.get(place.0).doc != own {
+            break;
+        }
+        place = documents.nth_sentence(draws.between(0, last) as u64);
+    }
+    if documents.get(place.0).doc == own {
+        let after = (place.0 + 1..documents.len()).chain(0..place.0);
+        place = (after.into_iter().find(|&i| documents.get(i).doc != own)?, 0);
+    }
+    let (index, first) = place;
+    let document = documents.get(index);
+    let ends = document.sentence_ends;
+    let start = sentence_start(ends, first);
+    let fits = ends[first..].iter().take_while(|&&end| (end - start) as usize <= budget.min(longest)).last();
+    let len = match fits {
+        Some(end) => end - start,
+        None if (ends[first] - start) as usize <= longest => ends[first] - start,
+        None => word_prefix(documents, &document, start, longest),
+    };
+    Some(Span { document: index, start, len })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pairing::tests_support::InMemory;
+    use cloze_shard::random::{Key, Stage};
+    use proptest::prelude::*;
+
+    fn run(documents: &InMemory, rule: &PairingRule, seed: u64) -> (Vec<Recipe>, PairingCounts) {
+        let mut labels = PermutedBlocks::new(rule.random_next_ratio, Key::new(seed, Stage::Label).stream(0, 0));
+        let (mut recipes, mut counts) = (vec![], PairingCounts::default());
+        for i in 0..documents.len() {
+            let mut draws = Key::new(seed, Stage::Pairing).stream(i, 0);
+            pair(documents, i, rule, &mut labels, &mut draws, &mut counts, &mut |r| recipes.push(r));
+        }
+        (recipes, counts)
+    }
+
+    fn corpora() -> impl Strategy<Value = Vec<Vec<u32>>> {
+        let sentence = prop_oneof![8 => 1u32..40, 1 => 40u32..400];
+        prop::collection::vec(prop::collection::vec(sentence, 1..12), 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_nothing_is_too_long(
+            lengths in corpora(), seed: u64, max_tokens in 5usize..140, short in 0.0f64..1.0, ratio in 0.0f64..=1.0,
+        ) {
+            let documents = InMemory::new(&lengths);
+            let rule = PairingRule { max_tokens, short_seq_prob: short, random_next_ratio: ratio };
+            let (recipes, counts) = run(&documents, &rule, seed);
+            let mut covered: Vec<Vec<bool>> =
+                lengths.iter().map(|s| vec![false; s.iter().sum::<u32>() as usize]).collect();
+            for r in &recipes {
+                let mut cover = |s: Span| {
+                    (s.start..s.end()).for_each(|t| covered[s.document as usize][t as usize] = true);
+                };
+                prop_assert!(r.a.len > 0);
+                cover(r.a);
+                if let Some((b, random)) = r.b {
+                    prop_assert!(b.len > 0 && (r.a.len + b.len) as usize <= max_tokens);
+                    prop_assert_eq!(random, documents.get(r.a.document).doc != documents.get(b.document).doc);
+                    prop_assert!(b.end() <= documents.get(b.document).input_ids.len() as u32);
+                    if !random {
+                        prop_assert_eq!((b.document, b.start), (r.a.document, r.a.end()));
+                        cover(b);
+                    }
+                } else {
+                    prop_assert!(r.a.len as usize <= max_tokens / 2);
+                }
+            }
+            prop_assert!(covered.iter().flatten().all(|&c| c), "every token is in a row");
+            prop_assert_eq!(counts.truncated_tokens, 0);
+            prop_assert_eq!(counts.random_from_own_document, 0);
+        }
+
+        #[test]
+        fn units_are_short_and_cut_at_word_starts(lengths in corpora(), longest in 8usize..70) {
+            let documents = InMemory::new(&lengths);
+            for i in 0..documents.len() {
+                let document = documents.get(i);
+                let ends = units(&documents, &document, longest, &mut PairingCounts::default());
+                prop_assert!(document.sentence_ends.iter().all(|e| ends.contains(e)));
+                let mut start = 0;
+                for end in ends {
+                    prop_assert!(end > start && (end - start) as usize <= longest);
+                    // In these documents every word is at most two tokens, so a word start is always near.
+                    let sentence_end = document.sentence_ends.contains(&end);
+                    prop_assert!(sentence_end || !documents.is_continuation(end));
+                    start = end;
+                }
+            }
+        }
+    }
+
+    /// The ratio holds for documents of one to three sentences, where a coin with forced labels would give 60 to 100 %.
+    #[test]
+    fn the_ratio_is_met_whatever_the_documents() {
+        for (sentences, ratio) in [(2, 0.5), (3, 0.5), (3, 0.2), (10, 0.5), (40, 0.8)] {
+            let documents = InMemory::new(&vec![vec![20; sentences]; 12_000 / sentences]);
+            let rule = PairingRule { max_tokens: 125, short_seq_prob: 0.1, random_next_ratio: ratio };
+            let (recipes, _) = run(&documents, &rule, 1);
+            let random = recipes.iter().filter(|r| r.b.is_some_and(|(_, random)| random)).count();
+            let share = random as f64 / recipes.len() as f64;
+            assert!((share - ratio).abs() < 0.003, "{sentences} sentences: {share}, asked {ratio}");
+        }
+    }
+
+    #[test]
+    fn documents_of_one_id_are_never_random_to_each_other() {
+        let twins = InMemory::new(&[vec![5, 5, 5], vec![5, 5, 5]]).with_doc(1, 0);
+        let rule = PairingRule { max_tokens: 29, short_seq_prob: 0.0, random_next_ratio: 1.0 };
+        let (recipes, counts) = run(&twins, &rule, 1);
+        assert!(recipes.iter().all(|r| r.b.is_some_and(|(_, random)| !random)));
+        assert_eq!(counts.random_unavailable, recipes.len() as u64);
+
+        let mut lengths = vec![vec![9u32; 500]; 1];
+        lengths.push(vec![3]);
+        let (recipes, counts) = run(&InMemory::new(&lengths), &rule, 1);
+        assert_eq!(counts.random_unavailable, 0, "the one other document is found, however rare");
+        assert!(recipes.iter().all(|r| r.b.is_none_or(|(b, _)| b.document == 1)));
+    }
+
+    /// Random text comes from long documents as often as text does.
+    #[test]
+    fn random_text_is_drawn_by_sentence() {
+        let mut lengths = vec![vec![10u32; 300]; 10];
+        lengths.extend(vec![vec![10u32; 2]; 500]);
+        let documents = InMemory::new(&lengths);
+        let rule = PairingRule { max_tokens: 61, short_seq_prob: 0.0, random_next_ratio: 0.5 };
+        let (recipes, _) = run(&documents, &rule, 3);
+        let random: Vec<u64> = recipes.iter().filter_map(|r| r.b).filter(|b| b.1).map(|b| b.0.document).collect();
+        let from_long = random.iter().filter(|&&d| d < 10).count() as f64 / random.len() as f64;
+        // 3,000 of 4,000 sentences; a third of the pairs come from each long document at most, so own ids hardly count.
+        assert!((from_long - 0.75).abs() < 0.05, "{from_long}");
+    }
+}
