@@ -26,12 +26,13 @@ pub fn audit(
     report: &mut Report,
 ) -> Result<()> {
     let dataset = Dataset::open(dataset)?;
-    let config: Config = serde_json::from_value(dataset.manifest().config.clone()).map_err(|e| {
-        cloze_shard::Error::Manifest {
-            path: dataset.path().join(cloze_shard::manifest::FILE_NAME),
-            why: format!("its configuration is not understood: {e}"),
-        }
-    })?;
+    let config: Config =
+        serde_json::from_value(dataset.manifest().config.clone()).map_err(|e| {
+            cloze_shard::Error::Manifest {
+                path: dataset.path().join(cloze_shard::manifest::FILE_NAME),
+                why: format!("its configuration is not understood: {e}"),
+            }
+        })?;
     let tokenizer = Tokenizer::open(&dataset.path().join(TOKENIZER_FOLDER))?;
     let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -55,7 +56,10 @@ pub fn audit(
             rows += shard.rows();
         }
     }
-    report.ran(Check::Source, format!("{rows} rows in {} documents", store.len()));
+    report.ran(
+        Check::Source,
+        format!("{rows} rows in {} documents", store.len()),
+    );
     Ok(())
 }
 
@@ -97,7 +101,8 @@ impl<'a> Source<'a> {
                 }
                 // B follows A; with a gap only where BERT's truncation cut a pair down to the full length.
                 let b = &ids[b_start..n - 1];
-                let follows = |&b_at: &usize| b_at == at + a.len() || (b_at > at + a.len() && n == seq_len);
+                let follows =
+                    |&b_at: &usize| b_at == at + a.len() || (b_at > at + a.len() && n == seq_len);
                 if occurrences(&document, row.sentence_b, b).any(|b_at| follows(&b_at)) {
                     return Ok(());
                 }
@@ -111,7 +116,9 @@ impl<'a> Source<'a> {
         }
         if row.has_b() {
             let b = &ids[b_start..n - 1];
-            let found = self.documents(row.doc_b).any(|d| occurrences(&d, row.sentence_b, b).next().is_some());
+            let found = self
+                .documents(row.doc_b)
+                .any(|d| occurrences(&d, row.sentence_b, b).next().is_some());
             if !found {
                 return Err(self.not_found("B", row.doc_b, row.sentence_b));
             }

@@ -15,7 +15,10 @@ pub struct Config {
     #[cfg_attr(feature = "clap", arg(long, default_value = "nsp", value_enum))]
     pub objective: ObjectiveKind,
     /// Most tokens in a row, [CLS] and [SEP] included
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = 128, value_name = "TOKENS"))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, default_value_t = 128, value_name = "TOKENS")
+    )]
     pub seq_len: u16,
     /// Keys every random draw: the same seed gives the same bytes
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0))]
@@ -46,10 +49,16 @@ pub struct Config {
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.15, value_name = "P"))]
     pub mask_rate: f64,
     /// Most rows in a shard; shards are balanced to one row
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = 262_144, value_name = "ROWS"))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, default_value_t = 262_144, value_name = "ROWS")
+    )]
     pub shard_rows: u64,
     /// JSONL: the field that holds a document's text
-    #[cfg_attr(feature = "clap", arg(long, default_value = "text", value_name = "FIELD"))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, default_value = "text", value_name = "FIELD")
+    )]
     pub text_field: String,
     /// JSONL: a field that identifies the document; without it, documents are identified by their text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FIELD"))]
@@ -138,9 +147,12 @@ impl Config {
     pub fn masking_record(&self) -> Masking {
         match self.masking {
             MaskingKind::Dynamic => Masking::Dynamic,
-            MaskingKind::Static => {
-                Masking::Static { rule: MaskingRule { rate: self.mask_rate, ..MaskingRule::default() } }
-            }
+            MaskingKind::Static => Masking::Static {
+                rule: MaskingRule {
+                    rate: self.mask_rate,
+                    ..MaskingRule::default()
+                },
+            },
         }
     }
 
@@ -156,19 +168,36 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         let fail = |option: &'static str, why: String| Err(Error::Config { option, why });
         let share = |option: &'static str, p: f64| {
-            if (0.0..=1.0).contains(&p) { Ok(()) } else { fail(option, format!("is {p}, must be from 0 to 1")) }
+            if (0.0..=1.0).contains(&p) {
+                Ok(())
+            } else {
+                fail(option, format!("is {p}, must be from 0 to 1"))
+            }
         };
         share("--short-seq-prob", self.short_seq_prob)?;
         share("--random-next-ratio", self.random_next_ratio)?;
         if !(0.0..1.0).contains(&self.validation_fraction) {
             let p = self.validation_fraction;
-            return fail("--validation-fraction", format!("is {p}, must be at least 0 and under 1"));
+            return fail(
+                "--validation-fraction",
+                format!("is {p}, must be at least 0 and under 1"),
+            );
         }
         if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
-            return fail("--mask-rate", format!("is {}, must be over 0 and at most 1", self.mask_rate));
+            return fail(
+                "--mask-rate",
+                format!("is {}, must be over 0 and at most 1", self.mask_rate),
+            );
         }
         if self.seq_len < Self::MIN_SEQ_LEN {
-            return fail("--seq-len", format!("is {}, must be at least {}", self.seq_len, Self::MIN_SEQ_LEN));
+            return fail(
+                "--seq-len",
+                format!(
+                    "is {}, must be at least {}",
+                    self.seq_len,
+                    Self::MIN_SEQ_LEN
+                ),
+            );
         }
         if self.dupe_factor == 0 {
             return fail("--dupe-factor", "is 0, must be at least 1".into());

@@ -71,9 +71,9 @@ impl Error {
             Self::NothingToWrite { .. } => {
                 Some("check that the inputs hold text, and --text-field and --text-form".into())
             }
-            Self::DocumentTooLong { .. } => {
-                Some("split the document: a form feed or a JSONL line of its own begins another".into())
-            }
+            Self::DocumentTooLong { .. } => Some(
+                "split the document: a form feed or a JSONL line of its own begins another".into(),
+            ),
             Self::Config { .. } | Self::Threads(_) => None,
         }
     }

@@ -77,7 +77,15 @@ fn pair_chunk(
         let mut emit = |recipe| recipes.push(recipe);
         match config.pairing {
             Pairing::Cloze => {
-                cloze::pair(documents, index, rule, &mut labels, &mut draws, &mut counts, &mut emit);
+                cloze::pair(
+                    documents,
+                    index,
+                    rule,
+                    &mut labels,
+                    &mut draws,
+                    &mut counts,
+                    &mut emit,
+                );
             }
             Pairing::Bert => bert::pair(documents, index, rule, &mut draws, &mut counts, &mut emit),
         }
@@ -100,19 +108,30 @@ struct Spill {
 impl Spill {
     fn create(path: &Path) -> Result<Self> {
         let writer = IpcFileWriter::create(path, &schema())?;
-        Ok(Self { writer, batch: FixedSizeBinaryBuilder::new(RECIPE_BYTES as i32), held: 0 })
+        Ok(Self {
+            writer,
+            batch: FixedSizeBinaryBuilder::new(RECIPE_BYTES as i32),
+            held: 0,
+        })
     }
 
     fn push(&mut self, recipe: &Recipe) -> Result<()> {
-        self.batch.append_value(encode(recipe)).expect("the encoding has the column's width");
+        self.batch
+            .append_value(encode(recipe))
+            .expect("the encoding has the column's width");
         self.held += 1;
-        if self.held == RECIPES_PER_BATCH { self.flush() } else { Ok(()) }
+        if self.held == RECIPES_PER_BATCH {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
         self.held = 0;
         let column = Arc::new(self.batch.finish());
-        let batch = RecordBatch::try_new(schema(), vec![column]).expect("the column has the schema's type");
+        let batch =
+            RecordBatch::try_new(schema(), vec![column]).expect("the column has the schema's type");
         Ok(self.writer.write(&batch)?)
     }
 
@@ -130,7 +149,10 @@ impl Plan {
     pub fn open(path: &Path) -> Result<Self> {
         let batches = map_batches(path, &schema())?;
         let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
-        let batches = batches.iter().map(|b| b.column(0).as_fixed_size_binary().clone()).collect();
+        let batches = batches
+            .iter()
+            .map(|b| b.column(0).as_fixed_size_binary().clone())
+            .collect();
         Ok(Self { batches, rows })
     }
 
@@ -163,7 +185,8 @@ fn encode(recipe: &Recipe) -> [u8; RECIPE_BYTES] {
 }
 
 fn decode(bytes: &[u8]) -> Recipe {
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let span = |at: usize| Span {
         document: u64::from(word(at)) | u64::from(word(at + 4)) << 32,
         start: word(at + 8),
@@ -195,17 +218,27 @@ mod tests {
 
     #[test]
     fn plans_do_not_depend_on_threads() {
-        let lengths: Vec<Vec<u32>> = (0..5_000u32).map(|i| (0..1 + i % 9).map(|j| 5 + (i * 7 + j) % 60).collect()).collect();
+        let lengths: Vec<Vec<u32>> = (0..5_000u32)
+            .map(|i| (0..1 + i % 9).map(|j| 5 + (i * 7 + j) % 60).collect())
+            .collect();
         let documents = InMemory::new(&lengths);
         let folder = tempfile::tempdir().unwrap();
         for pairing in [Pairing::Cloze, Pairing::Bert] {
-            let config = Config { pairing, dupe_factor: 3, ..Config::default() };
+            let config = Config {
+                pairing,
+                dupe_factor: 3,
+                ..Config::default()
+            };
             let bytes: Vec<Vec<u8>> = [1, 2, 5]
                 .iter()
                 .map(|&jobs| {
                     let path = folder.path().join(format!("{jobs}"));
-                    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
-                    pool.install(|| plan(&documents, &config, &path, &Silent)).unwrap();
+                    let pool = rayon::ThreadPoolBuilder::new()
+                        .num_threads(jobs)
+                        .build()
+                        .unwrap();
+                    pool.install(|| plan(&documents, &config, &path, &Silent))
+                        .unwrap();
                     std::fs::read(path).unwrap()
                 })
                 .collect();

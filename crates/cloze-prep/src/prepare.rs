@@ -51,7 +51,8 @@ pub fn prepare(
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
     let output = Output::begin(out)?;
-    let report = pool.install(|| write(&sources, &vocabulary, &tokenizer, out, config, progress))?;
+    let report =
+        pool.install(|| write(&sources, &vocabulary, &tokenizer, out, config, progress))?;
     output.keep();
     Ok(report)
 }
@@ -71,7 +72,10 @@ fn write(
     progress.end();
     let store = TokenStore::open(&tokens)?;
     if store.is_empty() {
-        let why = format!("{} files hold no document with text", tokenized.sources.len());
+        let why = format!(
+            "{} files hold no document with text",
+            tokenized.sources.len()
+        );
         return Err(Error::NothingToWrite { why });
     }
     let docs = (0..store.len()).map(|i| store.document(i).doc);
@@ -97,7 +101,11 @@ fn write(
         config: serde_json::to_value(config).map_err(|e| Error::Threads(e.to_string()))?,
         counts: counts(&tokenized, &paired),
         sources: tokenized.sources.clone(),
-        documents: FileRecord { path: documents::FILE_NAME.into(), bytes: table.bytes, blake3: table.blake3 },
+        documents: FileRecord {
+            path: documents::FILE_NAME.into(),
+            bytes: table.bytes,
+            blake3: table.blake3,
+        },
         splits,
     };
     manifest.write(out)?;
@@ -115,7 +123,10 @@ fn write_splits(
 ) -> Result<(BTreeMap<String, SplitRecord>, PairingCounts)> {
     let numbers = [&assignment.train, &assignment.validation];
     let documents = numbers.map(|n| SplitDocuments::new(store, n, vocabulary));
-    let spill = |split: usize| out.join(WORK_FOLDER).join(format!("{}.recipes", SPLITS[split]));
+    let spill = |split: usize| {
+        out.join(WORK_FOLDER)
+            .join(format!("{}.recipes", SPLITS[split]))
+    };
 
     progress.begin(Stage::Pair, store.len() * u64::from(config.dupe_factor));
     let mut paired = PairingCounts::default();
@@ -131,7 +142,10 @@ fn write_splits(
         let split = i as u32;
         let maker = RowMaker::new(documents, vocabulary, config, split)?;
         let shards = write_split(&maker, plan, SPLITS[i], split, out, config, progress)?;
-        splits.insert(SPLITS[i].to_owned(), SplitRecord::new(shards, numbers[i].len() as u64));
+        splits.insert(
+            SPLITS[i].to_owned(),
+            SplitRecord::new(shards, numbers[i].len() as u64),
+        );
     }
     progress.end();
     Ok((splits, paired))
@@ -153,10 +167,14 @@ fn write_tokenizer(tokenizer: &Tokenizer, out: &Path) -> Result<Vec<FileRecord>>
     let folder = out.join(TOKENIZER_FOLDER);
     fs::create_dir(&folder).map_err(cloze_shard::Error::io(&folder))?;
     let mut records = Vec::new();
-    for (name, bytes) in tokenizer.files()? {
-        let written = atomic::write(&folder.join(&name), &bytes)?;
+    for (name, bytes) in tokenizer.files() {
+        let written = atomic::write(&folder.join(name), bytes)?;
         let path = format!("{TOKENIZER_FOLDER}/{name}");
-        records.push(FileRecord { path, bytes: written.bytes, blake3: written.blake3 });
+        records.push(FileRecord {
+            path,
+            bytes: written.bytes,
+            blake3: written.blake3,
+        });
     }
     Ok(records)
 }
@@ -196,7 +214,9 @@ fn warnings(
     }
     for (name, split) in &manifest.splits {
         if split.rows == 0 && !(name == "validation" && config.validation_fraction == 0.0) {
-            warnings.push(format!("split {name} is empty: the corpus has too few documents"));
+            warnings.push(format!(
+                "split {name} is empty: the corpus has too few documents"
+            ));
         }
         let labels = split.labels;
         let share = labels.none as f64 / split.rows.max(1) as f64;
@@ -219,14 +239,23 @@ struct Output {
 
 impl Output {
     fn begin(path: &Path) -> Result<Self> {
-        let exists = |why: &str, hint| Err(Error::OutputExists { path: path.into(), why: why.into(), hint });
+        let exists = |why: &str, hint| {
+            Err(Error::OutputExists {
+                path: path.into(),
+                why: why.into(),
+                hint,
+            })
+        };
         let created = !path.exists();
         if !created {
             if !path.is_dir() {
                 return exists("is a file", "give a folder that does not exist yet");
             }
             if path.join(cloze_shard::manifest::FILE_NAME).exists() {
-                return exists("holds a dataset already", "give another --out, or delete this dataset first");
+                return exists(
+                    "holds a dataset already",
+                    "give another --out, or delete this dataset first",
+                );
             }
             if path.join(WORK_FOLDER).exists() {
                 return exists(
@@ -236,12 +265,19 @@ impl Output {
             }
             let mut entries = fs::read_dir(path).map_err(cloze_shard::Error::io(path))?;
             if entries.next().is_some() {
-                return exists("is not empty", "give a folder that does not exist yet, or an empty one");
+                return exists(
+                    "is not empty",
+                    "give a folder that does not exist yet, or an empty one",
+                );
             }
         }
         let work = path.join(WORK_FOLDER);
         fs::create_dir_all(&work).map_err(cloze_shard::Error::io(&work))?;
-        Ok(Self { path: path.into(), created, keep: false })
+        Ok(Self {
+            path: path.into(),
+            created,
+            keep: false,
+        })
     }
 
     fn keep(mut self) {
@@ -260,7 +296,11 @@ impl Drop for Output {
         } else if let Ok(entries) = fs::read_dir(&self.path) {
             for entry in entries.flatten() {
                 let path = entry.path();
-                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                let _ = if path.is_dir() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::remove_file(&path)
+                };
             }
         }
     }

@@ -27,7 +27,12 @@ pub struct RowMaker<'a, D> {
 
 impl<'a, D: Documents> RowMaker<'a, D> {
     /// Makes rows of `documents`; `split` keys static masks.
-    pub fn new(documents: &'a D, vocabulary: &'a Vocabulary, config: &Config, split: u32) -> Result<Self> {
+    pub fn new(
+        documents: &'a D,
+        vocabulary: &'a Vocabulary,
+        config: &Config,
+        split: u32,
+    ) -> Result<Self> {
         let masker = match config.masking_record() {
             Masking::Dynamic => None,
             Masking::Static { rule } => Some((
@@ -35,7 +40,11 @@ impl<'a, D: Documents> RowMaker<'a, D> {
                 MaskKey::new(config.seed, Stage::StaticMask, split),
             )),
         };
-        Ok(Self { documents, vocabulary, masker })
+        Ok(Self {
+            documents,
+            vocabulary,
+            masker,
+        })
     }
 
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
@@ -51,20 +60,36 @@ impl<'a, D: Documents> RowMaker<'a, D> {
         if let Some((b, random)) = recipe.b {
             (row.doc_b, row.sentence_b) = self.append(b, &mut row.input_ids);
             row.input_ids.push(special.sep);
-            let label = if random { NextSentenceLabel::NotNext } else { NextSentenceLabel::IsNext };
+            let label = if random {
+                NextSentenceLabel::NotNext
+            } else {
+                NextSentenceLabel::IsNext
+            };
             row.next_sentence_label = Some(label);
         }
         row.masks = self.masker.as_ref().map(|(masker, key)| {
             let mut masks = Masks::default();
-            masker.mask(*key, number, &mut row.input_ids, &mut masks.positions, &mut masks.labels);
+            masker.mask(
+                *key,
+                number,
+                &mut row.input_ids,
+                &mut masks.positions,
+                &mut masks.labels,
+            );
             masks
         });
     }
 
     fn append(&self, span: Span, ids: &mut Vec<u32>) -> (i64, u32) {
         let document = self.documents.get(span.document);
-        document.input_ids.slice(span.start as usize, span.end() as usize).extend_into(ids);
-        (document.doc, sentence_of(document.sentence_ends, span.start) as u32)
+        document
+            .input_ids
+            .slice(span.start as usize, span.end() as usize)
+            .extend_into(ids);
+        (
+            document.doc,
+            sentence_of(document.sentence_ends, span.start) as u32,
+        )
     }
 }
 
@@ -80,20 +105,32 @@ pub fn write_split(
 ) -> Result<Vec<ShardRecord>> {
     let rows = plan.rows();
     let shards = rows.div_ceil(config.shard_rows);
-    let order = Permutation::new(Key::new(config.seed, Stage::RowOrder), u64::from(split), 0, rows);
+    let order = Permutation::new(
+        Key::new(config.seed, Stage::RowOrder),
+        u64::from(split),
+        0,
+        rows,
+    );
     let subfolder = folder.join(name);
     std::fs::create_dir(&subfolder).map_err(cloze_shard::Error::io(&subfolder))?;
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
     let special = maker.vocabulary.special();
-    let rules = RowRules::new(maker.vocabulary.len(), special, config.seq_len, maker.masker.is_some());
+    let rules = RowRules::new(
+        maker.vocabulary.len(),
+        special,
+        config.seq_len,
+        maker.masker.is_some(),
+    );
     (0..shards)
         .into_par_iter()
         .map(|shard| {
             let file = format!("{name}/part-{shard:05}.arrow");
             let path = folder.join(&file);
-            let mut writer = ShardWriter::create(&path, id_type, maker.masker.is_some(), rules.clone())?;
+            let mut writer =
+                ShardWriter::create(&path, id_type, maker.masker.is_some(), rules.clone())?;
             let mut row = Row::default();
-            let place = |shard: u64| (u128::from(shard) * u128::from(rows) / u128::from(shards)) as u64;
+            let place =
+                |shard: u64| (u128::from(shard) * u128::from(rows) / u128::from(shards)) as u64;
             for position in place(shard)..place(shard + 1) {
                 let number = order.inverse(position);
                 maker.fill(number, &plan.recipe(number), &mut row);

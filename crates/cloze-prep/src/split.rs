@@ -26,20 +26,25 @@ pub fn assign(docs: impl Iterator<Item = i64>, seed: u64, validation_fraction: f
     let mut all = Vec::new();
     for (i, doc) in docs.enumerate() {
         let u = draw(doc);
-        let side =
-            if u < validation_fraction { &mut assignment.validation } else { &mut assignment.train };
+        let side = if u < validation_fraction {
+            &mut assignment.validation
+        } else {
+            &mut assignment.train
+        };
         side.push(i as u64);
         all.push(doc);
         if smallest.is_none_or(|(least, _)| u < least) {
             smallest = Some((u, doc));
         }
     }
-    if validation_fraction > 0.0 && assignment.validation.is_empty()
+    if validation_fraction > 0.0
+        && assignment.validation.is_empty()
         && let Some((_, chosen)) = smallest
         && all.iter().any(|&doc| doc != chosen)
     {
         let is_chosen = |i: &u64| all[*i as usize] == chosen;
-        (assignment.validation, assignment.train) = assignment.train.iter().partition(|i| is_chosen(i));
+        (assignment.validation, assignment.train) =
+            assignment.train.iter().partition(|i| is_chosen(i));
     }
     assignment
 }
@@ -63,8 +68,15 @@ impl<'a> SplitDocuments<'a> {
             total += store.document(number).sentence_ends.len() as u64;
             sentences.push(total);
         }
-        let continuation = (0..vocabulary.len() as u32).map(|id| vocabulary.is_continuation(id)).collect();
-        Self { store, numbers, sentences, continuation }
+        let continuation = (0..vocabulary.len() as u32)
+            .map(|id| vocabulary.is_continuation(id))
+            .collect();
+        Self {
+            store,
+            numbers,
+            sentences,
+            continuation,
+        }
     }
 }
 
@@ -75,7 +87,11 @@ impl Documents for SplitDocuments<'_> {
 
     fn get(&self, i: u64) -> DocumentView<'_> {
         let document = self.store.document(self.numbers[i as usize]);
-        DocumentView { doc: document.doc, input_ids: document.input_ids, sentence_ends: document.sentence_ends }
+        DocumentView {
+            doc: document.doc,
+            input_ids: document.input_ids,
+            sentence_ends: document.sentence_ends,
+        }
     }
 
     fn nth_sentence(&self, n: u64) -> (u64, usize) {
@@ -103,9 +119,16 @@ mod tests {
         assert_eq!(a.train.len() + a.validation.len(), docs.len());
         let share = a.validation.len() as f64 / docs.len() as f64;
         assert!((share - 0.1).abs() < 0.012, "{share}");
-        assert!(a.validation.chunks(2).all(|pair| pair[0] + 1 == pair[1] && pair[0] % 2 == 0));
+        assert!(
+            a.validation
+                .chunks(2)
+                .all(|pair| pair[0] + 1 == pair[1] && pair[0] % 2 == 0)
+        );
         let fewer = assign(docs[..10_000].iter().copied(), 4, 0.1);
-        assert!(a.validation.starts_with(&fewer.validation), "others coming changes nothing");
+        assert!(
+            a.validation.starts_with(&fewer.validation),
+            "others coming changes nothing"
+        );
         assert!(assign(docs.iter().copied(), 4, 0.0).validation.is_empty());
     }
 

@@ -26,7 +26,11 @@ pub fn pair(
     let ends = document.sentence_ends;
     let span = |first: usize, end: usize| {
         let start = sentence_start(ends, first);
-        Span { document: index, start, len: ends[end - 1] - start }
+        Span {
+            document: index,
+            start,
+            len: ends[end - 1] - start,
+        }
     };
     let target = rule.target(draws);
     let mut first = 0;
@@ -38,11 +42,20 @@ pub fn pair(
             continue;
         }
         let count = i + 1 - first;
-        let a_count = if count >= 2 { draws.between(1, count - 1) } else { 1 };
+        let a_count = if count >= 2 {
+            draws.between(1, count - 1)
+        } else {
+            1
+        };
         let mut a = span(first, first + a_count);
         let random = count == 1 || draws.unit() < rule.random_next_ratio;
         let mut b = if random {
-            let b = random_segment(documents, index, target.saturating_sub(a.len as usize), draws);
+            let b = random_segment(
+                documents,
+                index,
+                target.saturating_sub(a.len as usize),
+                draws,
+            );
             if documents.get(b.document).doc == document.doc {
                 counts.random_from_own_document += 1;
             }
@@ -54,12 +67,20 @@ pub fn pair(
             b
         };
         counts.truncated_tokens += truncate(&mut a, &mut b, rule.max_tokens, draws);
-        emit(Recipe { a, b: Some((b, random)) });
+        emit(Recipe {
+            a,
+            b: Some((b, random)),
+        });
         i = first;
     }
 }
 
-fn random_segment(documents: &impl Documents, own: u64, target: usize, draws: &mut impl Draws) -> Span {
+fn random_segment(
+    documents: &impl Documents,
+    own: u64,
+    target: usize,
+    draws: &mut impl Draws,
+) -> Span {
     let last = (documents.len() - 1) as usize;
     let mut index = own;
     for _ in 0..TRIES {
@@ -71,9 +92,15 @@ fn random_segment(documents: &impl Documents, own: u64, target: usize, draws: &m
     let ends = documents.get(index).sentence_ends;
     let first = draws.between(0, ends.len() - 1);
     let start = sentence_start(ends, first);
-    let end = ends[first..].iter().find(|&&end| (end - start) as usize >= target);
+    let end = ends[first..]
+        .iter()
+        .find(|&&end| (end - start) as usize >= target);
     let end = end.or(ends.last()).copied().unwrap_or(start);
-    Span { document: index, start, len: end - start }
+    Span {
+        document: index,
+        start,
+        len: end - start,
+    }
 }
 
 /// Cuts the pair down to `max_tokens`; the number of tokens that were cut.
@@ -122,18 +149,36 @@ mod tests {
         }
     }
 
-    fn run(lengths: &[Vec<u32>], max_tokens: usize, script: Vec<Draw>) -> (Vec<Recipe>, PairingCounts) {
+    fn run(
+        lengths: &[Vec<u32>],
+        max_tokens: usize,
+        script: Vec<Draw>,
+    ) -> (Vec<Recipe>, PairingCounts) {
         let documents = InMemory::new(lengths);
-        let rule = PairingRule { max_tokens, short_seq_prob: 0.1, random_next_ratio: 0.5 };
+        let rule = PairingRule {
+            max_tokens,
+            short_seq_prob: 0.1,
+            random_next_ratio: 0.5,
+        };
         let mut script = Script(script.into_iter());
         let (mut recipes, mut counts) = (vec![], PairingCounts::default());
-        pair(&documents, 0, &rule, &mut script, &mut counts, &mut |r| recipes.push(r));
-        assert_eq!(script.0.next().map(|d| format!("{d:?}")), None, "the whole script is used");
+        pair(&documents, 0, &rule, &mut script, &mut counts, &mut |r| {
+            recipes.push(r)
+        });
+        assert_eq!(
+            script.0.next().map(|d| format!("{d:?}")),
+            None,
+            "the whole script is used"
+        );
         (recipes, counts)
     }
 
     fn span(document: u64, start: u32, len: u32) -> Span {
-        Span { document, start, len }
+        Span {
+            document,
+            start,
+            len,
+        }
     }
 
     #[test]
@@ -143,16 +188,27 @@ mod tests {
             &[vec![4, 4, 4, 3], vec![5]],
             12,
             vec![
-                Unit(0.05), Between(2, 12, 10), Between(1, 2, 1), Unit(0.5),
+                Unit(0.05),
+                Between(2, 12, 10),
+                Between(1, 2, 1),
+                Unit(0.5),
                 // One sentence is left: random without a coin; own document first, then the other.
-                Between(0, 1, 0), Between(0, 1, 1), Between(0, 0, 0),
+                Between(0, 1, 0),
+                Between(0, 1, 1),
+                Between(0, 0, 0),
             ],
         );
         assert_eq!(
             recipes,
             [
-                Recipe { a: span(0, 0, 4), b: Some((span(0, 4, 8), false)) },
-                Recipe { a: span(0, 12, 3), b: Some((span(1, 0, 5), true)) },
+                Recipe {
+                    a: span(0, 0, 4),
+                    b: Some((span(0, 4, 8), false))
+                },
+                Recipe {
+                    a: span(0, 12, 3),
+                    b: Some((span(1, 0, 5), true))
+                },
             ]
         );
         assert_eq!(counts, PairingCounts::default());
@@ -165,18 +221,32 @@ mod tests {
             &[vec![4, 4, 4], vec![2, 3, 9, 9]],
             12,
             vec![
-                Unit(0.1), Between(1, 2, 1), Unit(0.49), Between(0, 1, 1), Between(0, 3, 1),
+                Unit(0.1),
+                Between(1, 2, 1),
+                Unit(0.49),
+                Between(0, 1, 1),
+                Between(0, 3, 1),
                 // B needs 12 - 4 = 8 tokens: its second sentence holds 3, so it takes the third. 16 tokens are cut to 12.
-                Unit(0.5), Unit(0.7), Unit(0.49), Unit(0.9),
+                Unit(0.5),
+                Unit(0.7),
+                Unit(0.49),
+                Unit(0.9),
                 // From the second sentence again: A takes one, the coin says "next".
-                Between(1, 1, 1), Unit(0.51),
+                Between(1, 1, 1),
+                Unit(0.51),
             ],
         );
         assert_eq!(
             recipes,
             [
-                Recipe { a: span(0, 0, 4), b: Some((span(1, 3, 8), true)) },
-                Recipe { a: span(0, 4, 4), b: Some((span(0, 8, 4), false)) },
+                Recipe {
+                    a: span(0, 0, 4),
+                    b: Some((span(1, 3, 8), true))
+                },
+                Recipe {
+                    a: span(0, 4, 4),
+                    b: Some((span(0, 8, 4), false))
+                },
             ]
         );
         assert_eq!(counts.truncated_tokens, 4);
@@ -197,7 +267,13 @@ mod tests {
         script.extend((0..10).map(|_| Between(0, 0, 0)));
         script.push(Between(0, 0, 0));
         let (recipes, counts) = run(&[vec![4]], 12, script);
-        assert_eq!(recipes, [Recipe { a: span(0, 0, 4), b: Some((span(0, 0, 4), true)) }]);
+        assert_eq!(
+            recipes,
+            [Recipe {
+                a: span(0, 0, 4),
+                b: Some((span(0, 0, 4), true))
+            }]
+        );
         assert_eq!(counts.random_from_own_document, 1);
     }
 
@@ -205,28 +281,48 @@ mod tests {
     /// documents of sentences of about 20 tokens.
     #[test]
     fn label_balance_is_that_of_the_published_script() {
-        for (low, high, expected) in
-            [(1, 1, 1.000), (2, 2, 0.678), (3, 8, 0.596), (10, 40, 0.558), (100, 300, 0.525)]
-        {
+        for (low, high, expected) in [
+            (1, 1, 1.000),
+            (2, 2, 0.678),
+            (3, 8, 0.596),
+            (10, 40, 0.558),
+            (100, 300, 0.525),
+        ] {
             let mut draws = Key::new(5, Stage::Sample).stream(low, high as u32);
             let lengths: Vec<Vec<u32>> = (0..(60_000 / (low + high)).max(200))
                 .map(|_| {
                     let sentences = draws.between(low, high);
-                    (0..sentences).map(|_| draws.between(12, 28) as u32).collect()
+                    (0..sentences)
+                        .map(|_| draws.between(12, 28) as u32)
+                        .collect()
                 })
                 .collect();
             let documents = InMemory::new(&lengths);
-            let rule = PairingRule { max_tokens: 125, short_seq_prob: 0.1, random_next_ratio: 0.5 };
+            let rule = PairingRule {
+                max_tokens: 125,
+                short_seq_prob: 0.1,
+                random_next_ratio: 0.5,
+            };
             let (mut random, mut all) = (0f64, 0f64);
             for i in 0..documents.len() {
                 let mut draws = Key::new(6, Stage::Pairing).stream(i, 0);
-                pair(&documents, i, &rule, &mut draws, &mut PairingCounts::default(), &mut |r| {
-                    all += 1.0;
-                    random += f64::from(u8::from(r.b.is_some_and(|(_, random)| random)));
-                });
+                pair(
+                    &documents,
+                    i,
+                    &rule,
+                    &mut draws,
+                    &mut PairingCounts::default(),
+                    &mut |r| {
+                        all += 1.0;
+                        random += f64::from(u8::from(r.b.is_some_and(|(_, random)| random)));
+                    },
+                );
             }
             let share = random / all;
-            assert!((share - expected).abs() < 0.012, "{low}–{high} sentences: {share:.3}, expected {expected:.3}");
+            assert!(
+                (share - expected).abs() < 0.012,
+                "{low}–{high} sentences: {share:.3}, expected {expected:.3}"
+            );
         }
     }
 }

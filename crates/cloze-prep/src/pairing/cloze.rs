@@ -35,11 +35,18 @@ pub fn pair(
     let ends = units(documents, &document, rule.max_tokens / 2, counts);
     let span = |first: usize, end: usize| {
         let start = sentence_start(&ends, first);
-        Span { document: index, start, len: ends[end - 1] - start }
+        Span {
+            document: index,
+            start,
+            len: ends[end - 1] - start,
+        }
     };
     let n = ends.len();
     if n == 1 {
-        return emit(Recipe { a: span(0, 1), b: None });
+        return emit(Recipe {
+            a: span(0, 1),
+            b: None,
+        });
     }
     let mut first = 0;
     while first < n {
@@ -50,13 +57,20 @@ pub fn pair(
         while end < n && span(first, end + 1).len as usize <= target {
             end += 1;
         }
-        let middle = if lone { n } else { draws.between(first + 1, end - 1) };
+        let middle = if lone {
+            n
+        } else {
+            draws.between(first + 1, end - 1)
+        };
         let a = span(first, middle);
         if random {
             let budget = target.saturating_sub(a.len as usize);
             let longest = rule.max_tokens - a.len as usize;
             match random_segment(documents, document.doc, budget, longest, draws) {
-                Some(b) => emit(Recipe { a, b: Some((b, true)) }),
+                Some(b) => emit(Recipe {
+                    a,
+                    b: Some((b, true)),
+                }),
                 None => {
                     counts.random_unavailable += 1;
                     random = false;
@@ -66,15 +80,27 @@ pub fn pair(
         if random {
             first = middle;
         } else {
-            let (a, b) = if lone { (span(n - 2, n - 1), span(n - 1, n)) } else { (a, span(middle, end)) };
-            emit(Recipe { a, b: Some((b, false)) });
+            let (a, b) = if lone {
+                (span(n - 2, n - 1), span(n - 1, n))
+            } else {
+                (a, span(middle, end))
+            };
+            emit(Recipe {
+                a,
+                b: Some((b, false)),
+            });
             first = end;
         }
     }
 }
 
 /// Exclusive ends of the document's units.
-fn units(documents: &impl Documents, document: &DocumentView<'_>, longest: usize, counts: &mut PairingCounts) -> Vec<u32> {
+fn units(
+    documents: &impl Documents,
+    document: &DocumentView<'_>,
+    longest: usize,
+    counts: &mut PairingCounts,
+) -> Vec<u32> {
     let mut ends = Vec::with_capacity(document.sentence_ends.len());
     let mut start = 0;
     for &end in document.sentence_ends {
@@ -95,12 +121,20 @@ fn units(documents: &impl Documents, document: &DocumentView<'_>, longest: usize
 }
 
 /// The most tokens from `start`, at most `longest`, that end where a word does; `longest` if no word starts there.
-fn word_prefix(documents: &impl Documents, document: &DocumentView<'_>, start: u32, longest: usize) -> u32 {
+fn word_prefix(
+    documents: &impl Documents,
+    document: &DocumentView<'_>,
+    start: u32,
+    longest: usize,
+) -> u32 {
     let continues = |len: usize| {
         let next = document.input_ids.get(start as usize + len);
         next.is_some_and(|id| documents.is_continuation(id))
     };
-    let len = (1..=longest).rev().find(|&len| !continues(len)).unwrap_or(longest);
+    let len = (1..=longest)
+        .rev()
+        .find(|&len| !continues(len))
+        .unwrap_or(longest);
     len as u32
 }
 
@@ -129,13 +163,20 @@ fn random_segment(
     let document = documents.get(index);
     let ends = document.sentence_ends;
     let start = sentence_start(ends, first);
-    let fits = ends[first..].iter().take_while(|&&end| (end - start) as usize <= budget.min(longest)).last();
+    let fits = ends[first..]
+        .iter()
+        .take_while(|&&end| (end - start) as usize <= budget.min(longest))
+        .last();
     let len = match fits {
         Some(end) => end - start,
         None if (ends[first] - start) as usize <= longest => ends[first] - start,
         None => word_prefix(documents, &document, start, longest),
     };
-    Some(Span { document: index, start, len })
+    Some(Span {
+        document: index,
+        start,
+        len,
+    })
 }
 
 #[cfg(test)]
@@ -146,11 +187,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn run(documents: &InMemory, rule: &PairingRule, seed: u64) -> (Vec<Recipe>, PairingCounts) {
-        let mut labels = PermutedBlocks::new(rule.random_next_ratio, Key::new(seed, Stage::Label).stream(0, 0));
+        let mut labels = PermutedBlocks::new(
+            rule.random_next_ratio,
+            Key::new(seed, Stage::Label).stream(0, 0),
+        );
         let (mut recipes, mut counts) = (vec![], PairingCounts::default());
         for i in 0..documents.len() {
             let mut draws = Key::new(seed, Stage::Pairing).stream(i, 0);
-            pair(documents, i, rule, &mut labels, &mut draws, &mut counts, &mut |r| recipes.push(r));
+            pair(
+                documents,
+                i,
+                rule,
+                &mut labels,
+                &mut draws,
+                &mut counts,
+                &mut |r| recipes.push(r),
+            );
         }
         (recipes, counts)
     }
@@ -217,27 +269,52 @@ mod tests {
     fn the_ratio_is_met_whatever_the_documents() {
         for (sentences, ratio) in [(2, 0.5), (3, 0.5), (3, 0.2), (10, 0.5), (40, 0.8)] {
             let documents = InMemory::new(&vec![vec![20; sentences]; 12_000 / sentences]);
-            let rule = PairingRule { max_tokens: 125, short_seq_prob: 0.1, random_next_ratio: ratio };
+            let rule = PairingRule {
+                max_tokens: 125,
+                short_seq_prob: 0.1,
+                random_next_ratio: ratio,
+            };
             let (recipes, _) = run(&documents, &rule, 1);
-            let random = recipes.iter().filter(|r| r.b.is_some_and(|(_, random)| random)).count();
+            let random = recipes
+                .iter()
+                .filter(|r| r.b.is_some_and(|(_, random)| random))
+                .count();
             let share = random as f64 / recipes.len() as f64;
-            assert!((share - ratio).abs() < 0.003, "{sentences} sentences: {share}, asked {ratio}");
+            assert!(
+                (share - ratio).abs() < 0.003,
+                "{sentences} sentences: {share}, asked {ratio}"
+            );
         }
     }
 
     #[test]
     fn documents_of_one_id_are_never_random_to_each_other() {
         let twins = InMemory::new(&[vec![5, 5, 5], vec![5, 5, 5]]).with_doc(1, 0);
-        let rule = PairingRule { max_tokens: 29, short_seq_prob: 0.0, random_next_ratio: 1.0 };
+        let rule = PairingRule {
+            max_tokens: 29,
+            short_seq_prob: 0.0,
+            random_next_ratio: 1.0,
+        };
         let (recipes, counts) = run(&twins, &rule, 1);
-        assert!(recipes.iter().all(|r| r.b.is_some_and(|(_, random)| !random)));
+        assert!(
+            recipes
+                .iter()
+                .all(|r| r.b.is_some_and(|(_, random)| !random))
+        );
         assert_eq!(counts.random_unavailable, recipes.len() as u64);
 
         let mut lengths = vec![vec![9u32; 500]; 1];
         lengths.push(vec![3]);
         let (recipes, counts) = run(&InMemory::new(&lengths), &rule, 1);
-        assert_eq!(counts.random_unavailable, 0, "the one other document is found, however rare");
-        assert!(recipes.iter().all(|r| r.b.is_none_or(|(b, _)| b.document == 1)));
+        assert_eq!(
+            counts.random_unavailable, 0,
+            "the one other document is found, however rare"
+        );
+        assert!(
+            recipes
+                .iter()
+                .all(|r| r.b.is_none_or(|(b, _)| b.document == 1))
+        );
     }
 
     /// Random text comes from long documents as often as text does.
@@ -246,9 +323,18 @@ mod tests {
         let mut lengths = vec![vec![10u32; 300]; 10];
         lengths.extend(vec![vec![10u32; 2]; 500]);
         let documents = InMemory::new(&lengths);
-        let rule = PairingRule { max_tokens: 61, short_seq_prob: 0.0, random_next_ratio: 0.5 };
+        let rule = PairingRule {
+            max_tokens: 61,
+            short_seq_prob: 0.0,
+            random_next_ratio: 0.5,
+        };
         let (recipes, _) = run(&documents, &rule, 3);
-        let random: Vec<u64> = recipes.iter().filter_map(|r| r.b).filter(|b| b.1).map(|b| b.0.document).collect();
+        let random: Vec<u64> = recipes
+            .iter()
+            .filter_map(|r| r.b)
+            .filter(|b| b.1)
+            .map(|b| b.0.document)
+            .collect();
         let from_long = random.iter().filter(|&&d| d < 10).count() as f64 / random.len() as f64;
         // 3,000 of 4,000 sentences; a third of the pairs come from each long document at most, so own ids hardly count.
         assert!((from_long - 0.75).abs() < 0.05, "{from_long}");

@@ -23,13 +23,22 @@ impl PermutedBlocks {
     #[must_use]
     pub fn new(ratio: f64, mut stream: Stream) -> Self {
         let offset = stream.unit();
-        Self { ratio, offset, blocks: 0, block: [false; BLOCK], used: BLOCK, stream }
+        Self {
+            ratio,
+            offset,
+            blocks: 0,
+            block: [false; BLOCK],
+            used: BLOCK,
+            stream,
+        }
     }
 
     /// The next label.
     pub fn draw(&mut self) -> bool {
         if self.used == BLOCK {
-            let due = |blocks: u64| (blocks as f64 * BLOCK as f64 * self.ratio + self.offset).floor() as usize;
+            let due = |blocks: u64| {
+                (blocks as f64 * BLOCK as f64 * self.ratio + self.offset).floor() as usize
+            };
             let quota = (due(self.blocks + 1) - due(self.blocks)).min(BLOCK);
             self.block = std::array::from_fn(|i| i < quota);
             self.stream.shuffle(&mut self.block);
@@ -70,9 +79,14 @@ mod tests {
         let mut counts = [0f64; BLOCK];
         for seed in 0..4_000 {
             let mut labels = PermutedBlocks::new(0.3, Key::new(seed, Stage::Label).stream(0, 0));
-            counts.iter_mut().for_each(|c| *c += f64::from(u8::from(labels.draw())));
+            counts
+                .iter_mut()
+                .for_each(|c| *c += f64::from(u8::from(labels.draw())));
         }
         let deviation = (4_000.0f64 * 0.3 * 0.7).sqrt();
-        assert!(counts.iter().all(|c| (c - 1_200.0).abs() < 4.5 * deviation), "{counts:?}");
+        assert!(
+            counts.iter().all(|c| (c - 1_200.0).abs() < 4.5 * deviation),
+            "{counts:?}"
+        );
     }
 }

@@ -108,7 +108,11 @@ pub struct PairingRule {
 impl PairingRule {
     /// Draws a target length.
     fn target(&self, draws: &mut impl Draws) -> usize {
-        if draws.unit() < self.short_seq_prob { draws.between(2, self.max_tokens) } else { self.max_tokens }
+        if draws.unit() < self.short_seq_prob {
+            draws.between(2, self.max_tokens)
+        } else {
+            self.max_tokens
+        }
     }
 }
 
@@ -184,7 +188,11 @@ pub(crate) mod tests_support {
 
         fn get(&self, i: u64) -> DocumentView<'_> {
             let (doc, ids, ends) = &self.docs[i as usize];
-            DocumentView { doc: *doc, input_ids: Ids::U32(ids), sentence_ends: ends }
+            DocumentView {
+                doc: *doc,
+                input_ids: Ids::U32(ids),
+                sentence_ends: ends,
+            }
         }
 
         fn nth_sentence(&self, n: u64) -> (u64, usize) {

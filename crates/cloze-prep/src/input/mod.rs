@@ -1,0 +1,62 @@
+//! From INPUT arguments to documents, in an order that does not depend on the machine.
+
+mod documents;
+mod error;
+mod resolve;
+mod stream;
+
+pub use documents::{Document, SourceReader};
+pub use error::InputError;
+pub use resolve::{Format, InputPlan, Source};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Config;
+
+/// What a document and a sentence look like in plain text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum TextForm {
+    /// A form feed ends a document, as the end of the file does; sentences are found by rules
+    Prose,
+    /// Every line is a sentence, a blank line ends a document (the form of BERT's own script)
+    SentencePerLine,
+}
+
+/// What to do with a line or document that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum OnBadInput {
+    /// Stop and say where
+    Fail,
+    /// Leave it out, count it, report it
+    Skip,
+}
+
+/// How inputs are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputOptions {
+    /// JSONL: the field that holds the text.
+    pub text_field: String,
+    /// JSONL: the field that holds the document's id.
+    pub id_field: Option<String>,
+    /// Plain text: what a document looks like.
+    pub text_form: TextForm,
+    /// What to do with what cannot be read.
+    pub on_bad_input: OnBadInput,
+}
+
+impl InputOptions {
+    /// Those of `config`.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            text_field: config.text_field.clone(),
+            id_field: config.id_field.clone(),
+            text_form: config.text_form,
+            on_bad_input: config.on_bad_input,
+        }
+    }
+}

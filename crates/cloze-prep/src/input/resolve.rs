@@ -1,0 +1,256 @@
+//! Which files, in which order.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{InputError, InputOptions};
+
+/// What a file holds, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Plain text.
+    Text,
+    /// One JSON object a line.
+    JsonLines,
+}
+
+/// How a file is compressed, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// `.gz`, of any number of members.
+    Gzip,
+    /// `.zst`, of any number of frames.
+    Zstd,
+}
+
+/// A file to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// As it was given or found.
+    pub path: PathBuf,
+    /// What it holds.
+    pub format: Format,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Its size on disk.
+    pub bytes: u64,
+}
+
+/// The files to read, in reading order.
+#[derive(Clone, Debug)]
+pub struct InputPlan {
+    /// In order: arguments as given, what a folder or a pattern holds by path.
+    pub sources: Vec<Source>,
+    /// Files in folders that are passed over because of their names.
+    pub ignored: Vec<PathBuf>,
+    /// How to read them.
+    pub options: InputOptions,
+}
+
+impl InputPlan {
+    /// Finds the files that `inputs` (files, folders, patterns) name.
+    pub fn resolve(inputs: &[PathBuf], options: &InputOptions) -> Result<Self, InputError> {
+        let mut plan = Self {
+            sources: Vec::new(),
+            ignored: Vec::new(),
+            options: options.clone(),
+        };
+        for input in inputs {
+            if input.is_dir() {
+                plan.add_folder(input)?;
+            } else if input.exists() {
+                plan.add_file(input)?;
+            } else if is_pattern(input) {
+                plan.add_pattern(input)?;
+            } else {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(InputError::Io {
+                    path: input.clone(),
+                    source,
+                });
+            }
+        }
+        plan.refuse_twice()?;
+        if plan.sources.iter().all(|s| s.bytes == 0) {
+            let why = match plan.sources.as_slice() {
+                [] => "no input was given".into(),
+                [one] => format!("{} is an empty file", one.path.display()),
+                many => format!(
+                    "all {} files are empty, the first is {}",
+                    many.len(),
+                    many[0].path.display()
+                ),
+            };
+            return Err(InputError::NoText { why });
+        }
+        Ok(plan)
+    }
+
+    /// The sizes of all files together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sources.iter().map(|s| s.bytes).sum()
+    }
+
+    fn add_folder(&mut self, folder: &Path) -> Result<(), InputError> {
+        let (mut read, mut ignored) = (Vec::new(), Vec::new());
+        for file in files_below(folder)? {
+            if kind(&file).is_some() {
+                read.push(file)
+            } else {
+                ignored.push(file)
+            }
+        }
+        if read.is_empty() {
+            let seen = match ignored.as_slice() {
+                [] => "it is empty".into(),
+                [first, ..] => format!(
+                    "{} files of other kinds, such as {}",
+                    ignored.len(),
+                    first.display()
+                ),
+            };
+            return Err(InputError::EmptyFolder {
+                path: folder.into(),
+                seen,
+            });
+        }
+        self.ignored.append(&mut ignored);
+        read.iter().try_for_each(|file| self.add_file(file))
+    }
+
+    fn add_pattern(&mut self, pattern: &Path) -> Result<(), InputError> {
+        let text = pattern.to_string_lossy().into_owned();
+        let fail = |why: String| InputError::Pattern {
+            pattern: text.clone(),
+            why,
+        };
+        let glob = globset::GlobBuilder::new(&text)
+            .literal_separator(true)
+            .build();
+        let glob = glob.map_err(|e| fail(e.to_string()))?.compile_matcher();
+        let base: PathBuf = pattern
+            .components()
+            .take_while(|c| !is_pattern(Path::new(c.as_os_str())))
+            .collect();
+        let here = base.as_os_str().is_empty();
+        let base = if here { PathBuf::from(".") } else { base };
+        if !base.is_dir() {
+            return Err(fail(format!("{} is not a folder", base.display())));
+        }
+        let mut found = Vec::new();
+        for file in files_below(&base)? {
+            let file = if here {
+                file.strip_prefix(".")
+                    .map(Path::to_path_buf)
+                    .unwrap_or(file)
+            } else {
+                file
+            };
+            if glob.is_match(&file) {
+                found.push(file);
+            }
+        }
+        if found.is_empty() {
+            return Err(fail("matches no file".into()));
+        }
+        found.iter().try_for_each(|file| self.add_file(file))
+    }
+
+    fn add_file(&mut self, file: &Path) -> Result<(), InputError> {
+        let (format, compression) = kind(file).unwrap_or((Format::Text, compression(file)));
+        let bytes = fs::metadata(file)
+            .map_err(|source| InputError::Io {
+                path: file.into(),
+                source,
+            })?
+            .len();
+        self.sources.push(Source {
+            path: file.into(),
+            format,
+            compression,
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn refuse_twice(&self) -> Result<(), InputError> {
+        let mut seen: HashMap<PathBuf, &Path> = HashMap::new();
+        for Source { path, .. } in &self.sources {
+            let real = fs::canonicalize(path).map_err(|source| InputError::Io {
+                path: path.clone(),
+                source,
+            })?;
+            if let Some(other) = seen.insert(real, path) {
+                return Err(InputError::Twice {
+                    path: path.clone(),
+                    other: other.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '[', '{'])
+}
+
+/// Every file below `folder`, by path.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(folder).follow_links(true) {
+        let entry = entry.map_err(|e| InputError::Io {
+            path: e.path().unwrap_or(folder).into(),
+            source: e
+                .into_io_error()
+                .unwrap_or_else(|| std::io::Error::other("a link leads back into itself")),
+        })?;
+        if entry.file_type().is_file() {
+            files.push(entry.into_path());
+        }
+    }
+    files.sort_unstable_by(|a, b| {
+        a.as_os_str()
+            .as_encoded_bytes()
+            .cmp(b.as_os_str().as_encoded_bytes())
+    });
+    Ok(files)
+}
+
+fn extension(path: &Path) -> String {
+    path.extension()
+        .map(|e| e.to_string_lossy().to_lowercase())
+        .unwrap_or_default()
+}
+
+fn compression(path: &Path) -> Compression {
+    match extension(path).as_str() {
+        "gz" => Compression::Gzip,
+        "zst" => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+/// What a file's name says; `None` for names that a folder scan passes over.
+fn kind(path: &Path) -> Option<(Format, Compression)> {
+    let compression = compression(path);
+    let inner = if compression == Compression::None {
+        path.into()
+    } else {
+        path.with_extension("")
+    };
+    let hidden = path
+        .file_name()
+        .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    let format = match extension(&inner).as_str() {
+        _ if hidden => return None,
+        "txt" | "text" | "md" => Format::Text,
+        "jsonl" | "ndjson" => Format::JsonLines,
+        _ => return None,
+    };
+    Some((format, compression))
+}

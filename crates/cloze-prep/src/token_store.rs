@@ -1,0 +1,314 @@
+//! The token store: every document's ids and sentence ends, on disk, in order.
+//!
+//! An Arrow IPC file, uncompressed and mapped when it is read: whatever the size of the corpus, memory is the page cache's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    Int64Builder, ListBuilder, StringBuilder, UInt16Builder, UInt32Builder, UInt64Builder,
+};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
+use arrow_buffer::{OffsetBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use cloze_shard::Ids;
+use cloze_shard::ipc::{IpcFileWriter, map_batches};
+use cloze_shard::schema::{IdType, list_of};
+
+use crate::input::Document;
+use crate::{Error, Result};
+
+/// Tokens after which a batch is written.
+const BATCH_TOKENS: usize = 1 << 20;
+/// Arrow's list offsets are 32 bits wide and signed.
+const DOCUMENT_TOKENS: usize = 1 << 30;
+
+/// A document's tokens, before they are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenizedDocument {
+    /// Hash id.
+    pub doc: i64,
+    /// Token ids of all sentences.
+    pub input_ids: Vec<u32>,
+    /// Exclusive end of each sentence.
+    pub sentence_ends: Vec<u32>,
+    /// Of which `[UNK]`.
+    pub unknown_tokens: u64,
+    /// Sentences that gave no token, left out.
+    pub sentences_without_tokens: u64,
+}
+
+fn schema(id_type: IdType) -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("doc", DataType::Int64, false),
+        Field::new("source", DataType::UInt32, false),
+        Field::new("index", DataType::UInt64, false),
+        Field::new("id", DataType::Utf8, true),
+        Field::new("sentence_ends", list_of(DataType::UInt32), false),
+        Field::new("input_ids", list_of(id_type.data_type()), false),
+    ]))
+}
+
+/// Appends documents.
+pub struct TokenStoreWriter {
+    path: PathBuf,
+    file: IpcFileWriter,
+    id_type: IdType,
+    columns: Columns,
+    tokens: usize,
+}
+
+struct Columns {
+    doc: Int64Builder,
+    source: UInt32Builder,
+    index: UInt64Builder,
+    id: StringBuilder,
+    sentence_ends: ListBuilder<UInt32Builder>,
+    u16: ListBuilder<UInt16Builder>,
+    u32: ListBuilder<UInt32Builder>,
+}
+
+impl Columns {
+    fn new() -> Self {
+        let item = |data_type| Arc::new(Field::new("item", data_type, false));
+        Self {
+            doc: Int64Builder::new(),
+            source: UInt32Builder::new(),
+            index: UInt64Builder::new(),
+            id: StringBuilder::new(),
+            sentence_ends: ListBuilder::new(UInt32Builder::new())
+                .with_field(item(DataType::UInt32)),
+            u16: ListBuilder::new(UInt16Builder::new()).with_field(item(DataType::UInt16)),
+            u32: ListBuilder::new(UInt32Builder::new()).with_field(item(DataType::UInt32)),
+        }
+    }
+}
+
+impl TokenStoreWriter {
+    /// Begins the store at `path`.
+    pub fn create(path: &Path, id_type: IdType) -> Result<Self> {
+        let file = IpcFileWriter::create(path, &schema(id_type))?;
+        Ok(Self {
+            path: path.into(),
+            file,
+            id_type,
+            columns: Columns::new(),
+            tokens: 0,
+        })
+    }
+
+    /// Appends a document that has tokens.
+    pub fn push(&mut self, document: &Document, tokens: &TokenizedDocument) -> Result<()> {
+        let count = tokens.input_ids.len();
+        if count > DOCUMENT_TOKENS {
+            let (source_path, limit) = (String::new(), DOCUMENT_TOKENS);
+            return Err(Error::DocumentTooLong {
+                source_path,
+                index: document.index,
+                tokens: count,
+                limit,
+            });
+        }
+        if self.tokens + count > DOCUMENT_TOKENS {
+            self.flush()?;
+        }
+        let columns = &mut self.columns;
+        columns.doc.append_value(tokens.doc);
+        columns.source.append_value(document.source);
+        columns.index.append_value(document.index);
+        columns.id.append_option(document.id.as_deref());
+        columns
+            .sentence_ends
+            .values()
+            .append_slice(&tokens.sentence_ends);
+        columns.sentence_ends.append(true);
+        match self.id_type {
+            IdType::UInt16 => {
+                // The id type was chosen so that every id of the vocabulary fits.
+                tokens
+                    .input_ids
+                    .iter()
+                    .for_each(|&id| columns.u16.values().append_value(id as u16));
+                columns.u16.append(true);
+            }
+            IdType::UInt32 => {
+                columns.u32.values().append_slice(&tokens.input_ids);
+                columns.u32.append(true);
+            }
+        }
+        self.tokens += count;
+        if self.tokens >= BATCH_TOKENS {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut columns = std::mem::replace(&mut self.columns, Columns::new());
+        self.tokens = 0;
+        let ids: ArrayRef = match self.id_type {
+            IdType::UInt16 => Arc::new(columns.u16.finish()),
+            IdType::UInt32 => Arc::new(columns.u32.finish()),
+        };
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(columns.doc.finish()),
+            Arc::new(columns.source.finish()),
+            Arc::new(columns.index.finish()),
+            Arc::new(columns.id.finish()),
+            Arc::new(columns.sentence_ends.finish()),
+            ids,
+        ];
+        let batch = RecordBatch::try_new(schema(self.id_type), arrays).map_err(|e| {
+            cloze_shard::Error::Shard {
+                path: self.path.clone(),
+                why: e.to_string(),
+            }
+        })?;
+        Ok(self.file.write(&batch)?)
+    }
+
+    /// Makes the store durable under its name.
+    pub fn finish(mut self) -> Result<()> {
+        if self.tokens > 0 {
+            self.flush()?;
+        }
+        self.file.finish()?;
+        Ok(())
+    }
+}
+
+/// A document in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredDocument<'a> {
+    /// Hash id.
+    pub doc: i64,
+    /// Number of the source.
+    pub source: u32,
+    /// Number of the document in its source.
+    pub index: u64,
+    /// What the corpus calls it.
+    pub id: Option<&'a str>,
+    /// Token ids, at least one.
+    pub input_ids: Ids<'a>,
+    /// Exclusive end of each sentence; the last is the number of tokens.
+    pub sentence_ends: &'a [u32],
+}
+
+/// The mapped store.
+#[derive(Debug)]
+pub struct TokenStore {
+    batches: Vec<Batch>,
+    /// Number of the first document of each batch, then the number of documents.
+    starts: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    doc: ScalarBuffer<i64>,
+    source: ScalarBuffer<u32>,
+    index: ScalarBuffer<u64>,
+    id: StringArray,
+    ends: (OffsetBuffer<i32>, ScalarBuffer<u32>),
+    ids: (OffsetBuffer<i32>, IdValues),
+}
+
+#[derive(Debug)]
+enum IdValues {
+    U16(ScalarBuffer<u16>),
+    U32(ScalarBuffer<u32>),
+}
+
+impl TokenStore {
+    /// Maps the store at `path`; ids may be of either width.
+    pub fn open(path: &Path) -> Result<Self> {
+        let narrow = map_batches(path, &schema(IdType::UInt16));
+        let batches = match narrow {
+            Ok(batches) => batches,
+            Err(_) => map_batches(path, &schema(IdType::UInt32))?,
+        };
+        let mut starts = vec![0];
+        let mut total = 0;
+        for batch in &batches {
+            total += batch.num_rows() as u64;
+            starts.push(total);
+        }
+        Ok(Self {
+            batches: batches.iter().map(Batch::new).collect(),
+            starts,
+        })
+    }
+
+    /// The number of documents.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Whether there is no document.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Document `i`.
+    ///
+    /// # Panics
+    /// If `i` is not below [`TokenStore::len`].
+    #[must_use]
+    pub fn document(&self, i: u64) -> StoredDocument<'_> {
+        assert!(i < self.len(), "document {i} of {}", self.len());
+        let batch = self.starts.partition_point(|&start| start <= i) - 1;
+        self.batches[batch].document((i - self.starts[batch]) as usize)
+    }
+}
+
+impl Batch {
+    fn new(batch: &RecordBatch) -> Self {
+        let ends: &ListArray = batch.column(4).as_list();
+        let ids: &ListArray = batch.column(5).as_list();
+        let values = match ids.value_type() {
+            DataType::UInt16 => {
+                IdValues::U16(ids.values().as_primitive::<UInt16Type>().values().clone())
+            }
+            _ => IdValues::U32(ids.values().as_primitive::<UInt32Type>().values().clone()),
+        };
+        Self {
+            doc: batch.column(0).as_primitive::<Int64Type>().values().clone(),
+            source: batch
+                .column(1)
+                .as_primitive::<UInt32Type>()
+                .values()
+                .clone(),
+            index: batch
+                .column(2)
+                .as_primitive::<UInt64Type>()
+                .values()
+                .clone(),
+            id: batch.column(3).as_string::<i32>().clone(),
+            ends: (
+                ends.offsets().clone(),
+                ends.values().as_primitive::<UInt32Type>().values().clone(),
+            ),
+            ids: (ids.offsets().clone(), values),
+        }
+    }
+
+    fn document(&self, i: usize) -> StoredDocument<'_> {
+        let range = |offsets: &OffsetBuffer<i32>| offsets[i] as usize..offsets[i + 1] as usize;
+        let ids = range(&self.ids.0);
+        StoredDocument {
+            doc: self.doc[i],
+            source: self.source[i],
+            index: self.index[i],
+            id: self.id.is_valid(i).then(|| self.id.value(i)),
+            input_ids: match &self.ids.1 {
+                IdValues::U16(values) => Ids::U16(&values[ids]),
+                IdValues::U32(values) => Ids::U32(&values[ids]),
+            },
+            sentence_ends: &self.ends.1[range(&self.ends.0)],
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use std::path::PathBuf;
+
+/// What can go wrong with a tokenizer or a segmenter.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The files make no BERT tokenizer.
+    #[error("{}: {why}", path.display())]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No rules for this language.
+    #[error("no sentence rules for the language {code:?}")]
+    Language {
+        /// The code that was asked for.
+        code: String,
+    },
+    /// The tokenizer failed on a text.
+    #[error("the tokenizer failed on {text:?}…: {why}")]
+    Encode {
+        /// How the text begins.
+        text: String,
+        /// What the tokenizer said.
+        why: String,
+    },
+    /// A vocabulary cannot be trained.
+    #[error("vocabulary: {why}")]
+    Train {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What a person can do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                "check the path".into()
+            }
+            Self::Tokenizer { .. } => {
+                "give a Hugging Face folder of a BERT model, its tokenizer.json or its \
+                                       vocab.txt; `cloze vocab train` makes one from your own text"
+                    .into()
+            }
+            Self::Language { .. } => {
+                "give an ISO 639-1 code such as en, de, fr, es, it, nl, pl, ru, ja, zh, hi or ar"
+                    .into()
+            }
+            Self::Train { .. } => "give more text, or a smaller --vocab-size".into(),
+            Self::Io { .. } | Self::Encode { .. } => return None,
+        })
+    }
+}
