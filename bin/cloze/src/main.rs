@@ -1,1 +1,58 @@
-fn main() {}
+//! The `cloze` executable: prepares, inspects and verifies datasets, and hands training verbs to `cloze-train` beside it.
+
+mod cli;
+mod hand_over;
+mod inspect;
+mod prepare;
+mod sample;
+mod verify;
+mod vocab;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Verb, VocabVerb};
+
+fn main() -> ExitCode {
+    let verb = Cli::parse().verb;
+    cloze_cli::run(
+        || match verb {
+            Verb::Prepare(args) => prepare::run(&args),
+            Verb::Inspect(args) => inspect::run(&args),
+            Verb::Verify(args) => verify::run(&args),
+            Verb::Vocab {
+                verb: VocabVerb::Train(args),
+            } => vocab::train(&args),
+            Verb::Pretrain { arguments } => hand_over::to_trainer("pretrain", &arguments),
+            Verb::Eval { arguments } => hand_over::to_trainer("eval", &arguments),
+        },
+        hint,
+    )
+}
+
+/// What the libraries say a person can do.
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|e| {
+        None.or_else(|| {
+            e.downcast_ref::<cloze_prep::Error>()
+                .and_then(cloze_prep::Error::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<cloze_shard::Error>()
+                .and_then(cloze_shard::Error::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<cloze_text::Error>()
+                .and_then(cloze_text::Error::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<cloze_prep::input::InputError>()
+                .and_then(|e| e.hint())
+        })
+        .or_else(|| {
+            e.downcast_ref::<hand_over::NoTrainer>()
+                .map(hand_over::NoTrainer::hint)
+        })
+    })
+}

@@ -1,1 +1,11 @@
+//! What both executables share: exit status, error report, progress, tables, and numbers for people.
 //!
+//! Results go to standard output; progress, logs and errors to standard error.
+
+pub mod format;
+pub mod progress;
+mod report;
+mod table;
+
+pub use report::{Status, run};
+pub use table::{histogram, table};

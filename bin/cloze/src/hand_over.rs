@@ -1,0 +1,48 @@
+//! Training verbs run in `cloze-train`, which lies beside this executable: preparing never loads what training needs.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use cloze_cli::Status;
+
+/// There is no trainer to hand a verb to.
+#[derive(Debug)]
+pub struct NoTrainer(PathBuf);
+
+impl std::fmt::Display for NoTrainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: the trainer is not there", self.0.display())
+    }
+}
+
+impl std::error::Error for NoTrainer {}
+
+impl NoTrainer {
+    pub fn hint(&self) -> String {
+        "build both executables with `cargo build --release`, and keep cloze-train beside cloze"
+            .into()
+    }
+}
+
+/// Becomes `cloze-train VERB ARGUMENTS`.
+pub fn to_trainer(verb: &str, arguments: &[OsString]) -> anyhow::Result<Status> {
+    let own = std::env::current_exe()?;
+    let trainer = own.with_file_name(format!("cloze-train{}", std::env::consts::EXE_SUFFIX));
+    if !trainer.exists() {
+        return Err(NoTrainer(trainer).into());
+    }
+    let mut command = Command::new(&trainer);
+    command.arg(verb).args(arguments);
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        // Only returns where it fails.
+        Err(anyhow::Error::new(command.exec()).context(format!("cannot run {}", trainer.display())))
+    }
+    #[cfg(not(unix))]
+    {
+        let status = command.status()?;
+        std::process::exit(status.code().unwrap_or(2));
+    }
+}

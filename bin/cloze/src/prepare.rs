@@ -1,0 +1,154 @@
+//! `cloze prepare`
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use cloze_cli::progress::{Unit, Work};
+use cloze_cli::{Status, format, table};
+use cloze_prep::{Progress, Report, Stage};
+
+use crate::cli::PrepareArgs;
+
+/// Preparation's stages as bars.
+#[derive(Default)]
+pub struct Bars(Mutex<Option<std::sync::Arc<Work>>>);
+
+impl Bars {
+    fn current(&self) -> Option<std::sync::Arc<Work>> {
+        self.0.lock().ok().and_then(|work| work.clone())
+    }
+}
+
+impl Progress for Bars {
+    fn begin(&self, stage: Stage, total: u64) {
+        let unit = match stage {
+            Stage::Tokenize => Unit::Bytes,
+            Stage::Pair => Unit::Things("documents"),
+            Stage::Write => Unit::Things("rows"),
+        };
+        if let Ok(mut work) = self.0.lock() {
+            *work = Some(std::sync::Arc::new(Work::begin(stage.name(), unit, total)));
+        }
+    }
+
+    fn advance(&self, amount: u64) {
+        if let Some(work) = self.current() {
+            work.advance(amount);
+        }
+    }
+
+    fn count(&self, documents: u64, tokens: u64) {
+        if let Some(work) = self.current() {
+            work.count(documents, tokens);
+        }
+    }
+
+    fn end(&self) {
+        let work = self.0.lock().ok().and_then(|mut work| work.take());
+        if let Some(work) = work.and_then(std::sync::Arc::into_inner) {
+            work.end();
+        }
+    }
+}
+
+pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
+    let started = Instant::now();
+    let report = cloze_prep::prepare(
+        &args.inputs,
+        &args.tokenizer,
+        &args.out,
+        &args.config,
+        &Bars::default(),
+    )?;
+    for warning in &report.warnings {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", summary(&report))?;
+    let bytes = report
+        .manifest
+        .counts
+        .get("text_bytes")
+        .copied()
+        .unwrap_or(0);
+    let seconds = started.elapsed().as_secs_f64();
+    writeln!(
+        out,
+        "\n{} in {}: {} of text, {}/s",
+        args.out.display(),
+        format::duration(started.elapsed()),
+        format::bytes(bytes),
+        format::bytes((bytes as f64 / seconds.max(1e-9)) as u64)
+    )?;
+    Ok(Status::Done)
+}
+
+/// What went in, and what came out by split.
+fn summary(report: &Report) -> String {
+    let manifest = &report.manifest;
+    let count = |name: &str| manifest.counts.get(name).copied().unwrap_or(0);
+    let mut rows = vec![vec![
+        "sources".to_owned(),
+        format::count(manifest.sources.len() as u64),
+    ]];
+    let always = ["documents", "sentences", "tokens"];
+    let if_any = [
+        "skipped",
+        "ignored_files",
+        "documents_without_tokens",
+        "sentences_without_tokens",
+        "unknown_tokens",
+        "sentences_cut",
+        "truncated_tokens",
+        "random_unavailable",
+        "random_from_own_document",
+    ];
+    let shown = always
+        .iter()
+        .chain(if_any.iter().filter(|name| count(name) > 0));
+    rows.extend(shown.map(|name| vec![name.replace('_', " "), format::count(count(name))]));
+    let read = table(&["read", ""], &rows);
+
+    let splits: Vec<Vec<String>> = manifest
+        .splits
+        .iter()
+        .map(|(name, split)| split_row(name, split))
+        .collect();
+    let header = [
+        "wrote",
+        "documents",
+        "rows",
+        "tokens",
+        "mean length",
+        "shards",
+        "is next",
+        "random",
+        "no label",
+        "random share",
+    ];
+    format!("{read}\n{}", table(&header, &splits))
+}
+
+/// A split in a table.
+pub fn split_row(name: &str, split: &cloze_shard::manifest::SplitRecord) -> Vec<String> {
+    let labels = split.labels;
+    let mean = split.tokens as f64 / split.rows.max(1) as f64;
+    let share = labels
+        .not_next_ratio()
+        .map_or_else(String::new, |r| format!("{:.2} %", 100.0 * r));
+    let mut row = vec![name.to_owned()];
+    row.extend([split.documents, split.rows, split.tokens].map(format::count));
+    row.push(format!("{mean:.1}"));
+    row.extend(
+        [
+            split.shards.len() as u64,
+            labels.is_next,
+            labels.not_next,
+            labels.none,
+        ]
+        .map(format::count),
+    );
+    row.push(share);
+    row
+}

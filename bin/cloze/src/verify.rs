@@ -1,0 +1,119 @@
+//! `cloze verify`
+
+use std::io::Write;
+
+use cloze_cli::progress::{Unit, Work};
+use cloze_cli::{Status, format, table};
+use cloze_shard::Manifest;
+use cloze_shard::verify::{self, Check, Report};
+use serde_json::json;
+
+use crate::cli::VerifyArgs;
+use crate::prepare::Bars;
+
+pub fn run(args: &VerifyArgs) -> anyhow::Result<Status> {
+    let manifest = Manifest::read(&args.dataset)?;
+    let work = Work::begin("verify", Unit::Bytes, verify::total_bytes(&manifest));
+    let mut report = verify::verify(&args.dataset, &mut |bytes| work.advance(bytes))?;
+    work.end();
+    if !args.source.is_empty() {
+        audit(args, &mut report)?;
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{:#}", as_json(&report))?;
+    } else {
+        write!(out, "{}", as_text(&report))?;
+    }
+    Ok(if report.is_clean() {
+        Status::Done
+    } else {
+        Status::Problems
+    })
+}
+
+fn audit(args: &VerifyArgs, report: &mut Report) -> anyhow::Result<()> {
+    let files_are_good = report.found.get(&Check::Files).is_none_or(|&n| n == 0);
+    if !files_are_good {
+        let why = "not looked at: the files have problems".to_owned();
+        report.looked_at.insert(Check::Source, why);
+        report.add(
+            Check::Source,
+            &args.dataset,
+            None,
+            "the source cannot be compared while files have problems".into(),
+        );
+        return Ok(());
+    }
+    let work = tempfile::tempdir()?;
+    cloze_prep::audit::audit(
+        &args.dataset,
+        &args.source,
+        work.path(),
+        args.jobs,
+        &Bars::default(),
+        report,
+    )?;
+    Ok(())
+}
+
+fn as_text(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = report
+        .found
+        .iter()
+        .map(|(check, &found)| {
+            let result = if found == 0 {
+                "ok".to_owned()
+            } else {
+                format!("{} problems", format::count(found))
+            };
+            vec![
+                check.name().to_owned(),
+                report.looked_at.get(check).cloned().unwrap_or_default(),
+                result,
+            ]
+        })
+        .collect();
+    let mut text = table(&["check", "looked at", "result"], &rows);
+    if !report.problems.is_empty() {
+        text.push('\n');
+    }
+    for problem in &report.problems {
+        let row = problem
+            .row
+            .map_or_else(String::new, |row| format!(" row {row}:"));
+        text.push_str(&format!(
+            "{}: {}:{row} {}\n",
+            problem.check.name(),
+            problem.path.display(),
+            problem.why
+        ));
+    }
+    for (check, &found) in &report.found {
+        if found > Report::KEPT {
+            let more = format::count(found - Report::KEPT);
+            text.push_str(&format!("{}: and {more} more\n", check.name()));
+        }
+    }
+    let all: u64 = report.found.values().sum();
+    text.push_str(&if all == 0 {
+        "\nclean\n".to_owned()
+    } else {
+        format!("\n{} problems\n", format::count(all))
+    });
+    text
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let checks: Vec<_> = report
+        .found
+        .iter()
+        .map(|(check, found)| json!({"check": check.name(), "looked_at": report.looked_at.get(check), "problems": found}))
+        .collect();
+    let problems: Vec<_> = report
+        .problems
+        .iter()
+        .map(|p| json!({"check": p.check.name(), "path": p.path, "row": p.row, "why": p.why}))
+        .collect();
+    json!({"clean": report.is_clean(), "checks": checks, "problems": problems})
+}

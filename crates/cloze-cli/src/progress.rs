@@ -1,0 +1,141 @@
+//! Progress on standard error: bars on a terminal, a plain line now and then elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::format;
+
+/// Seconds between lines where standard error is no terminal.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// One piece of long work.
+pub struct Work {
+    name: String,
+    unit: Unit,
+    total: u64,
+    done: AtomicU64,
+    documents: AtomicU64,
+    tokens: AtomicU64,
+    started: Instant,
+    bar: Option<ProgressBar>,
+    spoke: Mutex<Instant>,
+}
+
+/// What the work is measured in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Shown as MB.
+    Bytes,
+    /// Shown as a count.
+    Things(&'static str),
+}
+
+impl Work {
+    /// Work of `total` units begins.
+    #[must_use]
+    pub fn begin(name: &str, unit: Unit, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar =
+                ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+            let style = ProgressStyle::with_template(
+                "{prefix:>9} {bar:30} {percent:>3} %  {msg}  {eta} left",
+            );
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        let now = Instant::now();
+        Self {
+            name: name.into(),
+            unit,
+            total,
+            done: AtomicU64::new(0),
+            documents: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            started: now,
+            bar,
+            spoke: Mutex::new(now),
+        }
+    }
+
+    /// That many more units are done.
+    pub fn advance(&self, amount: u64) {
+        let done = self.done.fetch_add(amount, Ordering::Relaxed) + amount;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(done);
+                bar.set_message(self.rates(done));
+            }
+            None => self.speak(done),
+        }
+    }
+
+    /// That many more documents and tokens went through.
+    pub fn count(&self, documents: u64, tokens: u64) {
+        self.documents.fetch_add(documents, Ordering::Relaxed);
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// The work is done: one line stays.
+    pub fn end(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let done = self.done.load(Ordering::Relaxed);
+        let time = format::duration(self.started.elapsed());
+        self.line(&format!("{:>9} {} in {time}", self.name, self.rates(done)));
+    }
+
+    fn speak(&self, done: u64) {
+        // Whoever finds the lock taken has nothing to add.
+        let Ok(mut spoke) = self.spoke.try_lock() else {
+            return;
+        };
+        if spoke.elapsed() >= EVERY {
+            *spoke = Instant::now();
+            let share = format::percent(done as f64 / self.total.max(1) as f64);
+            self.line(&format!("{:>9} {share}  {}", self.name, self.rates(done)));
+        }
+    }
+
+    fn rates(&self, done: u64) -> String {
+        let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
+        let mut text = match self.unit {
+            Unit::Bytes => {
+                format!(
+                    "{} ({}/s)",
+                    format::bytes(done),
+                    format::bytes((done as f64 / seconds) as u64)
+                )
+            }
+            Unit::Things(things) => {
+                format!(
+                    "{} {things} ({}/s)",
+                    format::count(done),
+                    format::short(done as f64 / seconds)
+                )
+            }
+        };
+        for (count, name) in [(&self.documents, "documents"), (&self.tokens, "tokens")] {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                text.push_str(&format!(
+                    ", {} {name} ({}/s)",
+                    format::count(count),
+                    format::short(count as f64 / seconds)
+                ));
+            }
+        }
+        text
+    }
+
+    fn line(&self, text: &str) {
+        // Progress that cannot be shown is not worth stopping for.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
