@@ -1,1 +1,23 @@
+//! BERT pre-training from Cloze shards.
 //!
+//! [`pretrain`] is the loop; what it drives is an [`engine::Engine`], which owns parameters, gradients and moments and does
+//! the arithmetic. The first engine, [`reference`], is a plain autograd model on candle.
+
+pub mod batch;
+pub mod checkpoint;
+mod config;
+pub mod engine;
+mod error;
+pub mod eval;
+pub mod feed;
+mod matching;
+pub mod optimizer;
+pub mod parameters;
+pub mod record;
+pub mod reference;
+pub mod schedule;
+mod trainer;
+
+pub use config::{Activation, BertConfig};
+pub use error::{Error, Result};
+pub use trainer::{Observer, PretrainConfig, Start, Summary, pretrain};

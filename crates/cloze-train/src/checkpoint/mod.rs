@@ -1,0 +1,20 @@
+//! Checkpoints are Hugging Face folders, with `trainer_state/` beside the weights for exact resume.
+
+mod read;
+mod state;
+mod write;
+
+pub use read::{LoadReport, initial_parameters, read_model};
+pub use state::{TrainerState, latest, read_state};
+pub use write::{Checkpoint, write_checkpoint};
+
+/// The weights of a Hugging Face folder.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The configuration of a Hugging Face folder.
+pub const CONFIG: &str = "config.json";
+/// The folder, in a checkpoint, of what only the trainer needs.
+pub const STATE_FOLDER: &str = "trainer_state";
+/// The folder, in a run, of its checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// The folder, in a run, of the newest model.
+pub const MODEL: &str = "model";

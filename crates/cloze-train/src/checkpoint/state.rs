@@ -1,0 +1,79 @@
+//! What the trainer needs, beside the weights, to go on as if it had never stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use super::{CHECKPOINTS, STATE_FOLDER};
+use crate::engine::EngineState;
+use crate::feed::Position;
+use crate::trainer::PretrainConfig;
+use crate::{Error, Result};
+
+/// `trainer_state/state.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainerState {
+    /// Steps that have been made.
+    pub step: u64,
+    /// Where the feed goes on.
+    pub position: Position,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Digest of the dataset's manifest.
+    pub dataset: String,
+    /// What the run was started with.
+    pub config: PretrainConfig,
+}
+
+pub(super) const STATE_FILE: &str = "state.json";
+pub(super) const ARENAS_FILE: &str = "optimizer.safetensors";
+
+/// The newest checkpoint of `run`, if there is one.
+pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
+    Ok(all(run)?.pop())
+}
+
+/// All checkpoints of `run`, oldest first. A checkpoint appears by rename, so each that is there is whole.
+pub(crate) fn all(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join(CHECKPOINTS);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(cloze_shard::Error::io(&folder)(e).into()),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(cloze_shard::Error::io(&folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse::<u64>().ok()) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Reads the state in `checkpoint`.
+pub fn read_state(checkpoint: &Path) -> Result<(TrainerState, EngineState)> {
+    let folder = checkpoint.join(STATE_FOLDER);
+    let path = folder.join(STATE_FILE);
+    let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
+    let state: TrainerState = serde_json::from_str(&text)
+        .map_err(|e| Error::Checkpoint { path: path.clone(), why: format!("not a trainer state: {e}") })?;
+    let path = folder.join(ARENAS_FILE);
+    let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
+    let fail = |why: String| Error::Checkpoint { path: path.clone(), why };
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("not a whole safetensors file: {e}")))?;
+    let read = |name: &str| -> Result<Vec<f32>> {
+        let view = tensors.tensor(name).map_err(|e| fail(e.to_string()))?;
+        Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    };
+    let engine = EngineState {
+        parameters: read("parameters")?,
+        first_moment: read("first_moment")?,
+        second_moment: read("second_moment")?,
+    };
+    Ok((state, engine))
+}

@@ -1,0 +1,143 @@
+//! Writing a checkpoint: a folder that appears whole, under its name, or not at all.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloze_shard::atomic;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize};
+
+use super::state::{ARENAS_FILE, STATE_FILE, all};
+use super::{CHECKPOINTS, CONFIG, MODEL, STATE_FOLDER, TrainerState, WEIGHTS};
+use crate::engine::EngineState;
+use crate::parameters::Layout;
+use crate::{BertConfig, Error, Result};
+
+/// What a checkpoint is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoint<'a> {
+    /// The model's configuration.
+    pub config: &'a BertConfig,
+    /// Where each parameter lies.
+    pub layout: &'a Layout,
+    /// Parameters and moments.
+    pub engine: &'a EngineState,
+    /// Step, position, configuration.
+    pub trainer: &'a TrainerState,
+    /// The dataset's tokenizer folder, copied along.
+    pub tokenizer: &'a Path,
+}
+
+/// Writes `run/checkpoints/step-NNNNNNNN`, makes it `run/model`, and removes all but the newest `keep` checkpoints.
+pub fn write_checkpoint(run: &Path, checkpoint: &Checkpoint<'_>, keep: usize) -> Result<PathBuf> {
+    let folder = run.join(CHECKPOINTS);
+    make(&folder)?;
+    let name = format!("step-{:08}", checkpoint.trainer.step);
+    let partial = folder.join(format!(".{name}.partial"));
+    remove(&partial)?;
+    make(&partial)?;
+    write_model(&partial, checkpoint)?;
+    let state = partial.join(STATE_FOLDER);
+    make(&state)?;
+    write_state(&state, checkpoint)?;
+    let path = folder.join(&name);
+    remove(&path)?;
+    rename(&partial, &path)?;
+    atomic::sync_folder(&folder)?;
+    publish(run, &path)?;
+    let mut old = all(run)?;
+    old.truncate(old.len().saturating_sub(keep.max(1)));
+    old.iter().try_for_each(|path| remove(path))?;
+    Ok(path)
+}
+
+fn write_model(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
+    atomic::write(&folder.join(CONFIG), checkpoint.config.to_json().as_bytes())?;
+    let bytes = to_bytes(&checkpoint.engine.parameters);
+    let views = checkpoint.layout.parameters().iter().map(|p| {
+        let range = p.offset * 4..(p.offset + p.len()) * 4;
+        (p.name.clone(), Dtype::F32, p.shape.clone(), &bytes[range])
+    });
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_tensors(&folder.join(WEIGHTS), views, Some(format))?;
+    let tokenizer = checkpoint.tokenizer;
+    for entry in fs::read_dir(tokenizer).map_err(cloze_shard::Error::io(tokenizer))? {
+        let path = entry.map_err(cloze_shard::Error::io(tokenizer))?.path();
+        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+            let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
+            atomic::write(&folder.join(name), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_state(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
+    let path = folder.join(STATE_FILE);
+    let text = serde_json::to_string_pretty(checkpoint.trainer)
+        .map_err(|e| Error::Checkpoint { path: path.clone(), why: e.to_string() })?;
+    atomic::write(&path, text.as_bytes())?;
+    let EngineState { parameters, first_moment, second_moment } = checkpoint.engine;
+    let arenas = [("parameters", parameters), ("first_moment", first_moment), ("second_moment", second_moment)];
+    let bytes = arenas.map(|(name, values)| (name, to_bytes(values)));
+    let views = bytes.iter().map(|(name, b)| ((*name).to_owned(), Dtype::F32, vec![b.len() / 4], b.as_slice()));
+    write_tensors(&folder.join(ARENAS_FILE), views, None)
+}
+
+fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (String, Dtype, Vec<usize>, &'a [u8])>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<()> {
+    let fail = |e: safetensors::SafeTensorError| Error::Checkpoint { path: path.into(), why: e.to_string() };
+    let views = tensors
+        .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(fail)?;
+    let bytes = serialize(views, metadata).map_err(fail)?;
+    atomic::write(path, &bytes)?;
+    Ok(())
+}
+
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Makes `run/model` the model of `checkpoint`: another name for the same files where the file system allows it.
+fn publish(run: &Path, checkpoint: &Path) -> Result<()> {
+    let (next, model, old) = (run.join(".model.next"), run.join(MODEL), run.join(".model.old"));
+    remove(&next)?;
+    remove(&old)?;
+    make(&next)?;
+    for entry in fs::read_dir(checkpoint).map_err(cloze_shard::Error::io(checkpoint))? {
+        let path = entry.map_err(cloze_shard::Error::io(checkpoint))?.path();
+        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+            let to = next.join(name);
+            fs::hard_link(&path, &to)
+                .or_else(|_| fs::copy(&path, &to).map(|_| ()))
+                .map_err(cloze_shard::Error::io(&to))?;
+        }
+    }
+    // Between the two renames there is no `model`; the checkpoint it is made of is there throughout.
+    if model.exists() {
+        rename(&model, &old)?;
+    }
+    rename(&next, &model)?;
+    remove(&old)?;
+    Ok(atomic::sync_folder(run)?)
+}
+
+fn make(folder: &Path) -> Result<()> {
+    Ok(fs::create_dir_all(folder).map_err(cloze_shard::Error::io(folder))?)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    Ok(fs::rename(from, to).map_err(cloze_shard::Error::io(to))?)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(cloze_shard::Error::io(folder)(e).into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,153 @@
+//! A BERT's `config.json`.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// The activation of the feed-forward layers and of the MLM head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `gelu`: x · Φ(x), by the error function.
+    GeluErf,
+    /// `gelu_new`, `gelu_pytorch_tanh`: the tanh form (Hendrycks and Gimpel 2016).
+    GeluTanh,
+}
+
+/// The shape of a BERT, named as in Hugging Face's `config.json`.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct BertConfig {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    pub max_position_embeddings: usize,
+    pub type_vocab_size: usize,
+    pub hidden_act: Activation,
+    pub hidden_dropout_prob: f64,
+    pub attention_probs_dropout_prob: f64,
+    pub initializer_range: f64,
+    pub layer_norm_eps: f64,
+    /// The whole file, written back with a checkpoint.
+    pub raw: Map<String, Value>,
+}
+
+impl BertConfig {
+    /// Reads `path`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(cloze_shard::Error::io(path))?;
+        Self::parse(&text).map_err(|why| Error::ModelConfig { path: path.into(), why })
+    }
+
+    /// Parses the text of a `config.json`. The error says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| format!("broken JSON: {e}"))?;
+        if let Some(kind) = raw.get("model_type").filter(|v| v.as_str() != Some("bert")) {
+            return Err(format!("model_type is {kind}, only \"bert\" can be trained"));
+        }
+        let position = raw.get("position_embedding_type");
+        if let Some(kind) = position.filter(|v| !v.is_null() && v.as_str() != Some("absolute")) {
+            return Err(format!("position_embedding_type is {kind}, only \"absolute\" can be trained"));
+        }
+        let size = |name: &str| match raw.get(name) {
+            None => Err(format!("has no {name}")),
+            Some(v) => match v.as_u64() {
+                Some(n) if (1..=1 << 31).contains(&n) => Ok(n as usize),
+                _ => Err(format!("{name} is {v}, must be a positive integer")),
+            },
+        };
+        let number = |name: &str, default: f64| match raw.get(name) {
+            None | Some(Value::Null) => Ok(default),
+            Some(v) => v.as_f64().filter(|x| *x >= 0.0).ok_or_else(|| format!("{name} is {v}, must be a number from 0")),
+        };
+        let config = Self {
+            vocab_size: size("vocab_size")?,
+            hidden_size: size("hidden_size")?,
+            num_hidden_layers: size("num_hidden_layers")?,
+            num_attention_heads: size("num_attention_heads")?,
+            intermediate_size: size("intermediate_size")?,
+            max_position_embeddings: size("max_position_embeddings")?,
+            type_vocab_size: if raw.contains_key("type_vocab_size") { size("type_vocab_size")? } else { 2 },
+            hidden_act: match raw.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu") {
+                "gelu" => Activation::GeluErf,
+                "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+                other => return Err(format!("hidden_act is {other:?}; gelu, gelu_new and gelu_pytorch_tanh can be trained")),
+            },
+            hidden_dropout_prob: number("hidden_dropout_prob", 0.1)?,
+            attention_probs_dropout_prob: number("attention_probs_dropout_prob", 0.1)?,
+            initializer_range: number("initializer_range", 0.02)?,
+            layer_norm_eps: number("layer_norm_eps", 1e-12)?,
+            raw,
+        };
+        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+            return Err(format!(
+                "hidden_size {} is not a multiple of num_attention_heads {}",
+                config.hidden_size, config.num_attention_heads
+            ));
+        }
+        if config.type_vocab_size < 2 {
+            return Err(format!("type_vocab_size is {}, two segments need 2", config.type_vocab_size));
+        }
+        for (name, p) in [
+            ("hidden_dropout_prob", config.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", config.attention_probs_dropout_prob),
+        ] {
+            if p >= 1.0 {
+                return Err(format!("{name} is {p}, must be under 1"));
+            }
+        }
+        Ok(config)
+    }
+
+    /// The file of a trained checkpoint: as it was read, with the architecture and number type of what is written.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut raw = self.raw.clone();
+        raw.insert("architectures".into(), serde_json::json!(["BertForPreTraining"]));
+        raw.insert("model_type".into(), "bert".into());
+        for name in ["torch_dtype", "dtype"] {
+            if let Some(dtype) = raw.get_mut(name) {
+                *dtype = "float32".into();
+            }
+        }
+        format!("{:#}\n", Value::Object(raw))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(change: impl Fn(&mut Value)) -> Result<BertConfig, String> {
+        let mut value = serde_json::json!({
+            "model_type": "bert", "vocab_size": 100, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+            "intermediate_size": 40, "max_position_embeddings": 32, "some_key": [1]
+        });
+        change(&mut value);
+        BertConfig::parse(&value.to_string())
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_refused_by_name() {
+        assert!(parse(|_| ()).unwrap().to_json().contains("some_key"));
+        let cases: [(&str, Value); 9] = [
+            ("model_type", "gpt2".into()),
+            ("position_embedding_type", "relative_key".into()),
+            ("vocab_size", 0.into()),
+            ("vocab_size", "many".into()),
+            ("hidden_size", 25.into()),
+            ("hidden_act", "relu".into()),
+            ("type_vocab_size", 1.into()),
+            ("hidden_dropout_prob", 1.0.into()),
+            ("layer_norm_eps", (-1).into()),
+        ];
+        for (name, bad) in cases {
+            let why = parse(|v| v[name] = bad.clone()).unwrap_err();
+            assert!(why.contains(name), "{why}");
+        }
+        assert!(parse(|v| drop(v.as_object_mut().unwrap().remove("vocab_size"))).unwrap_err().contains("vocab_size"));
+    }
+}

@@ -1,0 +1,146 @@
+//! What does the arithmetic of a step.
+
+use crate::Result;
+use crate::batch::MaskedBatch;
+use crate::parameters::Layout;
+
+/// Which losses are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Objective {
+    /// Masked language model and next sentence prediction: the sum of both mean cross-entropies (Devlin et al. 2019).
+    #[serde(rename = "mlm+nsp")]
+    MlmNsp,
+    /// Masked language model alone; the pooler and the NSP head stay as they are.
+    #[serde(rename = "mlm")]
+    Mlm,
+}
+
+/// Owns parameters, gradients and moments, and does the arithmetic of a step.
+///
+/// Every engine computes the same function: losses and gradients equal the reference engine's within rounding.
+pub trait Engine {
+    /// Where each parameter lies in the arenas.
+    fn layout(&self) -> &Layout;
+
+    /// Runs forward and backward on `batch` and adds the gradient of its loss to the gradients.
+    ///
+    /// `dropout` is `None` for none.
+    fn accumulate(&mut self, batch: &MaskedBatch, dropout: Option<&Dropout>) -> Result<BatchLoss>;
+
+    /// Clips the gradients by their global norm, makes one AdamW step, and sets the gradients to zero.
+    fn step(&mut self, step: &OptimizerStep) -> Result<StepOutcome>;
+
+    /// Forward only, without dropout: sums that add up over batches.
+    fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums>;
+
+    /// The parameters, flat, in the order of the layout.
+    fn parameters(&self) -> Result<Vec<f32>>;
+
+    /// The accumulated gradients, flat.
+    fn gradients(&self) -> Result<Vec<f32>>;
+
+    /// Everything that the next step depends on.
+    fn state(&self) -> Result<EngineState>;
+
+    /// Puts a state back.
+    fn load_state(&mut self, state: EngineState) -> Result<()>;
+}
+
+/// Keys dropout: every zero is a function of (seed, step, place), so a resumed step drops what it would have dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The run's seed.
+    pub seed: u64,
+    /// The step, from 1.
+    pub step: u64,
+    /// Probability for embeddings and the outputs of attention and feed-forward layers.
+    pub hidden: f64,
+    /// Probability for attention weights.
+    pub attention: f64,
+}
+
+/// Mean losses of a batch, in nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchLoss {
+    /// Mean cross-entropy over the predicted tokens; 0 where there is none.
+    pub mlm: f64,
+    /// Mean cross-entropy over the labelled rows; `None` where there is none, or NSP is not trained.
+    pub nsp: Option<f64>,
+}
+
+impl BatchLoss {
+    /// What is minimised: the sum.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.mlm + self.nsp.unwrap_or(0.0)
+    }
+}
+
+/// One AdamW step (Loshchilov and Hutter, ICLR 2019), as PyTorch computes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptimizerStep {
+    /// The step, from 1, for bias correction.
+    pub step: u64,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Decoupled weight decay, for parameters that decay.
+    pub weight_decay: f64,
+    /// Decay of the first and second moment.
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Largest global norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Global L2 norm of the gradient before clipping.
+    pub grad_norm: f64,
+}
+
+/// Sums over the rows of one or more batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct EvalSums {
+    pub mlm_loss: f64,
+    pub mlm_correct: u64,
+    pub masked_tokens: u64,
+    pub nsp_loss: f64,
+    pub nsp_correct: u64,
+    pub labelled_rows: u64,
+    pub rows: u64,
+    pub tokens: u64,
+}
+
+impl std::ops::AddAssign for EvalSums {
+    fn add_assign(&mut self, other: Self) {
+        self.mlm_loss += other.mlm_loss;
+        self.mlm_correct += other.mlm_correct;
+        self.masked_tokens += other.masked_tokens;
+        self.nsp_loss += other.nsp_loss;
+        self.nsp_correct += other.nsp_correct;
+        self.labelled_rows += other.labelled_rows;
+        self.rows += other.rows;
+        self.tokens += other.tokens;
+    }
+}
+
+/// Parameters and moments, flat, in the order of the layout.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct EngineState {
+    pub parameters: Vec<f32>,
+    pub first_moment: Vec<f32>,
+    pub second_moment: Vec<f32>,
+}
+
+impl EngineState {
+    /// `parameters` before any step.
+    #[must_use]
+    pub fn initial(parameters: Vec<f32>) -> Self {
+        let zeros = vec![0.0; parameters.len()];
+        Self { parameters, first_moment: zeros.clone(), second_moment: zeros }
+    }
+}

@@ -1,0 +1,103 @@
+use std::path::PathBuf;
+
+/// What can go wrong in training, always with where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something about the dataset or a file.
+    #[error(transparent)]
+    Shard(#[from] cloze_shard::Error),
+    /// The engine failed.
+    #[error("the engine failed: {0}")]
+    Engine(#[from] candle_core::Error),
+    /// A configuration of a model cannot be used.
+    #[error("{}: {why}", path.display())]
+    ModelConfig {
+        /// The `config.json`.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A checkpoint cannot be used.
+    #[error("{}: {why}", path.display())]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Dataset and model do not fit each other.
+    #[error("the dataset {} does not fit the model {}: {why}", dataset.display(), model.display())]
+    Mismatch {
+        /// The dataset.
+        dataset: PathBuf,
+        /// The model.
+        model: PathBuf,
+        /// How.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// An option is out of range.
+    #[error("{option} {why}")]
+    Config {
+        /// The option, as it is typed.
+        option: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The run folder is taken, or is not there.
+    #[error("{}: {why}", path.display())]
+    Run {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A row holds what the model cannot take.
+    #[error("{}: row {row}: {why}", path.display())]
+    Row {
+        /// The shard.
+        path: PathBuf,
+        /// The row in the shard.
+        row: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// The loss or the gradient is not a number any more.
+    #[error("step {step}: {what} is {value}: training has diverged")]
+    NonFinite {
+        /// The step.
+        step: u64,
+        /// The loss, or the norm of the gradient.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// The feed stopped.
+    #[error("the feed stopped without saying why")]
+    FeedStopped,
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What a person can do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Shard(e) => e.hint(),
+            Self::Mismatch { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
+            Self::ModelConfig { .. } => Some("give the config.json of a BERT model".into()),
+            Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors".into()),
+            Self::NonFinite { .. } => Some(
+                "resume from the last checkpoint with a smaller --learning-rate or a longer --warmup-steps".into(),
+            ),
+            Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),
+            Self::Engine(_) | Self::Config { .. } | Self::FeedStopped => None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Measuring a model on a split.
+
+use std::path::Path;
+
+use cloze_shard::Dataset;
+use cloze_shard::masking::MaskingRule;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint;
+use crate::engine::{Engine, EngineState, EvalSums, Objective};
+use crate::feed::Feed;
+use crate::matching;
+use crate::reference::ReferenceEngine;
+use crate::{Error, Result};
+
+/// What was seen. Losses are mean cross-entropies in nats; accuracies are shares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalReport {
+    /// Over the masked tokens.
+    pub mlm_loss: Option<f64>,
+    /// Share of masked tokens whose most probable prediction is right.
+    pub mlm_accuracy: Option<f64>,
+    /// e to the `mlm_loss`.
+    pub perplexity: Option<f64>,
+    /// Over the rows that have a label.
+    pub nsp_loss: Option<f64>,
+    /// Share of labelled rows whose label is predicted.
+    pub nsp_accuracy: Option<f64>,
+    /// Rows.
+    pub rows: u64,
+    /// Tokens, special tokens included.
+    pub tokens: u64,
+    /// Tokens that were predicted.
+    pub masked_tokens: u64,
+    /// Rows that have a label.
+    pub labelled_rows: u64,
+}
+
+impl From<EvalSums> for EvalReport {
+    fn from(sums: EvalSums) -> Self {
+        let mean = |sum: f64, n: u64| (n > 0).then(|| sum / n as f64);
+        let mlm_loss = mean(sums.mlm_loss, sums.masked_tokens);
+        Self {
+            mlm_loss,
+            mlm_accuracy: mean(sums.mlm_correct as f64, sums.masked_tokens),
+            perplexity: mlm_loss.map(f64::exp),
+            nsp_loss: mean(sums.nsp_loss, sums.labelled_rows),
+            nsp_accuracy: mean(sums.nsp_correct as f64, sums.labelled_rows),
+            rows: sums.rows,
+            tokens: sums.tokens,
+            masked_tokens: sums.masked_tokens,
+            labelled_rows: sums.labelled_rows,
+        }
+    }
+}
+
+/// Runs `engine` over what `feed` has left, at most `rows` rows (0 for all), in whole batches.
+pub fn run(engine: &mut dyn Engine, feed: &mut Feed<'_>, rows: u64, told: &mut dyn FnMut(u64)) -> Result<EvalReport> {
+    let mut sums = EvalSums::default();
+    while rows == 0 || sums.rows < rows {
+        let Some(batch) = feed.next_batch()? else { break };
+        sums += engine.evaluate(&batch)?;
+        told(batch.rows() as u64);
+    }
+    Ok(sums.into())
+}
+
+/// Measures the model in `model` on `split` of `dataset`: every row once, in stored order.
+///
+/// Masks are the shards' where they are static; otherwise they are drawn by `rule` and `seed`, the same at each call.
+#[allow(clippy::too_many_arguments)]
+pub fn evaluate(
+    dataset: &Path,
+    split: &str,
+    model: &Path,
+    rule: MaskingRule,
+    seed: u64,
+    batch_tokens: usize,
+    rows: u64,
+    told: &mut dyn FnMut(u64),
+) -> Result<EvalReport> {
+    let dataset = Dataset::open(dataset)?;
+    let (config, parameters, report) = checkpoint::read_model(model, seed)?;
+    matching::check_model(&dataset, model, &config)?;
+    report.require_heads(model)?;
+    let rows_of = dataset.split(split).ok_or_else(|| Error::Config {
+        option: "--split",
+        why: format!("is {split:?}, which the dataset does not have"),
+    })?;
+    let mut feed = Feed::new(&dataset, rows_of, rule, seed, batch_tokens, config.vocab_size)?.in_order();
+    let mut engine = ReferenceEngine::new(&config, Objective::MlmNsp, EngineState::initial(parameters))?;
+    run(&mut engine, &mut feed, rows, told)
+}

@@ -1,0 +1,152 @@
+//! Rows of a split as batches, in an order that is a function of (seed, epoch): a position is all there is to resume.
+
+use cloze_shard::manifest::{Manifest, Masking};
+use cloze_shard::masking::{MaskKey, Masker, MaskingRule};
+use cloze_shard::random::{Key, Permutation, Stage};
+use cloze_shard::{Dataset, Split};
+
+use crate::batch::MaskedBatch;
+use crate::{Error, Result};
+
+/// The epoch that keys masks of evaluations: training never reaches it, so the same masks are seen each time.
+pub const EVALUATION_EPOCH: u32 = u32::MAX;
+
+/// Where a feed is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// From 0.
+    pub epoch: u32,
+    /// Rows of the epoch that have been taken.
+    pub row_in_epoch: u64,
+}
+
+/// Takes rows of a split and masks them.
+pub struct Feed<'a> {
+    split: &'a Split,
+    /// `None` where the shards hold static masks.
+    masker: Option<Masker>,
+    seed: u64,
+    batch_tokens: usize,
+    vocab_size: u32,
+    position: Position,
+    shuffle: bool,
+    ids: Vec<u32>,
+    positions: Vec<u16>,
+    labels: Vec<u32>,
+}
+
+impl<'a> Feed<'a> {
+    /// A feed of `split` whose batches hold at most `batch_tokens` tokens, in a keyed order that is another each epoch.
+    pub fn new(
+        dataset: &Dataset,
+        split: &'a Split,
+        rule: MaskingRule,
+        seed: u64,
+        batch_tokens: usize,
+        vocab_size: usize,
+    ) -> Result<Self> {
+        let manifest = dataset.manifest();
+        let longest = longest_row(manifest);
+        if batch_tokens < longest {
+            let why = format!("is {batch_tokens}, but the longest row of the dataset has {longest} tokens");
+            return Err(Error::Config { option: "--batch-tokens", why });
+        }
+        let masker = match manifest.masking {
+            Masking::Static { .. } => None,
+            Masking::Dynamic => {
+                Some(Masker::new(rule, &manifest.tokenizer.special_tokens, manifest.tokenizer.vocab_size)?)
+            }
+        };
+        Ok(Self {
+            split,
+            masker,
+            seed,
+            batch_tokens,
+            vocab_size: vocab_size as u32,
+            position: Position::default(),
+            shuffle: true,
+            ids: Vec::new(),
+            positions: Vec::new(),
+            labels: Vec::new(),
+        })
+    }
+
+    /// The feed of an evaluation: one pass in stored order, masks of [`EVALUATION_EPOCH`].
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        self.shuffle = false;
+        self.position.epoch = EVALUATION_EPOCH;
+        self
+    }
+
+    /// Goes to `position`.
+    pub fn seek(&mut self, position: Position) {
+        self.position = position;
+    }
+
+    /// Where the next batch begins.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next batch: rows in order until the next would not fit. The last batch of an epoch may be short; after it,
+    /// a shuffled feed goes on with the next epoch, one in order returns `None`.
+    pub fn next_batch(&mut self) -> Result<Option<MaskedBatch>> {
+        let rows = self.split.rows();
+        if self.position.row_in_epoch >= rows {
+            if !self.shuffle || rows == 0 {
+                return Ok(None);
+            }
+            self.position = Position { epoch: self.position.epoch.wrapping_add(1), row_in_epoch: 0 };
+        }
+        let key = Key::new(self.seed, Stage::EpochOrder);
+        let order = Permutation::new(key, u64::from(self.position.epoch), 0, rows);
+        let mut batch = MaskedBatch::new();
+        while self.position.row_in_epoch < rows {
+            let at = self.position.row_in_epoch;
+            let row = if self.shuffle { order.at(at) } else { at };
+            if batch.tokens() + self.split.row(row).len() > self.batch_tokens {
+                break;
+            }
+            self.push(row, &mut batch)?;
+            self.position.row_in_epoch += 1;
+        }
+        Ok(Some(batch))
+    }
+
+    fn push(&mut self, number: u64, batch: &mut MaskedBatch) -> Result<()> {
+        let row = self.split.row(number);
+        self.ids.clear();
+        self.positions.clear();
+        self.labels.clear();
+        row.input_ids.extend_into(&mut self.ids);
+        match (&self.masker, row.masks) {
+            (Some(masker), _) => {
+                let key = MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch);
+                masker.mask(key, number, &mut self.ids, &mut self.positions, &mut self.labels);
+            }
+            (None, Some(masks)) => {
+                self.positions.extend_from_slice(masks.positions);
+                masks.labels.extend_into(&mut self.labels);
+            }
+            (None, None) => {}
+        }
+        // The embedding looks ids up without asking.
+        if let Some(id) = self.ids.iter().chain(&self.labels).find(|&&id| id >= self.vocab_size) {
+            let (shard, row) = self.split.locate(number);
+            let why = format!("token id {id}, the model's vocabulary has {}", self.vocab_size);
+            return Err(Error::Row { path: self.split.shards()[shard].path().into(), row, why });
+        }
+        let b_start = usize::from(row.b_start);
+        batch.push(&self.ids, b_start, row.next_sentence_label, &self.positions, &self.labels);
+        Ok(())
+    }
+}
+
+/// Tokens of the longest row of any split.
+#[must_use]
+pub fn longest_row(manifest: &Manifest) -> usize {
+    let shards = manifest.splits.values().flat_map(|s| &s.shards);
+    shards.filter_map(|s| s.lengths.last_key_value()).map(|(&n, _)| usize::from(n)).max().unwrap_or(0)
+}

@@ -1,0 +1,118 @@
+//! The named parameters of a BERT with both pre-training heads, laid out in one flat arena.
+
+use crate::BertConfig;
+
+/// One named parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name in a Hugging Face `BertForPreTraining`.
+    pub name: String,
+    /// Its shape; row-major.
+    pub shape: Vec<usize>,
+    /// Its first element in the arena.
+    pub offset: usize,
+    /// Whether weight decay applies: to matrices and embeddings, not to biases and LayerNorm (as BERT was trained).
+    pub decay: bool,
+    /// Whether only next sentence prediction trains it: the pooler and its head.
+    pub nsp_only: bool,
+}
+
+impl Parameter {
+    /// Elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its place in the arena.
+    #[must_use]
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+}
+
+/// All parameters, in order. The MLM decoder's weight is the word embeddings, its bias `cls.predictions.bias`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    parameters: Vec<Parameter>,
+    len: usize,
+}
+
+/// Name of the word embeddings, to which the MLM decoder is tied.
+pub const WORD_EMBEDDINGS: &str = "bert.embeddings.word_embeddings.weight";
+/// Name of the MLM decoder's bias.
+pub const PREDICTION_BIAS: &str = "cls.predictions.bias";
+
+impl Layout {
+    /// The layout of `config`.
+    #[must_use]
+    pub fn new(config: &BertConfig) -> Self {
+        let mut layout = Self { parameters: Vec::new(), len: 0 };
+        let (h, f) = (config.hidden_size, config.intermediate_size);
+        layout.add(WORD_EMBEDDINGS.into(), &[config.vocab_size, h]);
+        layout.add("bert.embeddings.position_embeddings.weight".into(), &[config.max_position_embeddings, h]);
+        layout.add("bert.embeddings.token_type_embeddings.weight".into(), &[config.type_vocab_size, h]);
+        layout.add_pair("bert.embeddings.LayerNorm", &[h]);
+        for i in 0..config.num_hidden_layers {
+            let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");
+            for name in ["query", "key", "value"] {
+                layout.add_pair(&at(&format!("attention.self.{name}")), &[h, h]);
+            }
+            layout.add_pair(&at("attention.output.dense"), &[h, h]);
+            layout.add_pair(&at("attention.output.LayerNorm"), &[h]);
+            layout.add_pair(&at("intermediate.dense"), &[f, h]);
+            layout.add_pair(&at("output.dense"), &[h, f]);
+            layout.add_pair(&at("output.LayerNorm"), &[h]);
+        }
+        layout.add_pair("bert.pooler.dense", &[h, h]);
+        layout.add_pair("cls.predictions.transform.dense", &[h, h]);
+        layout.add_pair("cls.predictions.transform.LayerNorm", &[h]);
+        layout.add(PREDICTION_BIAS.into(), &[config.vocab_size]);
+        layout.add_pair("cls.seq_relationship", &[2, h]);
+        layout
+    }
+
+    /// `NAME.weight` of `shape`, and `NAME.bias` of its first dimension.
+    fn add_pair(&mut self, name: &str, shape: &[usize]) {
+        self.add(format!("{name}.weight"), shape);
+        self.add(format!("{name}.bias"), &shape[..1]);
+    }
+
+    fn add(&mut self, name: String, shape: &[usize]) {
+        let decay = !name.ends_with("bias") && !name.contains("LayerNorm");
+        let nsp_only = name.starts_with("bert.pooler.") || name.starts_with("cls.seq_relationship.");
+        let parameter = Parameter { name, shape: shape.into(), offset: self.len, decay, nsp_only };
+        self.len += parameter.len();
+        self.parameters.push(parameter);
+    }
+
+    /// The parameters, in order.
+    #[must_use]
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Elements of all parameters.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no parameter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A parameter by name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|p| p.name == name)
+    }
+}

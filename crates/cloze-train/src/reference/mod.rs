@@ -1,0 +1,122 @@
+//! The first engine, and the oracle of those to come: a plain autograd model on candle.
+//!
+//! It is built of the operations whose gradients candle has right. `candle_nn::LayerNorm` and `softmax_last_dim` are not
+//! among them: they have no backward pass, and everything before them would silently stay as it is.
+
+mod dropout;
+mod model;
+
+use candle_core::{Device, Tensor, Var};
+
+use crate::batch::MaskedBatch;
+use crate::engine::{BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome};
+use crate::optimizer::adamw;
+use crate::parameters::Layout;
+use crate::{BertConfig, Result};
+
+use model::{Heads, Model};
+
+/// A BERT in double-checked plainness; parameters and moments in memory, products by candle.
+pub struct ReferenceEngine {
+    config: BertConfig,
+    layout: Layout,
+    objective: Objective,
+    variables: Vec<Var>,
+    state: EngineState,
+    gradients: Vec<f32>,
+}
+
+impl ReferenceEngine {
+    /// An engine that continues from `state`.
+    pub fn new(config: &BertConfig, objective: Objective, state: EngineState) -> Result<Self> {
+        let layout = Layout::new(config);
+        let variables = layout
+            .parameters()
+            .iter()
+            .map(|p| {
+                let values = &state.parameters[p.range()];
+                Var::from_tensor(&Tensor::from_slice(values, p.shape.clone(), &Device::Cpu)?)
+            })
+            .collect::<candle_core::Result<_>>()?;
+        let gradients = vec![0.0; layout.len()];
+        Ok(Self { config: config.clone(), layout, objective, variables, state, gradients })
+    }
+
+    fn model(&self) -> Model<'_> {
+        Model::new(&self.config, &self.layout, &self.variables)
+    }
+
+    fn refresh(&mut self) -> Result<()> {
+        for (parameter, variable) in self.layout.parameters().iter().zip(&self.variables) {
+            let values = &self.state.parameters[parameter.range()];
+            variable.set(&Tensor::from_slice(values, parameter.shape.clone(), &Device::Cpu)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for ReferenceEngine {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn accumulate(&mut self, batch: &MaskedBatch, dropout: Option<&Dropout>) -> Result<BatchLoss> {
+        let heads = self.model().forward(batch, dropout, self.objective)?;
+        let (mlm, nsp) = (heads.mlm_loss()?, heads.nsp_loss()?);
+        let scalar = |t: &Option<Tensor>| -> Result<Option<f64>> {
+            Ok(t.as_ref().map(|t| t.to_scalar::<f32>()).transpose()?.map(f64::from))
+        };
+        let loss = BatchLoss { mlm: scalar(&mlm)?.unwrap_or(0.0), nsp: scalar(&nsp)? };
+        let total = match (mlm, nsp) {
+            (Some(a), Some(b)) => (a + b)?,
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => return Ok(loss),
+        };
+        let found = total.backward()?;
+        for (parameter, variable) in self.layout.parameters().iter().zip(&self.variables) {
+            if let Some(gradient) = found.get(variable) {
+                let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+                let sum = &mut self.gradients[parameter.range()];
+                sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
+            }
+        }
+        Ok(loss)
+    }
+
+    fn step(&mut self, step: &OptimizerStep) -> Result<StepOutcome> {
+        let grad_norm = adamw(&self.layout, self.objective, &mut self.state, &self.gradients, step);
+        self.gradients.fill(0.0);
+        self.refresh()?;
+        Ok(StepOutcome { grad_norm })
+    }
+
+    fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums> {
+        let heads: Heads = self.model().forward(batch, None, Objective::MlmNsp)?;
+        let mut sums = EvalSums { rows: batch.rows() as u64, tokens: batch.tokens() as u64, ..EvalSums::default() };
+        if let Some((loss, correct, count)) = heads.mlm_sums()? {
+            (sums.mlm_loss, sums.mlm_correct, sums.masked_tokens) = (loss, correct, count);
+        }
+        if let Some((loss, correct, count)) = heads.nsp_sums()? {
+            (sums.nsp_loss, sums.nsp_correct, sums.labelled_rows) = (loss, correct, count);
+        }
+        Ok(sums)
+    }
+
+    fn parameters(&self) -> Result<Vec<f32>> {
+        Ok(self.state.parameters.clone())
+    }
+
+    fn gradients(&self) -> Result<Vec<f32>> {
+        Ok(self.gradients.clone())
+    }
+
+    fn state(&self) -> Result<EngineState> {
+        Ok(self.state.clone())
+    }
+
+    fn load_state(&mut self, state: EngineState) -> Result<()> {
+        self.state = state;
+        self.gradients.fill(0.0);
+        self.refresh()
+    }
+}

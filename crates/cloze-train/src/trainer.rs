@@ -1,0 +1,467 @@
+//! The loop: feed, engine, schedule, log, evaluation, checkpoints.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use cloze_shard::manifest::TOKENIZER_FOLDER;
+use cloze_shard::masking::MaskingRule;
+use cloze_shard::{Dataset, Split, atomic};
+use serde::{Deserialize, Serialize};
+
+use crate::batch::MaskedBatch;
+use crate::checkpoint::{Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state, write_checkpoint};
+use crate::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep};
+use crate::eval::{self, EvalReport};
+use crate::feed::{Feed, Position};
+use crate::matching;
+use crate::record::{Record, StepRecord, ValidationRecord};
+use crate::reference::ReferenceEngine;
+use crate::schedule::learning_rate;
+use crate::{BertConfig, Error, Result};
+
+/// The log's name in the run folder.
+const LOG: &str = "train.jsonl";
+/// Batches that are made ahead.
+const AHEAD: usize = 2;
+
+/// What a run is asked for. Everything that decides what comes out is compared when it is resumed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PretrainConfig {
+    /// Which losses are trained.
+    pub objective: Objective,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Most tokens in a step's batch.
+    pub batch_tokens: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps of linear warmup.
+    pub warmup_steps: u64,
+    /// Decoupled weight decay of matrices and embeddings.
+    pub weight_decay: f64,
+    /// Decay of Adam's first moment.
+    pub beta1: f64,
+    /// Decay of Adam's second moment.
+    pub beta2: f64,
+    /// Added to the root of Adam's second moment.
+    pub epsilon: f64,
+    /// Largest global norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+    /// Dropout everywhere; the model's own where it is `None`.
+    pub dropout: Option<f64>,
+    /// Share of tokens that dynamic masks predict.
+    pub mask_rate: f64,
+    /// Keys every random draw.
+    pub seed: u64,
+    /// Steps between evaluations on the validation split; 0 for none but the last.
+    pub eval_every: u64,
+    /// Rows an evaluation looks at, at most; 0 for all.
+    pub eval_rows: u64,
+    /// Steps between checkpoints; 0 for none but the last.
+    pub checkpoint_every: u64,
+    /// Steps between lines of the log.
+    pub log_every: u64,
+    /// Checkpoints that are kept.
+    pub keep: usize,
+}
+
+impl Default for PretrainConfig {
+    fn default() -> Self {
+        Self {
+            objective: Objective::MlmNsp,
+            steps: 10_000,
+            batch_tokens: 4_096,
+            learning_rate: 1e-4,
+            warmup_steps: 100,
+            weight_decay: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            clip: 1.0,
+            dropout: None,
+            mask_rate: 0.15,
+            seed: 0,
+            eval_every: 1_000,
+            eval_rows: 2_000,
+            checkpoint_every: 1_000,
+            log_every: 10,
+            keep: 3,
+        }
+    }
+}
+
+impl PretrainConfig {
+    fn check(&self) -> Result<()> {
+        let fail = |option, why: String| Err(Error::Config { option, why });
+        let positive = |option, value: f64| {
+            if value > 0.0 && value.is_finite() { Ok(()) } else { fail(option, format!("is {value}, must be over 0")) }
+        };
+        positive("--steps", self.steps as f64)?;
+        positive("--learning-rate", self.learning_rate)?;
+        positive("--log-every", self.log_every as f64)?;
+        for (option, value) in [("--weight-decay", self.weight_decay), ("--clip", self.clip)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return fail(option, format!("is {value}, must be a number from 0"));
+            }
+        }
+        if let Some(p) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
+            return fail("--dropout", format!("is {p}, must be from 0 to under 1"));
+        }
+        if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
+            return fail("--mask-rate", format!("is {}, must be over 0 and at most 1", self.mask_rate));
+        }
+        Ok(())
+    }
+
+    fn rule(&self) -> MaskingRule {
+        MaskingRule { rate: self.mask_rate, ..MaskingRule::default() }
+    }
+
+    /// Names of the options that differ and change what comes out.
+    fn differences(&self, other: &Self) -> Vec<String> {
+        let as_map = |c: &Self| serde_json::to_value(c).unwrap_or_default();
+        let (ours, theirs) = (as_map(self), as_map(other));
+        let harmless = ["eval_every", "eval_rows", "checkpoint_every", "log_every", "keep"];
+        let Some(fields) = ours.as_object() else { return Vec::new() };
+        let differs = |name: &&String| !harmless.contains(&name.as_str()) && ours[name.as_str()] != theirs[name.as_str()];
+        let show = |name: &String| {
+            format!("--{} was {}, is {}", name.replace('_', "-"), theirs[name.as_str()], ours[name.as_str()])
+        };
+        fields.keys().filter(differs).map(show).collect()
+    }
+}
+
+/// Where parameters come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A Hugging Face folder.
+    Init(PathBuf),
+    /// From scratch, in the shape of a `config.json`.
+    Config(PathBuf),
+    /// The newest checkpoint of the run.
+    Resume,
+}
+
+/// Is told how training goes.
+pub trait Observer {
+    /// Before the first step: what is trained, and what became of the checkpoint it starts from.
+    fn on_start(&mut self, dataset: &Dataset, config: &BertConfig, parameters: usize, report: Option<&LoadReport>, step: u64);
+    /// After a logged step.
+    fn on_step(&mut self, record: &StepRecord);
+    /// After an evaluation.
+    fn on_validation(&mut self, record: &ValidationRecord);
+    /// After a checkpoint was written.
+    fn on_checkpoint(&mut self, path: &Path);
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The newest model, a Hugging Face folder.
+    pub model: PathBuf,
+    /// Steps made, in this and earlier processes.
+    pub steps: u64,
+    /// The last evaluation, where there is a validation split.
+    pub validation: Option<EvalReport>,
+}
+
+/// Trains.
+pub fn pretrain(
+    dataset: &Path,
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    config.check()?;
+    let dataset = Dataset::open(dataset)?;
+    let train = dataset.split("train").filter(|s| s.rows() > 0).ok_or_else(|| Error::Run {
+        path: dataset.path().into(),
+        why: "the dataset has no training rows".into(),
+        hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
+    })?;
+    let (model, state, trainer) = begin(&dataset, start, run, config, observer)?;
+    let engine = ReferenceEngine::new(&model, config.objective, state)?;
+    let log = Log::open(run, trainer.step)?;
+    Run { dataset: &dataset, train, run, config, model, engine: Box::new(engine), log, trainer }.train(observer)
+}
+
+/// The model, the engine's state, and where training goes on.
+fn begin(
+    dataset: &Dataset,
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<(BertConfig, EngineState, TrainerState)> {
+    let taken = |why: &str, hint: &str| Error::Run { path: run.into(), why: why.into(), hint: hint.into() };
+    let checkpoint = latest(run)?;
+    let fresh = TrainerState {
+        step: 0,
+        position: Position::default(),
+        tokens: 0,
+        dataset: dataset.manifest().digest(),
+        config: config.clone(),
+    };
+    let (model, state, trainer, report) = match start {
+        Start::Resume => {
+            let checkpoint = checkpoint
+                .ok_or_else(|| taken("there is no checkpoint to resume from", "leave --resume out to begin the run"))?;
+            let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
+            matching::check_model(dataset, &checkpoint, &model)?;
+            let (mut trainer, state) = read_state(&checkpoint)?;
+            let mut differences = config.differences(&trainer.config);
+            if trainer.dataset != fresh.dataset {
+                differences.push("the dataset is another one".into());
+            }
+            if !differences.is_empty() {
+                return Err(taken(
+                    &format!("the run was started differently: {}", differences.join("; ")),
+                    "resume with what it was started with, or begin another run",
+                ));
+            }
+            trainer.config = config.clone();
+            (model, state, trainer, None)
+        }
+        _ if checkpoint.is_some() || run.join(LOG).exists() => {
+            return Err(taken("holds a run already", "give another --out, or --resume to continue it"));
+        }
+        Start::Init(folder) => {
+            let (model, parameters, report) = read_model(folder, config.seed)?;
+            matching::check_model(dataset, folder, &model)?;
+            (model, EngineState::initial(parameters), fresh, Some(report))
+        }
+        Start::Config(path) => {
+            let model = BertConfig::read(path)?;
+            matching::check_shape(dataset, path, &model)?;
+            let parameters = initial_parameters(&model, config.seed);
+            (model, EngineState::initial(parameters), fresh, None)
+        }
+    };
+    if config.warmup_steps > config.steps {
+        let why = format!("is {}, more than --steps {}", config.warmup_steps, config.steps);
+        return Err(Error::Config { option: "--warmup-steps", why });
+    }
+    // Refuses a batch that is too small before the run folder exists.
+    if let Some(split) = dataset.split("train") {
+        Feed::new(dataset, split, config.rule(), config.seed, config.batch_tokens, model.vocab_size)?;
+    }
+    fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
+    observer.on_start(dataset, &model, state.parameters.len(), report.as_ref(), trainer.step);
+    Ok((model, state, trainer))
+}
+
+struct Run<'a> {
+    dataset: &'a Dataset,
+    train: &'a Split,
+    run: &'a Path,
+    config: &'a PretrainConfig,
+    model: BertConfig,
+    engine: Box<dyn Engine>,
+    log: Log,
+    trainer: TrainerState,
+}
+
+impl Run<'_> {
+    fn feed<'s>(&self, split: &'s Split) -> Result<Feed<'s>> {
+        let config = self.config;
+        Feed::new(self.dataset, split, config.rule(), config.seed, config.batch_tokens, self.model.vocab_size)
+    }
+
+    fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {
+        let mut feed = self.feed(self.train)?;
+        feed.seek(self.trainer.position);
+        let remaining = self.config.steps.saturating_sub(self.trainer.step);
+        let validation = std::thread::scope(|scope| {
+            let (send, receive) = sync_channel::<Result<(MaskedBatch, Position)>>(AHEAD);
+            scope.spawn(move || {
+                for _ in 0..remaining {
+                    let next = feed.next_batch().and_then(|b| b.ok_or(Error::FeedStopped));
+                    // A receiver that is gone has stopped for its own reason.
+                    if send.send(next.map(|batch| (batch, feed.position()))).is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut next = || receive.recv().unwrap_or(Err(Error::FeedStopped));
+            self.steps(&mut next, observer)
+        })?;
+        let model = self.run.join(crate::checkpoint::MODEL);
+        Ok(Summary { model, steps: self.trainer.step, validation })
+    }
+
+    fn steps(
+        &mut self,
+        next: &mut dyn FnMut() -> Result<(MaskedBatch, Position)>,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<EvalReport>> {
+        let config = self.config;
+        let mut validation = None;
+        let mut clock = Clock::start();
+        if self.trainer.step == 0 && config.eval_every > 0 {
+            self.validate(observer)?;
+            clock = Clock::start();
+        }
+        while self.trainer.step < config.steps {
+            let waiting = Instant::now();
+            let (batch, position) = next()?;
+            clock.waited += waiting.elapsed().as_secs_f64();
+            let record = self.step(&batch, position)?;
+            clock.steps += 1;
+            clock.tokens += batch.tokens() as u64;
+            let step = self.trainer.step;
+            let last = step == config.steps;
+            let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
+            if due(config.log_every) || step == 1 {
+                let record = clock.complete(record);
+                observer.on_step(&record);
+                self.log.write(&Record::Train(record))?;
+                clock = Clock::start();
+            }
+            if due(config.eval_every) {
+                validation = self.validate(observer)?;
+                clock.pause();
+            }
+            if due(config.checkpoint_every) {
+                self.checkpoint(observer)?;
+                clock.pause();
+            }
+        }
+        Ok(validation)
+    }
+
+    fn step(&mut self, batch: &MaskedBatch, position: Position) -> Result<StepRecord> {
+        let config = self.config;
+        let step = self.trainer.step + 1;
+        let (hidden, attention) = match config.dropout {
+            Some(p) => (p, p),
+            None => (self.model.hidden_dropout_prob, self.model.attention_probs_dropout_prob),
+        };
+        let dropout = Dropout { seed: config.seed, step, hidden, attention };
+        let dropout = (hidden > 0.0 || attention > 0.0).then_some(dropout);
+        let loss = self.engine.accumulate(batch, dropout.as_ref())?;
+        let finite = |what, value: f64| {
+            if value.is_finite() { Ok(()) } else { Err(Error::NonFinite { step, what, value }) }
+        };
+        finite("the loss", loss.total())?;
+        let learning_rate = learning_rate(config.learning_rate, step, config.warmup_steps, config.steps);
+        let outcome = self.engine.step(&OptimizerStep {
+            step,
+            learning_rate,
+            weight_decay: config.weight_decay,
+            betas: (config.beta1, config.beta2),
+            eps: config.epsilon,
+            clip: config.clip,
+        })?;
+        finite("the norm of the gradient", outcome.grad_norm)?;
+        self.trainer.step = step;
+        self.trainer.position = position;
+        self.trainer.tokens += batch.tokens() as u64;
+        Ok(StepRecord {
+            step,
+            epoch: position.epoch,
+            loss: loss.total(),
+            mlm_loss: loss.mlm,
+            nsp_loss: loss.nsp,
+            learning_rate,
+            grad_norm: outcome.grad_norm,
+            tokens: self.trainer.tokens,
+            tokens_per_second: 0.0,
+            data_wait_fraction: 0.0,
+            step_seconds: 0.0,
+        })
+    }
+
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<Option<EvalReport>> {
+        let Some(split) = self.dataset.split("validation").filter(|s| s.rows() > 0) else { return Ok(None) };
+        let mut feed = self.feed(split)?.in_order();
+        let report = eval::run(self.engine.as_mut(), &mut feed, self.config.eval_rows, &mut |_| ())?;
+        let record = ValidationRecord { step: self.trainer.step, report: report.clone() };
+        observer.on_validation(&record);
+        self.log.write(&Record::Validation(record))?;
+        Ok(Some(report))
+    }
+
+    fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.log.sync()?;
+        let engine = self.engine.state()?;
+        let checkpoint = Checkpoint {
+            config: &self.model,
+            layout: self.engine.layout(),
+            engine: &engine,
+            trainer: &self.trainer,
+            tokenizer: &self.dataset.path().join(TOKENIZER_FOLDER),
+        };
+        let path = write_checkpoint(self.run, &checkpoint, self.config.keep)?;
+        observer.on_checkpoint(&path);
+        Ok(())
+    }
+}
+
+/// Time and tokens since the last line of the log.
+struct Clock {
+    started: Instant,
+    spent: f64,
+    waited: f64,
+    steps: u64,
+    tokens: u64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), spent: 0.0, waited: 0.0, steps: 0, tokens: 0 }
+    }
+
+    /// Leaves out what was done since the last step.
+    fn pause(&mut self) {
+        if self.steps == 0 {
+            *self = Self::start();
+        }
+    }
+
+    fn complete(&mut self, record: StepRecord) -> StepRecord {
+        self.spent = self.started.elapsed().as_secs_f64().max(1e-9);
+        StepRecord {
+            tokens_per_second: self.tokens as f64 / self.spent,
+            data_wait_fraction: self.waited / self.spent,
+            step_seconds: self.spent / self.steps.max(1) as f64,
+            ..record
+        }
+    }
+}
+
+/// `train.jsonl`.
+struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// Opens the log; lines about steps after `step`, which a resumed run makes again, are dropped.
+    fn open(run: &Path, step: u64) -> Result<Self> {
+        let path = run.join(LOG);
+        let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
+        if path.exists() {
+            let text = fs::read_to_string(&path).map_err(io)?;
+            let keep = |line: &&str| serde_json::from_str::<Record>(line).is_ok_and(|r| r.step() <= step);
+            let kept: String = text.lines().filter(keep).flat_map(|line| [line, "\n"]).collect();
+            atomic::write(&path, kept.as_bytes())?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
+        Ok(Self { path, file })
+    }
+
+    fn write(&mut self, record: &Record) -> Result<()> {
+        let path = self.path.clone();
+        let line = serde_json::to_string(record)
+            .map_err(|e| Error::Checkpoint { path: path.clone(), why: e.to_string() })?;
+        Ok(writeln!(self.file, "{line}").map_err(cloze_shard::Error::io(&path))?)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.file.sync_data().map_err(cloze_shard::Error::io(&self.path))?)
+    }
+}
