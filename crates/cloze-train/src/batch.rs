@@ -23,7 +23,10 @@ impl MaskedBatch {
     /// An empty batch.
     #[must_use]
     pub fn new() -> Self {
-        Self { cu_seqlens: vec![0], ..Self::default() }
+        Self {
+            cu_seqlens: vec![0],
+            ..Self::default()
+        }
     }
 
     /// Rows.
@@ -55,15 +58,19 @@ impl MaskedBatch {
     ) {
         let start = self.input_ids.len() as u32;
         self.input_ids.extend_from_slice(ids);
-        self.token_type_ids.extend((0..ids.len()).map(|i| u32::from(i >= b_start)));
+        self.token_type_ids
+            .extend((0..ids.len()).map(|i| u32::from(i >= b_start)));
         self.cu_seqlens.push(self.input_ids.len() as u32);
-        self.masked_positions.extend(positions.iter().map(|&p| start + u32::from(p)));
+        self.masked_positions
+            .extend(positions.iter().map(|&p| start + u32::from(p)));
         self.masked_labels.extend_from_slice(labels);
         self.next_sentence_labels.push(label);
     }
 
     /// `(start, length)` of each row.
     pub fn spans(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        self.cu_seqlens.windows(2).map(|w| (w[0] as usize, (w[1] - w[0]) as usize))
+        self.cu_seqlens
+            .windows(2)
+            .map(|w| (w[0] as usize, (w[1] - w[0]) as usize))
     }
 }

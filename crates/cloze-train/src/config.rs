@@ -39,18 +39,26 @@ impl BertConfig {
     /// Reads `path`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(cloze_shard::Error::io(path))?;
-        Self::parse(&text).map_err(|why| Error::ModelConfig { path: path.into(), why })
+        Self::parse(&text).map_err(|why| Error::ModelConfig {
+            path: path.into(),
+            why,
+        })
     }
 
     /// Parses the text of a `config.json`. The error says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let raw: Map<String, Value> = serde_json::from_str(text).map_err(|e| format!("broken JSON: {e}"))?;
+        let raw: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| format!("broken JSON: {e}"))?;
         if let Some(kind) = raw.get("model_type").filter(|v| v.as_str() != Some("bert")) {
-            return Err(format!("model_type is {kind}, only \"bert\" can be trained"));
+            return Err(format!(
+                "model_type is {kind}, only \"bert\" can be trained"
+            ));
         }
         let position = raw.get("position_embedding_type");
         if let Some(kind) = position.filter(|v| !v.is_null() && v.as_str() != Some("absolute")) {
-            return Err(format!("position_embedding_type is {kind}, only \"absolute\" can be trained"));
+            return Err(format!(
+                "position_embedding_type is {kind}, only \"absolute\" can be trained"
+            ));
         }
         let size = |name: &str| match raw.get(name) {
             None => Err(format!("has no {name}")),
@@ -61,7 +69,10 @@ impl BertConfig {
         };
         let number = |name: &str, default: f64| match raw.get(name) {
             None | Some(Value::Null) => Ok(default),
-            Some(v) => v.as_f64().filter(|x| *x >= 0.0).ok_or_else(|| format!("{name} is {v}, must be a number from 0")),
+            Some(v) => v
+                .as_f64()
+                .filter(|x| *x >= 0.0)
+                .ok_or_else(|| format!("{name} is {v}, must be a number from 0")),
         };
         let config = Self {
             vocab_size: size("vocab_size")?,
@@ -70,11 +81,23 @@ impl BertConfig {
             num_attention_heads: size("num_attention_heads")?,
             intermediate_size: size("intermediate_size")?,
             max_position_embeddings: size("max_position_embeddings")?,
-            type_vocab_size: if raw.contains_key("type_vocab_size") { size("type_vocab_size")? } else { 2 },
-            hidden_act: match raw.get("hidden_act").and_then(Value::as_str).unwrap_or("gelu") {
+            type_vocab_size: if raw.contains_key("type_vocab_size") {
+                size("type_vocab_size")?
+            } else {
+                2
+            },
+            hidden_act: match raw
+                .get("hidden_act")
+                .and_then(Value::as_str)
+                .unwrap_or("gelu")
+            {
                 "gelu" => Activation::GeluErf,
                 "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-                other => return Err(format!("hidden_act is {other:?}; gelu, gelu_new and gelu_pytorch_tanh can be trained")),
+                other => {
+                    return Err(format!(
+                        "hidden_act is {other:?}; gelu, gelu_new and gelu_pytorch_tanh can be trained"
+                    ));
+                }
             },
             hidden_dropout_prob: number("hidden_dropout_prob", 0.1)?,
             attention_probs_dropout_prob: number("attention_probs_dropout_prob", 0.1)?,
@@ -82,18 +105,27 @@ impl BertConfig {
             layer_norm_eps: number("layer_norm_eps", 1e-12)?,
             raw,
         };
-        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+        if !config
+            .hidden_size
+            .is_multiple_of(config.num_attention_heads)
+        {
             return Err(format!(
                 "hidden_size {} is not a multiple of num_attention_heads {}",
                 config.hidden_size, config.num_attention_heads
             ));
         }
         if config.type_vocab_size < 2 {
-            return Err(format!("type_vocab_size is {}, two segments need 2", config.type_vocab_size));
+            return Err(format!(
+                "type_vocab_size is {}, two segments need 2",
+                config.type_vocab_size
+            ));
         }
         for (name, p) in [
             ("hidden_dropout_prob", config.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", config.attention_probs_dropout_prob),
+            (
+                "attention_probs_dropout_prob",
+                config.attention_probs_dropout_prob,
+            ),
         ] {
             if p >= 1.0 {
                 return Err(format!("{name} is {p}, must be under 1"));
@@ -106,7 +138,10 @@ impl BertConfig {
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut raw = self.raw.clone();
-        raw.insert("architectures".into(), serde_json::json!(["BertForPreTraining"]));
+        raw.insert(
+            "architectures".into(),
+            serde_json::json!(["BertForPreTraining"]),
+        );
         raw.insert("model_type".into(), "bert".into());
         for name in ["torch_dtype", "dtype"] {
             if let Some(dtype) = raw.get_mut(name) {
@@ -148,6 +183,10 @@ mod tests {
             let why = parse(|v| v[name] = bad.clone()).unwrap_err();
             assert!(why.contains(name), "{why}");
         }
-        assert!(parse(|v| drop(v.as_object_mut().unwrap().remove("vocab_size"))).unwrap_err().contains("vocab_size"));
+        assert!(
+            parse(|v| drop(v.as_object_mut().unwrap().remove("vocab_size")))
+                .unwrap_err()
+                .contains("vocab_size")
+        );
     }
 }

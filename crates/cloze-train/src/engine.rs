@@ -141,6 +141,10 @@ impl EngineState {
     #[must_use]
     pub fn initial(parameters: Vec<f32>) -> Self {
         let zeros = vec![0.0; parameters.len()];
-        Self { parameters, first_moment: zeros.clone(), second_moment: zeros }
+        Self {
+            parameters,
+            first_moment: zeros.clone(),
+            second_moment: zeros,
+        }
     }
 }

@@ -55,10 +55,17 @@ impl From<EvalSums> for EvalReport {
 }
 
 /// Runs `engine` over what `feed` has left, at most `rows` rows (0 for all), in whole batches.
-pub fn run(engine: &mut dyn Engine, feed: &mut Feed<'_>, rows: u64, told: &mut dyn FnMut(u64)) -> Result<EvalReport> {
+pub fn run(
+    engine: &mut dyn Engine,
+    feed: &mut Feed<'_>,
+    rows: u64,
+    told: &mut dyn FnMut(u64),
+) -> Result<EvalReport> {
     let mut sums = EvalSums::default();
     while rows == 0 || sums.rows < rows {
-        let Some(batch) = feed.next_batch()? else { break };
+        let Some(batch) = feed.next_batch()? else {
+            break;
+        };
         sums += engine.evaluate(&batch)?;
         told(batch.rows() as u64);
     }
@@ -87,7 +94,16 @@ pub fn evaluate(
         option: "--split",
         why: format!("is {split:?}, which the dataset does not have"),
     })?;
-    let mut feed = Feed::new(&dataset, rows_of, rule, seed, batch_tokens, config.vocab_size)?.in_order();
-    let mut engine = ReferenceEngine::new(&config, Objective::MlmNsp, EngineState::initial(parameters))?;
+    let mut feed = Feed::new(
+        &dataset,
+        rows_of,
+        rule,
+        seed,
+        batch_tokens,
+        config.vocab_size,
+    )?
+    .in_order();
+    let mut engine =
+        ReferenceEngine::new(&config, Objective::MlmNsp, EngineState::initial(parameters))?;
     run(&mut engine, &mut feed, rows, told)
 }

@@ -48,14 +48,21 @@ impl<'a> Feed<'a> {
         let manifest = dataset.manifest();
         let longest = longest_row(manifest);
         if batch_tokens < longest {
-            let why = format!("is {batch_tokens}, but the longest row of the dataset has {longest} tokens");
-            return Err(Error::Config { option: "--batch-tokens", why });
+            let why = format!(
+                "is {batch_tokens}, but the longest row of the dataset has {longest} tokens"
+            );
+            return Err(Error::Config {
+                option: "--batch-tokens",
+                why,
+            });
         }
         let masker = match manifest.masking {
             Masking::Static { .. } => None,
-            Masking::Dynamic => {
-                Some(Masker::new(rule, &manifest.tokenizer.special_tokens, manifest.tokenizer.vocab_size)?)
-            }
+            Masking::Dynamic => Some(Masker::new(
+                rule,
+                &manifest.tokenizer.special_tokens,
+                manifest.tokenizer.vocab_size,
+            )?),
         };
         Ok(Self {
             split,
@@ -98,7 +105,10 @@ impl<'a> Feed<'a> {
             if !self.shuffle || rows == 0 {
                 return Ok(None);
             }
-            self.position = Position { epoch: self.position.epoch.wrapping_add(1), row_in_epoch: 0 };
+            self.position = Position {
+                epoch: self.position.epoch.wrapping_add(1),
+                row_in_epoch: 0,
+            };
         }
         let key = Key::new(self.seed, Stage::EpochOrder);
         let order = Permutation::new(key, u64::from(self.position.epoch), 0, rows);
@@ -124,7 +134,13 @@ impl<'a> Feed<'a> {
         match (&self.masker, row.masks) {
             (Some(masker), _) => {
                 let key = MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch);
-                masker.mask(key, number, &mut self.ids, &mut self.positions, &mut self.labels);
+                masker.mask(
+                    key,
+                    number,
+                    &mut self.ids,
+                    &mut self.positions,
+                    &mut self.labels,
+                );
             }
             (None, Some(masks)) => {
                 self.positions.extend_from_slice(masks.positions);
@@ -133,13 +149,31 @@ impl<'a> Feed<'a> {
             (None, None) => {}
         }
         // The embedding looks ids up without asking.
-        if let Some(id) = self.ids.iter().chain(&self.labels).find(|&&id| id >= self.vocab_size) {
+        if let Some(id) = self
+            .ids
+            .iter()
+            .chain(&self.labels)
+            .find(|&&id| id >= self.vocab_size)
+        {
             let (shard, row) = self.split.locate(number);
-            let why = format!("token id {id}, the model's vocabulary has {}", self.vocab_size);
-            return Err(Error::Row { path: self.split.shards()[shard].path().into(), row, why });
+            let why = format!(
+                "token id {id}, the model's vocabulary has {}",
+                self.vocab_size
+            );
+            return Err(Error::Row {
+                path: self.split.shards()[shard].path().into(),
+                row,
+                why,
+            });
         }
         let b_start = usize::from(row.b_start);
-        batch.push(&self.ids, b_start, row.next_sentence_label, &self.positions, &self.labels);
+        batch.push(
+            &self.ids,
+            b_start,
+            row.next_sentence_label,
+            &self.positions,
+            &self.labels,
+        );
         Ok(())
     }
 }
@@ -148,5 +182,9 @@ impl<'a> Feed<'a> {
 #[must_use]
 pub fn longest_row(manifest: &Manifest) -> usize {
     let shards = manifest.splits.values().flat_map(|s| &s.shards);
-    shards.filter_map(|s| s.lengths.last_key_value()).map(|(&n, _)| usize::from(n)).max().unwrap_or(0)
+    shards
+        .filter_map(|s| s.lengths.last_key_value())
+        .map(|(&n, _)| usize::from(n))
+        .max()
+        .unwrap_or(0)
 }

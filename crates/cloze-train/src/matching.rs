@@ -26,16 +26,33 @@ pub fn check_model(dataset: &Dataset, model: &Path, config: &BertConfig) -> Resu
         let count = if own.len() == record.vocab_size {
             format!("both have {} entries, but not the same ones", own.len())
         } else {
-            format!("the dataset's has {} entries, the model's {}", record.vocab_size, own.len())
+            format!(
+                "the dataset's has {} entries, the model's {}",
+                record.vocab_size,
+                own.len()
+            )
         };
-        return Err(mismatch(format!("their vocabularies differ: {count}"), again));
+        return Err(mismatch(
+            format!("their vocabularies differ: {count}"),
+            again,
+        ));
     }
     if let (Some(ours), Some(theirs)) = (record.lowercase, own.lowercase())
         && ours != theirs
     {
-        let case = |lower: bool| if lower { "lowercases" } else { "does not lowercase" };
+        let case = |lower: bool| {
+            if lower {
+                "lowercases"
+            } else {
+                "does not lowercase"
+            }
+        };
         return Err(mismatch(
-            format!("the dataset's tokenizer {}, the model's {}", case(ours), case(theirs)),
+            format!(
+                "the dataset's tokenizer {}, the model's {}",
+                case(ours),
+                case(theirs)
+            ),
             again,
         ));
     }
@@ -57,7 +74,8 @@ pub fn check_shape(dataset: &Dataset, model: &Path, config: &BertConfig) -> Resu
                 "the dataset's vocabulary has {} entries, the model's vocab_size is {}",
                 manifest.tokenizer.vocab_size, config.vocab_size
             ),
-            "prepare the dataset with this model's tokenizer, or set vocab_size in the config.json".into(),
+            "prepare the dataset with this model's tokenizer, or set vocab_size in the config.json"
+                .into(),
         ));
     }
     let longest = longest_row(manifest);
@@ -67,7 +85,10 @@ pub fn check_shape(dataset: &Dataset, model: &Path, config: &BertConfig) -> Resu
                 "rows have up to {longest} tokens, the model has {} positions (max_position_embeddings)",
                 config.max_position_embeddings
             ),
-            format!("prepare the dataset with --seq-len {} or less", config.max_position_embeddings),
+            format!(
+                "prepare the dataset with --seq-len {} or less",
+                config.max_position_embeddings
+            ),
         ));
     }
     Ok(())

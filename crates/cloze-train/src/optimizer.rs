@@ -31,7 +31,11 @@ pub fn adamw(
     step: &OptimizerStep,
 ) -> f64 {
     let norm = global_norm(gradients);
-    let scale = if step.clip > 0.0 { (step.clip / (norm + 1e-6)).min(1.0) } else { 1.0 } as f32;
+    let scale = if step.clip > 0.0 {
+        (step.clip / (norm + 1e-6)).min(1.0)
+    } else {
+        1.0
+    } as f32;
     let (b1, b2) = step.betas;
     let correction1 = 1.0 - b1.powf(step.step as f64);
     let correction2 = (1.0 - b2.powf(step.step as f64)).sqrt();
@@ -42,7 +46,11 @@ pub fn adamw(
         if parameter.nsp_only && objective == Objective::Mlm {
             continue;
         }
-        let keep = if parameter.decay { (1.0 - step.learning_rate * step.weight_decay) as f32 } else { 1.0 };
+        let keep = if parameter.decay {
+            (1.0 - step.learning_rate * step.weight_decay) as f32
+        } else {
+            1.0
+        };
         let range = parameter.range();
         let chunks = state.parameters[range.clone()]
             .par_chunks_mut(CHUNK)

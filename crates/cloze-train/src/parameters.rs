@@ -53,11 +53,20 @@ impl Layout {
     /// The layout of `config`.
     #[must_use]
     pub fn new(config: &BertConfig) -> Self {
-        let mut layout = Self { parameters: Vec::new(), len: 0 };
+        let mut layout = Self {
+            parameters: Vec::new(),
+            len: 0,
+        };
         let (h, f) = (config.hidden_size, config.intermediate_size);
         layout.add(WORD_EMBEDDINGS.into(), &[config.vocab_size, h]);
-        layout.add("bert.embeddings.position_embeddings.weight".into(), &[config.max_position_embeddings, h]);
-        layout.add("bert.embeddings.token_type_embeddings.weight".into(), &[config.type_vocab_size, h]);
+        layout.add(
+            "bert.embeddings.position_embeddings.weight".into(),
+            &[config.max_position_embeddings, h],
+        );
+        layout.add(
+            "bert.embeddings.token_type_embeddings.weight".into(),
+            &[config.type_vocab_size, h],
+        );
         layout.add_pair("bert.embeddings.LayerNorm", &[h]);
         for i in 0..config.num_hidden_layers {
             let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");
@@ -86,8 +95,15 @@ impl Layout {
 
     fn add(&mut self, name: String, shape: &[usize]) {
         let decay = !name.ends_with("bias") && !name.contains("LayerNorm");
-        let nsp_only = name.starts_with("bert.pooler.") || name.starts_with("cls.seq_relationship.");
-        let parameter = Parameter { name, shape: shape.into(), offset: self.len, decay, nsp_only };
+        let nsp_only =
+            name.starts_with("bert.pooler.") || name.starts_with("cls.seq_relationship.");
+        let parameter = Parameter {
+            name,
+            shape: shape.into(),
+            offset: self.len,
+            decay,
+            nsp_only,
+        };
         self.len += parameter.len();
         self.parameters.push(parameter);
     }

@@ -8,7 +8,8 @@ pub fn learning_rate(peak: f64, step: u64, warmup_steps: u64, steps: u64) -> f64
     if step <= warmup_steps {
         peak * step as f64 / warmup_steps as f64
     } else {
-        peak * (steps + 1).saturating_sub(step) as f64 / (steps - warmup_steps.min(steps)).max(1) as f64
+        peak * (steps + 1).saturating_sub(step) as f64
+            / (steps - warmup_steps.min(steps)).max(1) as f64
     }
 }
 

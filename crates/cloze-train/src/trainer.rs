@@ -12,7 +12,10 @@ use cloze_shard::{Dataset, Split, atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::MaskedBatch;
-use crate::checkpoint::{Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state, write_checkpoint};
+use crate::checkpoint::{
+    Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
+    write_checkpoint,
+};
 use crate::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position};
@@ -97,7 +100,11 @@ impl PretrainConfig {
     fn check(&self) -> Result<()> {
         let fail = |option, why: String| Err(Error::Config { option, why });
         let positive = |option, value: f64| {
-            if value > 0.0 && value.is_finite() { Ok(()) } else { fail(option, format!("is {value}, must be over 0")) }
+            if value > 0.0 && value.is_finite() {
+                Ok(())
+            } else {
+                fail(option, format!("is {value}, must be over 0"))
+            }
         };
         positive("--steps", self.steps as f64)?;
         positive("--learning-rate", self.learning_rate)?;
@@ -111,24 +118,45 @@ impl PretrainConfig {
             return fail("--dropout", format!("is {p}, must be from 0 to under 1"));
         }
         if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
-            return fail("--mask-rate", format!("is {}, must be over 0 and at most 1", self.mask_rate));
+            return fail(
+                "--mask-rate",
+                format!("is {}, must be over 0 and at most 1", self.mask_rate),
+            );
         }
         Ok(())
     }
 
     fn rule(&self) -> MaskingRule {
-        MaskingRule { rate: self.mask_rate, ..MaskingRule::default() }
+        MaskingRule {
+            rate: self.mask_rate,
+            ..MaskingRule::default()
+        }
     }
 
     /// Names of the options that differ and change what comes out.
     fn differences(&self, other: &Self) -> Vec<String> {
         let as_map = |c: &Self| serde_json::to_value(c).unwrap_or_default();
         let (ours, theirs) = (as_map(self), as_map(other));
-        let harmless = ["eval_every", "eval_rows", "checkpoint_every", "log_every", "keep"];
-        let Some(fields) = ours.as_object() else { return Vec::new() };
-        let differs = |name: &&String| !harmless.contains(&name.as_str()) && ours[name.as_str()] != theirs[name.as_str()];
+        let harmless = [
+            "eval_every",
+            "eval_rows",
+            "checkpoint_every",
+            "log_every",
+            "keep",
+        ];
+        let Some(fields) = ours.as_object() else {
+            return Vec::new();
+        };
+        let differs = |name: &&String| {
+            !harmless.contains(&name.as_str()) && ours[name.as_str()] != theirs[name.as_str()]
+        };
         let show = |name: &String| {
-            format!("--{} was {}, is {}", name.replace('_', "-"), theirs[name.as_str()], ours[name.as_str()])
+            format!(
+                "--{} was {}, is {}",
+                name.replace('_', "-"),
+                theirs[name.as_str()],
+                ours[name.as_str()]
+            )
         };
         fields.keys().filter(differs).map(show).collect()
     }
@@ -148,7 +176,14 @@ pub enum Start {
 /// Is told how training goes.
 pub trait Observer {
     /// Before the first step: what is trained, and what became of the checkpoint it starts from.
-    fn on_start(&mut self, dataset: &Dataset, config: &BertConfig, parameters: usize, report: Option<&LoadReport>, step: u64);
+    fn on_start(
+        &mut self,
+        dataset: &Dataset,
+        config: &BertConfig,
+        parameters: usize,
+        report: Option<&LoadReport>,
+        step: u64,
+    );
     /// After a logged step.
     fn on_step(&mut self, record: &StepRecord);
     /// After an evaluation.
@@ -178,15 +213,28 @@ pub fn pretrain(
 ) -> Result<Summary> {
     config.check()?;
     let dataset = Dataset::open(dataset)?;
-    let train = dataset.split("train").filter(|s| s.rows() > 0).ok_or_else(|| Error::Run {
-        path: dataset.path().into(),
-        why: "the dataset has no training rows".into(),
-        hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
-    })?;
+    let train = dataset
+        .split("train")
+        .filter(|s| s.rows() > 0)
+        .ok_or_else(|| Error::Run {
+            path: dataset.path().into(),
+            why: "the dataset has no training rows".into(),
+            hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
+        })?;
     let (model, state, trainer) = begin(&dataset, start, run, config, observer)?;
     let engine = ReferenceEngine::new(&model, config.objective, state)?;
     let log = Log::open(run, trainer.step)?;
-    Run { dataset: &dataset, train, run, config, model, engine: Box::new(engine), log, trainer }.train(observer)
+    Run {
+        dataset: &dataset,
+        train,
+        run,
+        config,
+        model,
+        engine: Box::new(engine),
+        log,
+        trainer,
+    }
+    .train(observer)
 }
 
 /// The model, the engine's state, and where training goes on.
@@ -197,7 +245,11 @@ fn begin(
     config: &PretrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<(BertConfig, EngineState, TrainerState)> {
-    let taken = |why: &str, hint: &str| Error::Run { path: run.into(), why: why.into(), hint: hint.into() };
+    let taken = |why: &str, hint: &str| Error::Run {
+        path: run.into(),
+        why: why.into(),
+        hint: hint.into(),
+    };
     let checkpoint = latest(run)?;
     let fresh = TrainerState {
         step: 0,
@@ -208,8 +260,12 @@ fn begin(
     };
     let (model, state, trainer, report) = match start {
         Start::Resume => {
-            let checkpoint = checkpoint
-                .ok_or_else(|| taken("there is no checkpoint to resume from", "leave --resume out to begin the run"))?;
+            let checkpoint = checkpoint.ok_or_else(|| {
+                taken(
+                    "there is no checkpoint to resume from",
+                    "leave --resume out to begin the run",
+                )
+            })?;
             let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
             matching::check_model(dataset, &checkpoint, &model)?;
             let (mut trainer, state) = read_state(&checkpoint)?;
@@ -219,7 +275,10 @@ fn begin(
             }
             if !differences.is_empty() {
                 return Err(taken(
-                    &format!("the run was started differently: {}", differences.join("; ")),
+                    &format!(
+                        "the run was started differently: {}",
+                        differences.join("; ")
+                    ),
                     "resume with what it was started with, or begin another run",
                 ));
             }
@@ -227,7 +286,10 @@ fn begin(
             (model, state, trainer, None)
         }
         _ if checkpoint.is_some() || run.join(LOG).exists() => {
-            return Err(taken("holds a run already", "give another --out, or --resume to continue it"));
+            return Err(taken(
+                "holds a run already",
+                "give another --out, or --resume to continue it",
+            ));
         }
         Start::Init(folder) => {
             let (model, parameters, report) = read_model(folder, config.seed)?;
@@ -242,15 +304,34 @@ fn begin(
         }
     };
     if config.warmup_steps > config.steps {
-        let why = format!("is {}, more than --steps {}", config.warmup_steps, config.steps);
-        return Err(Error::Config { option: "--warmup-steps", why });
+        let why = format!(
+            "is {}, more than --steps {}",
+            config.warmup_steps, config.steps
+        );
+        return Err(Error::Config {
+            option: "--warmup-steps",
+            why,
+        });
     }
     // Refuses a batch that is too small before the run folder exists.
     if let Some(split) = dataset.split("train") {
-        Feed::new(dataset, split, config.rule(), config.seed, config.batch_tokens, model.vocab_size)?;
+        Feed::new(
+            dataset,
+            split,
+            config.rule(),
+            config.seed,
+            config.batch_tokens,
+            model.vocab_size,
+        )?;
     }
     fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
-    observer.on_start(dataset, &model, state.parameters.len(), report.as_ref(), trainer.step);
+    observer.on_start(
+        dataset,
+        &model,
+        state.parameters.len(),
+        report.as_ref(),
+        trainer.step,
+    );
     Ok((model, state, trainer))
 }
 
@@ -268,7 +349,14 @@ struct Run<'a> {
 impl Run<'_> {
     fn feed<'s>(&self, split: &'s Split) -> Result<Feed<'s>> {
         let config = self.config;
-        Feed::new(self.dataset, split, config.rule(), config.seed, config.batch_tokens, self.model.vocab_size)
+        Feed::new(
+            self.dataset,
+            split,
+            config.rule(),
+            config.seed,
+            config.batch_tokens,
+            self.model.vocab_size,
+        )
     }
 
     fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {
@@ -281,7 +369,10 @@ impl Run<'_> {
                 for _ in 0..remaining {
                     let next = feed.next_batch().and_then(|b| b.ok_or(Error::FeedStopped));
                     // A receiver that is gone has stopped for its own reason.
-                    if send.send(next.map(|batch| (batch, feed.position()))).is_err() {
+                    if send
+                        .send(next.map(|batch| (batch, feed.position())))
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -290,7 +381,11 @@ impl Run<'_> {
             self.steps(&mut next, observer)
         })?;
         let model = self.run.join(crate::checkpoint::MODEL);
-        Ok(Summary { model, steps: self.trainer.step, validation })
+        Ok(Summary {
+            model,
+            steps: self.trainer.step,
+            validation,
+        })
     }
 
     fn steps(
@@ -300,11 +395,10 @@ impl Run<'_> {
     ) -> Result<Option<EvalReport>> {
         let config = self.config;
         let mut validation = None;
-        let mut clock = Clock::start();
         if self.trainer.step == 0 && config.eval_every > 0 {
             self.validate(observer)?;
-            clock = Clock::start();
         }
+        let mut clock = Clock::start();
         while self.trainer.step < config.steps {
             let waiting = Instant::now();
             let (batch, position) = next()?;
@@ -322,12 +416,10 @@ impl Run<'_> {
                 clock = Clock::start();
             }
             if due(config.eval_every) {
-                validation = self.validate(observer)?;
-                clock.pause();
+                validation = clock.outside(|| self.validate(observer))?;
             }
             if due(config.checkpoint_every) {
-                self.checkpoint(observer)?;
-                clock.pause();
+                clock.outside(|| self.checkpoint(observer))?;
             }
         }
         Ok(validation)
@@ -338,16 +430,33 @@ impl Run<'_> {
         let step = self.trainer.step + 1;
         let (hidden, attention) = match config.dropout {
             Some(p) => (p, p),
-            None => (self.model.hidden_dropout_prob, self.model.attention_probs_dropout_prob),
+            None => (
+                self.model.hidden_dropout_prob,
+                self.model.attention_probs_dropout_prob,
+            ),
         };
-        let dropout = Dropout { seed: config.seed, step, hidden, attention };
+        let dropout = Dropout {
+            seed: config.seed,
+            step,
+            hidden,
+            attention,
+        };
         let dropout = (hidden > 0.0 || attention > 0.0).then_some(dropout);
         let loss = self.engine.accumulate(batch, dropout.as_ref())?;
         let finite = |what, value: f64| {
-            if value.is_finite() { Ok(()) } else { Err(Error::NonFinite { step, what, value }) }
+            if value.is_finite() {
+                Ok(())
+            } else {
+                Err(Error::NonFinite { step, what, value })
+            }
         };
         finite("the loss", loss.total())?;
-        let learning_rate = learning_rate(config.learning_rate, step, config.warmup_steps, config.steps);
+        let learning_rate = learning_rate(
+            config.learning_rate,
+            step,
+            config.warmup_steps,
+            config.steps,
+        );
         let outcome = self.engine.step(&OptimizerStep {
             step,
             learning_rate,
@@ -376,10 +485,20 @@ impl Run<'_> {
     }
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<Option<EvalReport>> {
-        let Some(split) = self.dataset.split("validation").filter(|s| s.rows() > 0) else { return Ok(None) };
+        let Some(split) = self.dataset.split("validation").filter(|s| s.rows() > 0) else {
+            return Ok(None);
+        };
         let mut feed = self.feed(split)?.in_order();
-        let report = eval::run(self.engine.as_mut(), &mut feed, self.config.eval_rows, &mut |_| ())?;
-        let record = ValidationRecord { step: self.trainer.step, report: report.clone() };
+        let report = eval::run(
+            self.engine.as_mut(),
+            &mut feed,
+            self.config.eval_rows,
+            &mut |_| (),
+        )?;
+        let record = ValidationRecord {
+            step: self.trainer.step,
+            report: report.clone(),
+        };
         observer.on_validation(&record);
         self.log.write(&Record::Validation(record))?;
         Ok(Some(report))
@@ -401,10 +520,9 @@ impl Run<'_> {
     }
 }
 
-/// Time and tokens since the last line of the log.
+/// Time and tokens since the last line of the log; evaluations and checkpoints are left out.
 struct Clock {
     started: Instant,
-    spent: f64,
     waited: f64,
     steps: u64,
     tokens: u64,
@@ -412,22 +530,28 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { started: Instant::now(), spent: 0.0, waited: 0.0, steps: 0, tokens: 0 }
-    }
-
-    /// Leaves out what was done since the last step.
-    fn pause(&mut self) {
-        if self.steps == 0 {
-            *self = Self::start();
+        Self {
+            started: Instant::now(),
+            waited: 0.0,
+            steps: 0,
+            tokens: 0,
         }
     }
 
-    fn complete(&mut self, record: StepRecord) -> StepRecord {
-        self.spent = self.started.elapsed().as_secs_f64().max(1e-9);
+    /// Runs `work` off the clock.
+    fn outside<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let before = Instant::now();
+        let result = work();
+        self.started += before.elapsed();
+        result
+    }
+
+    fn complete(&self, record: StepRecord) -> StepRecord {
+        let spent = self.started.elapsed().as_secs_f64().max(1e-9);
         StepRecord {
-            tokens_per_second: self.tokens as f64 / self.spent,
-            data_wait_fraction: self.waited / self.spent,
-            step_seconds: self.spent / self.steps.max(1) as f64,
+            tokens_per_second: self.tokens as f64 / spent,
+            data_wait_fraction: self.waited / spent,
+            step_seconds: spent / self.steps.max(1) as f64,
             ..record
         }
     }
@@ -446,22 +570,36 @@ impl Log {
         let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
         if path.exists() {
             let text = fs::read_to_string(&path).map_err(io)?;
-            let keep = |line: &&str| serde_json::from_str::<Record>(line).is_ok_and(|r| r.step() <= step);
-            let kept: String = text.lines().filter(keep).flat_map(|line| [line, "\n"]).collect();
+            let keep =
+                |line: &&str| serde_json::from_str::<Record>(line).is_ok_and(|r| r.step() <= step);
+            let kept: String = text
+                .lines()
+                .filter(keep)
+                .flat_map(|line| [line, "\n"])
+                .collect();
             atomic::write(&path, kept.as_bytes())?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(io)?;
         Ok(Self { path, file })
     }
 
     fn write(&mut self, record: &Record) -> Result<()> {
         let path = self.path.clone();
-        let line = serde_json::to_string(record)
-            .map_err(|e| Error::Checkpoint { path: path.clone(), why: e.to_string() })?;
+        let line = serde_json::to_string(record).map_err(|e| Error::Checkpoint {
+            path: path.clone(),
+            why: e.to_string(),
+        })?;
         Ok(writeln!(self.file, "{line}").map_err(cloze_shard::Error::io(&path))?)
     }
 
     fn sync(&self) -> Result<()> {
-        Ok(self.file.sync_data().map_err(cloze_shard::Error::io(&self.path))?)
+        Ok(self
+            .file
+            .sync_data()
+            .map_err(cloze_shard::Error::io(&self.path))?)
     }
 }

@@ -25,11 +25,17 @@ pub struct LoadReport {
 impl LoadReport {
     /// Refuses a model whose MLM head is not a trained one: measuring it would measure noise.
     pub fn require_heads(&self, model: &Path) -> Result<()> {
-        match self.initialised.iter().find(|name| name.starts_with("cls.predictions.")) {
+        match self
+            .initialised
+            .iter()
+            .find(|name| name.starts_with("cls.predictions."))
+        {
             None => Ok(()),
             Some(name) => Err(Error::Checkpoint {
                 path: model.into(),
-                why: format!("has no MLM head ({name} is missing), so it cannot be measured; pretrain it first"),
+                why: format!(
+                    "has no MLM head ({name} is missing), so it cannot be measured; pretrain it first"
+                ),
             }),
         }
     }
@@ -43,8 +49,12 @@ pub fn read_model(folder: &Path, seed: u64) -> Result<(BertConfig, Vec<f32>, Loa
     let config = BertConfig::read(&folder.join(CONFIG))?;
     let path = folder.join(WEIGHTS);
     let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
-    let fail = |why: String| Error::Checkpoint { path: path.clone(), why };
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("not a whole safetensors file: {e}")))?;
+    let fail = |why: String| Error::Checkpoint {
+        path: path.clone(),
+        why,
+    };
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|e| fail(format!("not a whole safetensors file: {e}")))?;
     let layout = Layout::new(&config);
     let mut parameters = initial_parameters(&config, seed);
     let mut report = LoadReport::default();
@@ -52,9 +62,14 @@ pub fn read_model(folder: &Path, seed: u64) -> Result<(BertConfig, Vec<f32>, Loa
     for name in tensors.names() {
         let known = canonical(name);
         if layout.find(&known).is_none() && known != DECODER_WEIGHT && known != DECODER_BIAS {
-            report.ignored.push((name.to_string(), "not a parameter of BertForPreTraining".into()));
+            report.ignored.push((
+                name.to_string(),
+                "not a parameter of BertForPreTraining".into(),
+            ));
         } else if let Some(other) = by_name.insert(known, name.to_string()) {
-            return Err(fail(format!("holds both {other} and {name}, which are the same parameter")));
+            return Err(fail(format!(
+                "holds both {other} and {name}, which are the same parameter"
+            )));
         }
     }
     let load = |name: &str, parameter: &Parameter| -> Result<Vec<f32>> {
@@ -66,16 +81,27 @@ pub fn read_model(folder: &Path, seed: u64) -> Result<(BertConfig, Vec<f32>, Loa
                 parameter.shape
             )));
         }
-        widen(view.dtype(), view.data())
-            .ok_or_else(|| fail(format!("{name} is of type {:?}; F32, F16 and BF16 are read", view.dtype())))
+        widen(view.dtype(), view.data()).ok_or_else(|| {
+            fail(format!(
+                "{name} is of type {:?}; F32, F16 and BF16 are read",
+                view.dtype()
+            ))
+        })
     };
     // An explicit decoder stands in where the tied source is missing.
-    for (copy, source) in [(DECODER_WEIGHT, WORD_EMBEDDINGS), (DECODER_BIAS, PREDICTION_BIAS)] {
-        let Some(name) = by_name.remove(copy) else { continue };
+    for (copy, source) in [
+        (DECODER_WEIGHT, WORD_EMBEDDINGS),
+        (DECODER_BIAS, PREDICTION_BIAS),
+    ] {
+        let Some(name) = by_name.remove(copy) else {
+            continue;
+        };
         match by_name.get(source) {
             None => drop(by_name.insert(source.into(), name)),
             Some(own) => {
-                let parameter = layout.find(source).ok_or_else(|| fail(format!("no parameter {source}")))?;
+                let parameter = layout
+                    .find(source)
+                    .ok_or_else(|| fail(format!("no parameter {source}")))?;
                 let why = if load(&name, parameter)? == load(own, parameter)? {
                     format!("a copy of {own}")
                 } else {
@@ -97,8 +123,14 @@ pub fn read_model(folder: &Path, seed: u64) -> Result<(BertConfig, Vec<f32>, Loa
     if report.loaded.is_empty() {
         return Err(fail("holds no parameter of a BERT".into()));
     }
-    if let Some(missing) = report.initialised.iter().find(|n| n.starts_with("bert.") && !n.contains("pooler")) {
-        return Err(fail(format!("has no {missing}, which the encoder in config.json needs")));
+    if let Some(missing) = report
+        .initialised
+        .iter()
+        .find(|n| n.starts_with("bert.") && !n.contains("pooler"))
+    {
+        return Err(fail(format!(
+            "has no {missing}, which the encoder in config.json needs"
+        )));
     }
     Ok((config, parameters, report))
 }
@@ -114,16 +146,28 @@ fn canonical(name: &str) -> String {
             name = format!("{stem}{new}");
         }
     }
-    let bare = ["embeddings.", "encoder.", "pooler."].iter().any(|p| name.starts_with(p));
+    let bare = ["embeddings.", "encoder.", "pooler."]
+        .iter()
+        .any(|p| name.starts_with(p));
     if bare { format!("bert.{name}") } else { name }
 }
 
 fn widen(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
-    let halves = || data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    let halves = || {
+        data.chunks_exact(2)
+            .map(|b| u16::from_le_bytes([b[0], b[1]]))
+    };
     Some(match dtype {
-        Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F16 => halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
-        Dtype::BF16 => halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+        Dtype::F32 => data
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
+        Dtype::F16 => halves()
+            .map(|bits| half::f16::from_bits(bits).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|bits| half::bf16::from_bits(bits).to_f32())
+            .collect(),
         _ => return None,
     })
 }
@@ -140,14 +184,24 @@ pub fn initial_parameters(config: &BertConfig, seed: u64) -> Vec<f32> {
         let values = &mut values[parameter.range()];
         if parameter.decay {
             let mut stream = key.stream(i as u64, 0);
-            values.iter_mut().for_each(|v| *v = (stream.normal() * config.initializer_range) as f32);
+            values
+                .iter_mut()
+                .for_each(|v| *v = (stream.normal() * config.initializer_range) as f32);
         } else if parameter.name.ends_with("LayerNorm.weight") {
             values.fill(1.0);
         }
         if parameter.name == WORD_EMBEDDINGS {
-            let pad = config.raw.get("pad_token_id").and_then(serde_json::Value::as_u64).unwrap_or(0) as usize;
+            let pad = config
+                .raw
+                .get("pad_token_id")
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or(0) as usize;
             let h = config.hidden_size;
-            values.chunks_mut(h).nth(pad).into_iter().for_each(|row| row.fill(0.0));
+            values
+                .chunks_mut(h)
+                .nth(pad)
+                .into_iter()
+                .for_each(|row| row.fill(0.0));
         }
     }
     values

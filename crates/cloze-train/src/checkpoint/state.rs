@@ -46,8 +46,15 @@ pub(crate) fn all(run: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(cloze_shard::Error::io(&folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse::<u64>().ok()) {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if let Some(step) = name
+            .strip_prefix("step-")
+            .and_then(|n| n.parse::<u64>().ok())
+        {
             found.push((step, path));
         }
     }
@@ -60,15 +67,25 @@ pub fn read_state(checkpoint: &Path) -> Result<(TrainerState, EngineState)> {
     let folder = checkpoint.join(STATE_FOLDER);
     let path = folder.join(STATE_FILE);
     let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
-    let state: TrainerState = serde_json::from_str(&text)
-        .map_err(|e| Error::Checkpoint { path: path.clone(), why: format!("not a trainer state: {e}") })?;
+    let state: TrainerState = serde_json::from_str(&text).map_err(|e| Error::Checkpoint {
+        path: path.clone(),
+        why: format!("not a trainer state: {e}"),
+    })?;
     let path = folder.join(ARENAS_FILE);
     let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
-    let fail = |why: String| Error::Checkpoint { path: path.clone(), why };
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("not a whole safetensors file: {e}")))?;
+    let fail = |why: String| Error::Checkpoint {
+        path: path.clone(),
+        why,
+    };
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|e| fail(format!("not a whole safetensors file: {e}")))?;
     let read = |name: &str| -> Result<Vec<f32>> {
         let view = tensors.tensor(name).map_err(|e| fail(e.to_string()))?;
-        Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
     };
     let engine = EngineState {
         parameters: read("parameters")?,

@@ -74,13 +74,30 @@ fn write_model(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
 
 fn write_state(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
     let path = folder.join(STATE_FILE);
-    let text = serde_json::to_string_pretty(checkpoint.trainer)
-        .map_err(|e| Error::Checkpoint { path: path.clone(), why: e.to_string() })?;
+    let text = serde_json::to_string_pretty(checkpoint.trainer).map_err(|e| Error::Checkpoint {
+        path: path.clone(),
+        why: e.to_string(),
+    })?;
     atomic::write(&path, text.as_bytes())?;
-    let EngineState { parameters, first_moment, second_moment } = checkpoint.engine;
-    let arenas = [("parameters", parameters), ("first_moment", first_moment), ("second_moment", second_moment)];
+    let EngineState {
+        parameters,
+        first_moment,
+        second_moment,
+    } = checkpoint.engine;
+    let arenas = [
+        ("parameters", parameters),
+        ("first_moment", first_moment),
+        ("second_moment", second_moment),
+    ];
     let bytes = arenas.map(|(name, values)| (name, to_bytes(values)));
-    let views = bytes.iter().map(|(name, b)| ((*name).to_owned(), Dtype::F32, vec![b.len() / 4], b.as_slice()));
+    let views = bytes.iter().map(|(name, b)| {
+        (
+            (*name).to_owned(),
+            Dtype::F32,
+            vec![b.len() / 4],
+            b.as_slice(),
+        )
+    });
     write_tensors(&folder.join(ARENAS_FILE), views, None)
 }
 
@@ -89,7 +106,10 @@ fn write_tensors<'a>(
     tensors: impl Iterator<Item = (String, Dtype, Vec<usize>, &'a [u8])>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<()> {
-    let fail = |e: safetensors::SafeTensorError| Error::Checkpoint { path: path.into(), why: e.to_string() };
+    let fail = |e: safetensors::SafeTensorError| Error::Checkpoint {
+        path: path.into(),
+        why: e.to_string(),
+    };
     let views = tensors
         .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)))
         .collect::<Result<Vec<_>, _>>()
@@ -105,7 +125,11 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
 
 /// Makes `run/model` the model of `checkpoint`: another name for the same files where the file system allows it.
 fn publish(run: &Path, checkpoint: &Path) -> Result<()> {
-    let (next, model, old) = (run.join(".model.next"), run.join(MODEL), run.join(".model.old"));
+    let (next, model, old) = (
+        run.join(".model.next"),
+        run.join(MODEL),
+        run.join(".model.old"),
+    );
     remove(&next)?;
     remove(&old)?;
     make(&next)?;
@@ -137,7 +161,9 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 
 fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(cloze_shard::Error::io(folder)(e).into()),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(cloze_shard::Error::io(folder)(e).into())
+        }
         _ => Ok(()),
     }
 }

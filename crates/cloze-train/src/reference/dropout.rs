@@ -20,7 +20,13 @@ pub struct Dropper {
 impl Dropper {
     pub fn new(dropout: &Dropout) -> Self {
         let key = Key::new(dropout.seed, Stage::Dropout);
-        Self { key, step: dropout.step, site: 0, hidden: dropout.hidden, attention: dropout.attention }
+        Self {
+            key,
+            step: dropout.step,
+            site: 0,
+            hidden: dropout.hidden,
+            attention: dropout.attention,
+        }
     }
 
     /// Drops features of `x: [T, H]`.
@@ -32,7 +38,9 @@ impl Dropper {
         let (tokens, features) = x.dims2()?;
         let mut mask = vec![0f32; tokens * features];
         let draw = self.draw(site, self.hidden);
-        mask.par_chunks_mut(features).enumerate().for_each(|(token, mask)| draw.fill(0, token as u32, mask));
+        mask.par_chunks_mut(features)
+            .enumerate()
+            .for_each(|(token, mask)| draw.fill(0, token as u32, mask));
         x * Tensor::from_vec(mask, (tokens, features), &Device::Cpu)?
     }
 
@@ -45,14 +53,16 @@ impl Dropper {
         let (_, heads, longest, _) = x.dims4()?;
         let mut mask = vec![0f32; spans.len() * heads * longest * longest];
         let draw = self.draw(site, self.attention);
-        mask.par_chunks_mut(longest * longest).enumerate().for_each(|(i, mask)| {
-            let (row, head) = (i / heads, i % heads);
-            let (start, length) = spans[row];
-            for query in 0..length {
-                let mask = &mut mask[query * longest..][..length];
-                draw.fill(head as u64, (start + query) as u32, mask);
-            }
-        });
+        mask.par_chunks_mut(longest * longest)
+            .enumerate()
+            .for_each(|(i, mask)| {
+                let (row, head) = (i / heads, i % heads);
+                let (start, length) = spans[row];
+                for query in 0..length {
+                    let mask = &mut mask[query * longest..][..length];
+                    draw.fill(head as u64, (start + query) as u32, mask);
+                }
+            });
         x * Tensor::from_vec(mask, x.shape(), &Device::Cpu)?
     }
 
@@ -63,7 +73,12 @@ impl Dropper {
 
     fn draw(&self, site: u64, p: f64) -> Draw {
         let scale = (1u64 << 32) as f64;
-        Draw { key: self.key, place: self.step << 24 | site << 12, below: (p * scale) as u32, kept: (1.0 / (1.0 - p)) as f32 }
+        Draw {
+            key: self.key,
+            place: self.step << 24 | site << 12,
+            below: (p * scale) as u32,
+            kept: (1.0 / (1.0 - p)) as f32,
+        }
     }
 }
 
@@ -91,26 +106,55 @@ mod tests {
     use super::*;
 
     fn dropout(step: u64) -> Dropout {
-        Dropout { seed: 9, step, hidden: 0.3, attention: 0.2 }
+        Dropout {
+            seed: 9,
+            step,
+            hidden: 0.3,
+            attention: 0.2,
+        }
     }
 
     #[test]
     fn keeps_the_mean_and_repeats_for_a_key() {
         let ones = Tensor::ones((400, 50), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let drop = |step| Dropper::new(&dropout(step)).hidden(&ones).unwrap().to_vec2::<f32>().unwrap().concat();
+        let drop = |step| {
+            Dropper::new(&dropout(step))
+                .hidden(&ones)
+                .unwrap()
+                .to_vec2::<f32>()
+                .unwrap()
+                .concat()
+        };
         let (a, b, c) = (drop(1), drop(1), drop(2));
         assert!(a == b && a != c);
         let zeros = a.iter().filter(|&&x| x == 0.0).count() as f64 / 20_000.0;
-        assert!((zeros - 0.3).abs() < 4.0 * (0.3f64 * 0.7 / 20_000.0).sqrt(), "{zeros}");
+        assert!(
+            (zeros - 0.3).abs() < 4.0 * (0.3f64 * 0.7 / 20_000.0).sqrt(),
+            "{zeros}"
+        );
         assert!(a.iter().all(|&x| x == 0.0 || (x - 1.0 / 0.7).abs() < 1e-6));
     }
 
     #[test]
     fn a_row_drops_the_same_whatever_it_is_padded_to() {
         let drop = |longest: usize| {
-            let ones = Tensor::ones((1, 2, longest, longest), candle_core::DType::F32, &Device::Cpu).unwrap();
-            let x = Dropper::new(&dropout(1)).attention(&ones, &[(7, 5)]).unwrap();
-            x.narrow(2, 0, 5).unwrap().narrow(3, 0, 5).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            let ones = Tensor::ones(
+                (1, 2, longest, longest),
+                candle_core::DType::F32,
+                &Device::Cpu,
+            )
+            .unwrap();
+            let x = Dropper::new(&dropout(1))
+                .attention(&ones, &[(7, 5)])
+                .unwrap();
+            x.narrow(2, 0, 5)
+                .unwrap()
+                .narrow(3, 0, 5)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap()
         };
         assert_eq!(drop(5), drop(9));
     }

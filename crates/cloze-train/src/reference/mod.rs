@@ -9,7 +9,9 @@ mod model;
 use candle_core::{Device, Tensor, Var};
 
 use crate::batch::MaskedBatch;
-use crate::engine::{BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome};
+use crate::engine::{
+    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome,
+};
 use crate::optimizer::adamw;
 use crate::parameters::Layout;
 use crate::{BertConfig, Result};
@@ -39,7 +41,14 @@ impl ReferenceEngine {
             })
             .collect::<candle_core::Result<_>>()?;
         let gradients = vec![0.0; layout.len()];
-        Ok(Self { config: config.clone(), layout, objective, variables, state, gradients })
+        Ok(Self {
+            config: config.clone(),
+            layout,
+            objective,
+            variables,
+            state,
+            gradients,
+        })
     }
 
     fn model(&self) -> Model<'_> {
@@ -49,7 +58,11 @@ impl ReferenceEngine {
     fn refresh(&mut self) -> Result<()> {
         for (parameter, variable) in self.layout.parameters().iter().zip(&self.variables) {
             let values = &self.state.parameters[parameter.range()];
-            variable.set(&Tensor::from_slice(values, parameter.shape.clone(), &Device::Cpu)?)?;
+            variable.set(&Tensor::from_slice(
+                values,
+                parameter.shape.clone(),
+                &Device::Cpu,
+            )?)?;
         }
         Ok(())
     }
@@ -64,9 +77,15 @@ impl Engine for ReferenceEngine {
         let heads = self.model().forward(batch, dropout, self.objective)?;
         let (mlm, nsp) = (heads.mlm_loss()?, heads.nsp_loss()?);
         let scalar = |t: &Option<Tensor>| -> Result<Option<f64>> {
-            Ok(t.as_ref().map(|t| t.to_scalar::<f32>()).transpose()?.map(f64::from))
+            Ok(t.as_ref()
+                .map(|t| t.to_scalar::<f32>())
+                .transpose()?
+                .map(f64::from))
         };
-        let loss = BatchLoss { mlm: scalar(&mlm)?.unwrap_or(0.0), nsp: scalar(&nsp)? };
+        let loss = BatchLoss {
+            mlm: scalar(&mlm)?.unwrap_or(0.0),
+            nsp: scalar(&nsp)?,
+        };
         let total = match (mlm, nsp) {
             (Some(a), Some(b)) => (a + b)?,
             (Some(only), None) | (None, Some(only)) => only,
@@ -84,7 +103,13 @@ impl Engine for ReferenceEngine {
     }
 
     fn step(&mut self, step: &OptimizerStep) -> Result<StepOutcome> {
-        let grad_norm = adamw(&self.layout, self.objective, &mut self.state, &self.gradients, step);
+        let grad_norm = adamw(
+            &self.layout,
+            self.objective,
+            &mut self.state,
+            &self.gradients,
+            step,
+        );
         self.gradients.fill(0.0);
         self.refresh()?;
         Ok(StepOutcome { grad_norm })
@@ -92,7 +117,11 @@ impl Engine for ReferenceEngine {
 
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums> {
         let heads: Heads = self.model().forward(batch, None, Objective::MlmNsp)?;
-        let mut sums = EvalSums { rows: batch.rows() as u64, tokens: batch.tokens() as u64, ..EvalSums::default() };
+        let mut sums = EvalSums {
+            rows: batch.rows() as u64,
+            tokens: batch.tokens() as u64,
+            ..EvalSums::default()
+        };
         if let Some((loss, correct, count)) = heads.mlm_sums()? {
             (sums.mlm_loss, sums.mlm_correct, sums.masked_tokens) = (loss, correct, count);
         }

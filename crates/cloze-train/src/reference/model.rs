@@ -63,7 +63,11 @@ impl Padding {
 
 impl<'a> Model<'a> {
     pub fn new(config: &'a BertConfig, layout: &'a Layout, variables: &'a [Var]) -> Self {
-        Self { config, layout, variables }
+        Self {
+            config,
+            layout,
+            variables,
+        }
     }
 
     fn get(&self, name: &str) -> &'a Tensor {
@@ -73,14 +77,26 @@ impl<'a> Model<'a> {
     }
 
     /// Encoder and heads; the NSP head only where the objective trains it.
-    pub fn forward(&self, batch: &MaskedBatch, dropout: Option<&Dropout>, objective: Objective) -> Result<Heads> {
+    pub fn forward(
+        &self,
+        batch: &MaskedBatch,
+        dropout: Option<&Dropout>,
+        objective: Objective,
+    ) -> Result<Heads> {
         let mut dropper = dropout.map(Dropper::new);
         let padding = Padding::new(batch)?;
         let mut x = self.embed(batch, &mut dropper)?;
         for i in 0..self.config.num_hidden_layers {
-            x = self.layer(&x, &format!("bert.encoder.layer.{i}"), &padding, &mut dropper)?;
+            x = self.layer(
+                &x,
+                &format!("bert.encoder.layer.{i}"),
+                &padding,
+                &mut dropper,
+            )?;
         }
-        let mlm = (!batch.masked_positions.is_empty()).then(|| self.predictions(&x, batch)).transpose()?;
+        let mlm = (!batch.masked_positions.is_empty())
+            .then(|| self.predictions(&x, batch))
+            .transpose()?;
         let labelled = batch.labelled_rows() > 0 && objective == Objective::MlmNsp;
         let nsp = labelled.then(|| self.relationship(&x, batch)).transpose()?;
         Ok(Heads { mlm, nsp })
@@ -102,7 +118,13 @@ impl<'a> Model<'a> {
     }
 
     /// One post-LayerNorm encoder layer.
-    fn layer(&self, x: &Tensor, at: &str, padding: &Padding, dropper: &mut Option<Dropper>) -> Result<Tensor> {
+    fn layer(
+        &self,
+        x: &Tensor,
+        at: &str,
+        padding: &Padding,
+        dropper: &mut Option<Dropper>,
+    ) -> Result<Tensor> {
         let context = self.attention(x, at, padding, dropper)?;
         let dense = self.linear(&context, &format!("{at}.attention.output.dense"))?;
         let dense = drop_hidden(&dense, dropper)?;
@@ -114,13 +136,21 @@ impl<'a> Model<'a> {
     }
 
     /// softmax(QKᵀ/√d) V by head, within rows; `[T, H]`.
-    fn attention(&self, x: &Tensor, at: &str, padding: &Padding, dropper: &mut Option<Dropper>) -> Result<Tensor> {
+    fn attention(
+        &self,
+        x: &Tensor,
+        at: &str,
+        padding: &Padding,
+        dropper: &mut Option<Dropper>,
+    ) -> Result<Tensor> {
         let (rows, longest) = (padding.spans.len(), padding.longest);
         let heads = self.config.num_attention_heads;
         let size = self.config.hidden_size / heads;
         let project = |name: &str| {
             let x = self.linear(x, &format!("{at}.attention.self.{name}"))?;
-            let x = x.index_select(&padding.gather, 0)?.reshape((rows, longest, heads, size))?;
+            let x = x
+                .index_select(&padding.gather, 0)?
+                .reshape((rows, longest, heads, size))?;
             x.transpose(1, 2)?.contiguous()
         };
         let (q, k, v) = (project("query")?, project("key")?, project("value")?);
@@ -131,37 +161,54 @@ impl<'a> Model<'a> {
             None => weights,
         };
         let context = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?;
-        context.reshape((rows * longest, heads * size))?.index_select(&padding.scatter, 0)
+        context
+            .reshape((rows * longest, heads * size))?
+            .index_select(&padding.scatter, 0)
     }
 
     /// The MLM head on the masked positions only: dense, activation, LayerNorm, tied decoder.
     fn predictions(&self, x: &Tensor, batch: &MaskedBatch) -> Result<(Tensor, Tensor)> {
         let m = batch.masked_positions.len();
-        let x = x.index_select(&Tensor::from_vec(batch.masked_positions.clone(), m, &Device::Cpu)?, 0)?;
+        let x = x.index_select(
+            &Tensor::from_vec(batch.masked_positions.clone(), m, &Device::Cpu)?,
+            0,
+        )?;
         let x = self.activate(&self.linear(&x, "cls.predictions.transform.dense")?)?;
         let x = self.layer_norm(&x, "cls.predictions.transform.LayerNorm")?;
         let words = self.get(crate::parameters::WORD_EMBEDDINGS);
-        let logits = x.matmul(&words.t()?)?.broadcast_add(self.get(crate::parameters::PREDICTION_BIAS))?;
+        let logits = x
+            .matmul(&words.t()?)?
+            .broadcast_add(self.get(crate::parameters::PREDICTION_BIAS))?;
         let labels = Tensor::from_vec(batch.masked_labels.clone(), m, &Device::Cpu)?;
         Ok((candle_nn::ops::log_softmax(&logits, D::Minus1)?, labels))
     }
 
     /// The pooler on `[CLS]` and the NSP head, for the rows that have a label.
     fn relationship(&self, x: &Tensor, batch: &MaskedBatch) -> Result<(Tensor, Tensor)> {
-        let labelled = || batch.next_sentence_labels.iter().enumerate().filter_map(|(i, l)| Some((i, (*l)?)));
+        let labelled = || {
+            batch
+                .next_sentence_labels
+                .iter()
+                .enumerate()
+                .filter_map(|(i, l)| Some((i, (*l)?)))
+        };
         let first: Vec<u32> = labelled().map(|(row, _)| batch.cu_seqlens[row]).collect();
         let labels: Vec<u32> = labelled().map(|(_, label)| label as u32).collect();
         let n = labels.len();
         let first = x.index_select(&Tensor::from_vec(first, n, &Device::Cpu)?, 0)?;
         let pooled = self.linear(&first, "bert.pooler.dense")?.tanh()?;
         let logits = self.linear(&pooled, "cls.seq_relationship")?;
-        Ok((candle_nn::ops::log_softmax(&logits, D::Minus1)?, Tensor::from_vec(labels, n, &Device::Cpu)?))
+        Ok((
+            candle_nn::ops::log_softmax(&logits, D::Minus1)?,
+            Tensor::from_vec(labels, n, &Device::Cpu)?,
+        ))
     }
 
     /// x Wᵀ + b
     fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let weight = self.get(&format!("{name}.weight"));
-        x.matmul(&weight.t()?)?.broadcast_add(self.get(&format!("{name}.bias")))
+        x.matmul(&weight.t()?)?
+            .broadcast_add(self.get(&format!("{name}.bias")))
     }
 
     /// (x − mean) / √(variance + ε) · w + b (Ba, Kiros, Hinton 2016), from operations that have a backward pass.
@@ -170,7 +217,9 @@ impl<'a> Model<'a> {
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normal = centred.broadcast_div(&(variance + self.config.layer_norm_eps)?.sqrt()?)?;
         let weight = self.get(&format!("{name}.weight"));
-        normal.broadcast_mul(weight)?.broadcast_add(self.get(&format!("{name}.bias")))
+        normal
+            .broadcast_mul(weight)?
+            .broadcast_add(self.get(&format!("{name}.bias")))
     }
 
     fn activate(&self, x: &Tensor) -> Result<Tensor> {
@@ -182,19 +231,28 @@ impl<'a> Model<'a> {
 }
 
 fn drop_hidden(x: &Tensor, dropper: &mut Option<Dropper>) -> Result<Tensor> {
-    dropper.as_mut().map_or_else(|| Ok(x.clone()), |d| d.hidden(x))
+    dropper
+        .as_mut()
+        .map_or_else(|| Ok(x.clone()), |d| d.hidden(x))
 }
 
 /// Mean cross-entropy.
 fn mean_loss(head: &Option<(Tensor, Tensor)>) -> Result<Option<Tensor>> {
-    head.as_ref().map(|(log_probabilities, labels)| {
-        log_probabilities.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.neg()
-    }).transpose()
+    head.as_ref()
+        .map(|(log_probabilities, labels)| {
+            log_probabilities
+                .gather(&labels.unsqueeze(1)?, 1)?
+                .mean_all()?
+                .neg()
+        })
+        .transpose()
 }
 
 /// Summed cross-entropy, right answers, answers.
 fn sums(head: &Option<(Tensor, Tensor)>) -> Result<Option<(f64, u64, u64)>> {
-    let Some((log_probabilities, labels)) = head else { return Ok(None) };
+    let Some((log_probabilities, labels)) = head else {
+        return Ok(None);
+    };
     let right = log_probabilities.gather(&labels.unsqueeze(1)?, 1)?;
     let loss = -right.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
     let hits = log_probabilities.argmax(D::Minus1)?.eq(labels)?;

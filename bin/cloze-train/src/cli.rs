@@ -1,0 +1,183 @@
+//! What can be typed. Doc comments are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cloze_train::engine::Objective;
+use cloze_train::{PretrainConfig, Start};
+
+/// Train BERT from datasets that `cloze prepare` made, and measure it
+#[derive(Debug, Parser)]
+#[command(
+    name = "cloze-train",
+    bin_name = "cloze",
+    version,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Pretrain(PretrainArgs),
+    Eval(EvalArgs),
+}
+
+/// Train a BERT from a dataset: further from a checkpoint, or from scratch
+///
+/// Rows are fed without padding, a budget of tokens a step; masks are drawn anew each epoch (unless the shards hold static
+/// ones). The run folder holds checkpoints/step-NNNNNNNN, model (the newest, a Hugging Face folder) and train.jsonl.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cloze pretrain data --init bert-base-uncased/ --out run --steps 10000
+  cloze pretrain data --config config.json --out run --steps 100000 --warmup-steps 10000
+  cloze pretrain data --out run --steps 10000 --resume        go on after a stop, bit for bit")]
+pub struct PretrainArgs {
+    /// The dataset's folder
+    pub dataset: PathBuf,
+    /// Hugging Face folder to start from
+    #[arg(long, value_name = "HF_DIR", conflicts_with = "config")]
+    pub init: Option<PathBuf>,
+    /// Start from scratch, in the shape of this config.json
+    #[arg(long, value_name = "CONFIG_JSON")]
+    pub config: Option<PathBuf>,
+    /// What is trained
+    #[arg(long, value_enum, default_value = "mlm+nsp")]
+    pub objective: ObjectiveArg,
+    /// The run's folder
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    /// Go on from the newest checkpoint in the run's folder
+    #[arg(long)]
+    pub resume: bool,
+    /// Optimizer steps
+    #[arg(long, default_value_t = 10_000)]
+    pub steps: u64,
+    /// Most tokens in a step
+    #[arg(long, default_value_t = 4_096, value_name = "TOKENS")]
+    pub batch_tokens: usize,
+    /// Peak learning rate
+    #[arg(long, default_value_t = 1e-4, value_name = "RATE")]
+    pub learning_rate: f64,
+    /// Steps of linear warmup; after them the rate falls linearly to zero
+    #[arg(long, default_value_t = 100, value_name = "STEPS")]
+    pub warmup_steps: u64,
+    /// Decoupled weight decay of matrices and embeddings
+    #[arg(long, default_value_t = 0.01)]
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 for no clipping
+    #[arg(long, default_value_t = 1.0, value_name = "NORM")]
+    pub clip: f64,
+    /// Dropout [default: the model's own]
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f64>,
+    /// Share of tokens that are predicted
+    #[arg(long, default_value_t = 0.15, value_name = "P")]
+    pub mask_rate: f64,
+    /// Keys order, masks, dropout and initial weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Steps between evaluations on the validation split; 0 for one at the end only
+    #[arg(long, default_value_t = 1_000, value_name = "STEPS")]
+    pub eval_every: u64,
+    /// Most validation rows that such an evaluation looks at; 0 for all
+    #[arg(long, default_value_t = 2_000, value_name = "ROWS")]
+    pub eval_rows: u64,
+    /// Steps between checkpoints; 0 for one at the end only
+    #[arg(long, default_value_t = 1_000, value_name = "STEPS")]
+    pub checkpoint_every: u64,
+    /// Checkpoints that are kept
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub keep: usize,
+    /// Steps between lines of the log
+    #[arg(long, default_value_t = 10, value_name = "STEPS")]
+    pub log_every: u64,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+}
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ObjectiveArg {
+    /// Masked language model and next sentence prediction
+    #[value(name = "mlm+nsp")]
+    MlmNsp,
+    /// Masked language model alone
+    #[value(name = "mlm")]
+    Mlm,
+}
+
+impl PretrainArgs {
+    /// Where parameters come from; `None` where nothing says.
+    pub fn start(&self) -> Option<Start> {
+        match (&self.init, &self.config) {
+            _ if self.resume => Some(Start::Resume),
+            (Some(folder), _) => Some(Start::Init(folder.clone())),
+            (None, Some(path)) => Some(Start::Config(path.clone())),
+            (None, None) => None,
+        }
+    }
+
+    /// What the library is asked for.
+    pub fn config(&self) -> PretrainConfig {
+        PretrainConfig {
+            objective: match self.objective {
+                ObjectiveArg::MlmNsp => Objective::MlmNsp,
+                ObjectiveArg::Mlm => Objective::Mlm,
+            },
+            steps: self.steps,
+            batch_tokens: self.batch_tokens,
+            learning_rate: self.learning_rate,
+            warmup_steps: self.warmup_steps,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+            dropout: self.dropout,
+            mask_rate: self.mask_rate,
+            seed: self.seed,
+            eval_every: self.eval_every,
+            eval_rows: self.eval_rows,
+            checkpoint_every: self.checkpoint_every,
+            keep: self.keep,
+            log_every: self.log_every,
+            ..PretrainConfig::default()
+        }
+    }
+}
+
+/// Measure a model on a split of a dataset
+///
+/// Every row is looked at once. Masks are those in the shards where they are static; otherwise they are drawn from the seed,
+/// the same ones each time.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The dataset's folder
+    pub dataset: PathBuf,
+    /// Hugging Face folder of the model
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Which split
+    #[arg(long, default_value = "validation")]
+    pub split: String,
+    /// Most tokens in a batch
+    #[arg(long, default_value_t = 4_096, value_name = "TOKENS")]
+    pub batch_tokens: usize,
+    /// Share of tokens that are predicted, where masks are not static
+    #[arg(long, default_value_t = 0.15, value_name = "P")]
+    pub mask_rate: f64,
+    /// Keys masks
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Most rows to look at; 0 for all
+    #[arg(long, default_value_t = 0, value_name = "ROWS")]
+    pub rows: u64,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Print one JSON object instead
+    #[arg(long)]
+    pub json: bool,
+}

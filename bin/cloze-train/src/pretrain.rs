@@ -1,0 +1,206 @@
+//! `cloze pretrain`
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use cloze_cli::{Status, format, table};
+use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
+use cloze_train::checkpoint::LoadReport;
+use cloze_train::record::{StepRecord, ValidationRecord};
+use cloze_train::{BertConfig, Observer, pretrain};
+
+use crate::cli::PretrainArgs;
+
+pub fn run(args: &PretrainArgs) -> anyhow::Result<Status> {
+    let Some(start) = args.start() else {
+        bail!("nothing to start from: give --init HF_DIR, --config config.json, or --resume");
+    };
+    crate::start_threads(args.jobs)?;
+    let mut view = View {
+        steps: args.steps,
+        first_step: 0,
+        started: Instant::now(),
+        header: false,
+    };
+    let summary = pretrain(&args.dataset, &start, &args.out, &args.config(), &mut view)?;
+    let mut out = std::io::stdout().lock();
+    let time = format::duration(view.started.elapsed());
+    writeln!(
+        out,
+        "{}: {} steps, {time}",
+        summary.model.display(),
+        format::count(summary.steps)
+    )?;
+    if let Some(report) = summary.validation {
+        writeln!(out, "{}", validation(&report))?;
+    }
+    Ok(Status::Done)
+}
+
+/// The step log on standard error.
+struct View {
+    steps: u64,
+    first_step: u64,
+    started: Instant,
+    header: bool,
+}
+
+impl View {
+    fn line(&self, text: &str) {
+        // A log that cannot be shown is not worth stopping for.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    fn left(&self, step: u64) -> Duration {
+        let done = (step - self.first_step).max(1) as f64;
+        let each = self.started.elapsed().as_secs_f64() / done;
+        Duration::from_secs_f64(each * (self.steps - step.min(self.steps)) as f64)
+    }
+
+    fn bold(text: &str) -> String {
+        let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+        if plain {
+            text.to_owned()
+        } else {
+            format!("\x1b[1m{text}\x1b[0m")
+        }
+    }
+}
+
+impl Observer for View {
+    fn on_start(
+        &mut self,
+        dataset: &Dataset,
+        config: &BertConfig,
+        parameters: usize,
+        report: Option<&LoadReport>,
+        step: u64,
+    ) {
+        let manifest = dataset.manifest();
+        let split = |name: &str| manifest.splits.get(name).cloned().unwrap_or_default();
+        let (train, validation) = (split("train"), split("validation"));
+        self.line(&format!(
+            "dataset  {}: {} rows, {} tokens; validation {} rows",
+            dataset.path().display(),
+            format::count(train.rows),
+            format::short(train.tokens as f64),
+            format::count(validation.rows)
+        ));
+        self.line(&format!(
+            "model    {} layers, hidden {}, {} heads, {} parameters; engine reference, on the CPU",
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            format::short(parameters as f64)
+        ));
+        if let Some(report) = report {
+            self.line(&load_table(report));
+        }
+        if let Some(text) = first_row(dataset) {
+            self.line(&format!("row 0    {text}\n"));
+        }
+        if step > 0 {
+            self.line(&format!("resumed after step {}", format::count(step)));
+        }
+        self.first_step = step;
+        self.started = Instant::now();
+    }
+
+    fn on_step(&mut self, r: &StepRecord) {
+        if !self.header {
+            self.line(&Self::bold(
+                "    step     loss      mlm      nsp        rate   norm    tok/s   wait   left",
+            ));
+            self.header = true;
+        }
+        let nsp = r
+            .nsp_loss
+            .map_or_else(|| "–".to_owned(), |x| format!("{x:.4}"));
+        self.line(&format!(
+            "{:>8} {:>8.4} {:>8.4} {nsp:>8} {:>11.2e} {:>6.2} {:>8} {:>6} {:>6}",
+            r.step,
+            r.loss,
+            r.mlm_loss,
+            r.learning_rate,
+            r.grad_norm,
+            format::short(r.tokens_per_second),
+            format::percent(r.data_wait_fraction),
+            format::duration(self.left(r.step))
+        ));
+    }
+
+    fn on_validation(&mut self, record: &ValidationRecord) {
+        self.line(&format!(
+            "{:>8} {}",
+            record.step,
+            Self::bold(&validation(&record.report))
+        ));
+    }
+
+    fn on_checkpoint(&mut self, path: &Path) {
+        self.line(&format!("         checkpoint {}", path.display()));
+    }
+}
+
+fn validation(report: &cloze_train::eval::EvalReport) -> String {
+    let mut text = format!("validation on {} rows:", format::count(report.rows));
+    if let (Some(loss), Some(perplexity), Some(accuracy)) =
+        (report.mlm_loss, report.perplexity, report.mlm_accuracy)
+    {
+        text.push_str(&format!(
+            " mlm loss {loss:.4}, perplexity {perplexity:.1}, accuracy {}",
+            format::percent(accuracy)
+        ));
+    }
+    if let (Some(loss), Some(accuracy)) = (report.nsp_loss, report.nsp_accuracy) {
+        text.push_str(&format!(
+            "; nsp loss {loss:.4}, accuracy {}",
+            format::percent(accuracy)
+        ));
+    }
+    text
+}
+
+/// What was loaded, initialised and ignored; long lists are cut, counts are not.
+fn load_table(report: &LoadReport) -> String {
+    let few = |names: &[String]| {
+        let shown = names.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+        if names.len() > 4 {
+            format!("{shown}, …")
+        } else {
+            shown
+        }
+    };
+    let mut ignored: Vec<String> = report
+        .ignored
+        .iter()
+        .map(|(name, why)| format!("{name} ({why})"))
+        .collect();
+    ignored.sort();
+    let rows: Vec<Vec<String>> = [
+        ("loaded", &report.loaded),
+        ("initialised", &report.initialised),
+        ("ignored", &ignored),
+    ]
+    .iter()
+    .map(|(what, names)| vec![(*what).to_owned(), names.len().to_string(), few(names)])
+    .collect();
+    table(&["checkpoint", "tensors", ""], &rows)
+        .trim_end()
+        .to_owned()
+}
+
+/// The first row of the dataset, so that a person sees what the model is fed.
+fn first_row(dataset: &Dataset) -> Option<String> {
+    let vocabulary = Vocabulary::read(&dataset.path().join(TOKENIZER_FOLDER)).ok()?;
+    let split = dataset.split("train").filter(|s| s.rows() > 0)?;
+    let text = vocabulary.decode(split.row(0).input_ids.iter());
+    let short: String = text.chars().take(240).collect();
+    Some(if short.len() < text.len() {
+        format!("{short}…")
+    } else {
+        short
+    })
+}
