@@ -1,0 +1,233 @@
+//! Reading Hugging Face folders as they are found in the wild.
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloze_train::BertConfig;
+use cloze_train::checkpoint::{LoadReport, initial_parameters, read_model};
+use cloze_train::parameters::Layout;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, serialize};
+
+type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
+
+/// All parameters of the small BERT, with values that tell them apart.
+fn tensors(folder: &Path) -> (Layout, Tensors) {
+    let layout = Layout::new(&BertConfig::read(&support::config(folder)).unwrap());
+    let tensors = layout
+        .parameters()
+        .iter()
+        .map(|p| {
+            (
+                p.name.clone(),
+                p.shape.clone(),
+                p.range().map(|i| i as f32).collect(),
+            )
+        })
+        .collect();
+    (layout, tensors)
+}
+
+fn write(folder: &Path, tensors: &Tensors, dtype: Dtype) {
+    let encode = |v: &f32| -> Vec<u8> {
+        match dtype {
+            Dtype::F32 => v.to_le_bytes().to_vec(),
+            Dtype::F16 => half::f16::from_f32(*v).to_le_bytes().to_vec(),
+            Dtype::BF16 => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
+            _ => vec![0; 8],
+        }
+    };
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, _, v)| v.iter().flat_map(encode).collect())
+        .collect();
+    let views: HashMap<&str, TensorView<'_>> = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), b)| {
+            (
+                name.as_str(),
+                TensorView::new(dtype, shape.clone(), b).unwrap(),
+            )
+        })
+        .collect();
+    fs::write(
+        folder.join("model.safetensors"),
+        serialize(views, None).unwrap(),
+    )
+    .unwrap();
+}
+
+fn read(folder: &Path, tensors: &Tensors) -> (Vec<f32>, LoadReport) {
+    write(folder, tensors, Dtype::F32);
+    let (_, parameters, report) = read_model(folder, 3).unwrap();
+    (parameters, report)
+}
+
+#[test]
+fn names_of_every_age_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layout, tensors) = tensors(folder.path());
+    let expected: Vec<f32> = (0..layout.len()).map(|i| i as f32).collect();
+    let renamed = |f: &dyn Fn(&str) -> String| -> Tensors {
+        tensors
+            .iter()
+            .map(|(n, s, v)| (f(n), s.clone(), v.clone()))
+            .collect()
+    };
+    let no_prefix = renamed(&|n| n.strip_prefix("bert.").unwrap_or(n).to_owned());
+    let gamma = renamed(&|n| {
+        n.replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta")
+    });
+    for variant in [tensors.clone(), no_prefix, gamma] {
+        let (parameters, report) = read(folder.path(), &variant);
+        assert!(parameters == expected);
+        assert!(
+            report.initialised.is_empty() && report.ignored.is_empty(),
+            "{report:?}"
+        );
+    }
+}
+
+#[test]
+fn decoders_are_tied() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layout, mut tensors) = tensors(folder.path());
+    let words = tensors[0].clone();
+    tensors.push((
+        "cls.predictions.decoder.weight".into(),
+        words.1.clone(),
+        words.2.clone(),
+    ));
+    let (_, report) = read(folder.path(), &tensors);
+    assert_eq!(
+        report.ignored[0].1,
+        "a copy of bert.embeddings.word_embeddings.weight"
+    );
+
+    tensors.last_mut().unwrap().2[0] += 1.0;
+    let (parameters, report) = read(folder.path(), &tensors);
+    assert!(report.ignored[0].1.contains("differs"), "{report:?}");
+    assert_eq!(parameters[0], words.2[0]);
+
+    // Only the decoder's bias is there.
+    tensors.pop();
+    tensors
+        .iter_mut()
+        .find(|t| t.0 == "cls.predictions.bias")
+        .unwrap()
+        .0 = "cls.predictions.decoder.bias".into();
+    let (parameters, report) = read(folder.path(), &tensors);
+    let bias = layout.find("cls.predictions.bias").unwrap();
+    assert_eq!(parameters[bias.range()][1], (bias.offset + 1) as f32);
+    assert!(report.initialised.is_empty());
+}
+
+#[test]
+fn missing_heads_are_initialised_and_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layout, mut tensors) = tensors(folder.path());
+    tensors.retain(|(n, _, _)| n.starts_with("bert.") && !n.contains("pooler"));
+    tensors.push((
+        "bert.embeddings.position_ids".into(),
+        vec![2],
+        vec![0.0, 1.0],
+    ));
+    let (parameters, report) = read(folder.path(), &tensors);
+    assert_eq!(report.initialised.len(), 9, "{report:?}");
+    assert_eq!(report.ignored[0].0, "bert.embeddings.position_ids");
+    let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
+    let fresh = initial_parameters(&config, 3);
+    for name in &report.initialised {
+        let p = layout.find(name).unwrap();
+        assert!(parameters[p.range()] == fresh[p.range()]);
+    }
+    assert!(report.require_heads(folder.path()).is_err());
+    assert_ne!(fresh, initial_parameters(&config, 4));
+
+    tensors.retain(|(n, _, _)| !n.contains("layer.1.output.dense.weight"));
+    write(folder.path(), &tensors, Dtype::F32);
+    let why = read_model(folder.path(), 3).unwrap_err().to_string();
+    assert!(
+        why.contains("bert.encoder.layer.1.output.dense.weight"),
+        "an encoder is not made up: {why}"
+    );
+}
+
+#[test]
+fn half_precision_is_widened_and_other_types_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, mut tensors) = tensors(folder.path());
+    tensors
+        .iter_mut()
+        .for_each(|(_, _, v)| v.iter_mut().for_each(|x| *x %= 256.0));
+    let expected: Vec<f32> = tensors.iter().flat_map(|(_, _, v)| v.clone()).collect();
+    for dtype in [Dtype::F16, Dtype::BF16] {
+        write(folder.path(), &tensors, dtype);
+        assert!(
+            read_model(folder.path(), 0).unwrap().1 == expected,
+            "{dtype:?}"
+        );
+    }
+    write(folder.path(), &tensors, Dtype::I64);
+    let why = read_model(folder.path(), 0).unwrap_err().to_string();
+    assert!(
+        why.contains("I64") && why.contains("model.safetensors"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_shape_that_config_json_does_not_ask_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, mut tensors) = tensors(folder.path());
+    tensors[1].1.swap(0, 1);
+    tensors[1].1 = vec![tensors[1].2.len()];
+    write(folder.path(), &tensors, Dtype::F32);
+    let why = read_model(folder.path(), 0).unwrap_err().to_string();
+    assert!(
+        why.contains("position_embeddings") && why.contains("[256]") && why.contains("[16, 16]"),
+        "{why}"
+    );
+}
+
+#[test]
+fn initial_values_are_those_of_hugging_face() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: PathBuf = support::config(folder.path());
+    let text = fs::read_to_string(&path)
+        .unwrap()
+        .replace("\"vocab_size\":40", "\"vocab_size\":4000");
+    let config = BertConfig::parse(&text).unwrap();
+    let layout = Layout::new(&config);
+    let values = initial_parameters(&config, 0);
+    let words = &values[layout.parameters()[0].range()];
+    assert!(
+        words[..16].iter().all(|&v| v == 0.0),
+        "the row of [PAD] is zero"
+    );
+    let n = (words.len() - 16) as f64;
+    let mean = words.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let deviation = (words.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n).sqrt();
+    assert!(mean.abs() < 4.0 * 0.02 / n.sqrt(), "{mean}");
+    assert!(
+        (deviation / 0.02 - 1.0).abs() < 4.0 / (2.0 * n).sqrt(),
+        "{deviation}"
+    );
+    for p in layout.parameters().iter().filter(|p| !p.decay) {
+        let expected = if p.name.ends_with("LayerNorm.weight") {
+            1.0
+        } else {
+            0.0
+        };
+        assert!(
+            values[p.range()].iter().all(|&v| v == expected),
+            "{}",
+            p.name
+        );
+    }
+}
