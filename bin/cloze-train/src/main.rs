@@ -1,5 +1,6 @@
 //! The `cloze-train` executable: trains from prepared datasets and measures what was trained.
 
+mod allocator;
 mod cli;
 mod eval;
 mod pretrain;
@@ -11,6 +12,7 @@ use clap::Parser;
 use cli::{Cli, Verb};
 
 fn main() -> ExitCode {
+    allocator::keep_memory();
     let verb = Cli::parse().verb;
     cloze_cli::run(
         || match verb {
