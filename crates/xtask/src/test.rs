@@ -1,0 +1,36 @@
+//! `cargo xtask test`: everything that must hold.
+
+use crate::steps::{executable, root, run_program, target};
+
+/// Packages that the comparisons with Python need.
+const PACKAGES: [&str; 5] = ["torch", "transformers", "tokenizers", "safetensors", "pyarrow"];
+
+pub fn run(python: Option<&str>) -> Result<(), String> {
+    run_program("cargo", &["fmt", "--all", "--check"])?;
+    run_program("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    // The tests of the executables run what is built here.
+    run_program("cargo", &["build", "--workspace", "--bins", "--examples"])?;
+    run_program("cargo", &["test", "--workspace"])?;
+    let Some(python) = python else {
+        println!(
+            "\nskipped: the comparisons with Python. To run them: pip install {}, and pass --python PYTHON",
+            PACKAGES.join(" ")
+        );
+        return Ok(());
+    };
+    with_python(python)
+}
+
+fn with_python(python: &str) -> Result<(), String> {
+    let import = format!("import {}", PACKAGES.join(", "));
+    run_program(python, &["-c", &import])?;
+    let work = target().join("python-checks");
+    std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;
+    let cloze = executable("dev", "cloze");
+    let encode = target().join("debug/examples/encode_lines");
+    let script = root().join("tests/python/check_all.py");
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let arguments = [text(&script), text(&cloze), text(&encode), text(&work)];
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run_program(python, &arguments)
+}
