@@ -12,7 +12,8 @@ use cloze_train::{PretrainConfig, Start};
     name = "cloze-train",
     bin_name = "cloze",
     version,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    args_override_self = true
 )]
 pub struct Cli {
     #[command(subcommand)]

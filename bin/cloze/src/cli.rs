@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 /// Raw text becomes a dataset of sentence-paired, tokenized rows (prepare), which can be looked at
 /// (inspect) and checked (verify), and which a BERT is trained from (pretrain) and measured on (eval).
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_long_help = EXAMPLES)]
+#[command(version, arg_required_else_help = true, args_override_self = true, after_long_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,

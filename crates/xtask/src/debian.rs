@@ -31,20 +31,36 @@ pub fn run(out: &Path) -> Result<(), String> {
 fn fetch(lists: &Path) -> Result<(), String> {
     fs::create_dir_all(lists.join("partial")).map_err(|e| format!("{}: {e}", lists.display()))?;
     let status = Command::new("apt-get")
-        .args(["-qq", "-o", "Acquire::Languages=en", "-o", "Acquire::GzipIndexes=false", "-o"])
+        .args([
+            "-qq",
+            "-o",
+            "Acquire::Languages=en",
+            "-o",
+            "Acquire::GzipIndexes=false",
+            "-o",
+        ])
         .arg(format!("Dir::State::Lists={}", lists.display()))
         .arg("update")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .map_err(|e| format!("apt-get: {e}; this command needs Debian or a system derived from it"))?;
-    if status.success() { Ok(()) } else { Err(format!("apt-get update: {status}")) }
+        .map_err(|e| {
+            format!("apt-get: {e}; this command needs Debian or a system derived from it")
+        })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("apt-get update: {status}"))
+    }
 }
 
 fn index_files(lists: &Path, suffix: &str) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(lists).map_err(|e| format!("{}: {e}", lists.display()))?;
-    let mut files: Vec<PathBuf> =
-        entries.flatten().map(|e| e.path()).filter(|p| p.to_string_lossy().ends_with(suffix)).collect();
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.to_string_lossy().ends_with(suffix))
+        .collect();
     files.sort();
     Ok(files)
 }
@@ -52,7 +68,9 @@ fn index_files(lists: &Path, suffix: &str) -> Result<Vec<PathBuf>, String> {
 /// Whether an index is of a release itself, not of its updates, backports or security fixes.
 fn is_release(path: &Path) -> bool {
     let name = path.to_string_lossy();
-    let suite = name.rsplit_once("_dists_").and_then(|(_, rest)| rest.split('_').next());
+    let suite = name
+        .rsplit_once("_dists_")
+        .and_then(|(_, rest)| rest.split('_').next());
     suite.is_some_and(|s| !s.contains('-'))
 }
 
@@ -84,7 +102,12 @@ fn stanzas(path: &Path) -> Result<Vec<Stanza>, String> {
 /// The description as paragraphs with a blank line between them; list items are paragraphs.
 fn prose(description: &str) -> String {
     let mut lines = description.lines();
-    let head = lines.next().unwrap_or_default().trim().trim_end_matches('.').to_owned();
+    let head = lines
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_end_matches('.')
+        .to_owned();
     let mut paragraphs: Vec<Vec<String>> = vec![Vec::new()];
     for line in lines {
         let bare = line.trim();
@@ -92,14 +115,24 @@ fn prose(description: &str) -> String {
         if bare == "." {
             paragraphs.push(Vec::new());
         } else if is_item(line) {
-            paragraphs.push(vec![bare.trim_start_matches(['*', '+', '-', ' ']).to_owned()]);
+            paragraphs.push(vec![
+                bare.trim_start_matches(['*', '+', '-', ' ']).to_owned(),
+            ]);
         } else {
             paragraphs[current].push(bare.to_owned());
         }
     }
-    let body: Vec<String> = paragraphs.iter().filter(|p| !p.is_empty()).map(|p| p.join(" ")).collect();
+    let body: Vec<String> = paragraphs
+        .iter()
+        .filter(|p| !p.is_empty())
+        .map(|p| p.join(" "))
+        .collect();
     let body = body.join("\n\n");
-    if body.is_empty() { body } else { format!("{head}.\n\n{body}") }
+    if body.is_empty() {
+        body
+    } else {
+        format!("{head}.\n\n{body}")
+    }
 }
 
 /// Two blanks or more, a bullet, a blank.
@@ -122,24 +155,47 @@ fn write(lists: &Path, out: &Path) -> Result<(), String> {
     let (mut sections, mut sources) = (HashMap::new(), HashMap::new());
     for file in index_files(lists, "_Packages")? {
         for stanza in stanzas(&file)? {
-            let (Some(section), Some(package)) = (stanza.get("Section"), stanza.get("Package")) else { continue };
+            let (Some(section), Some(package)) = (stanza.get("Section"), stanza.get("Package"))
+            else {
+                continue;
+            };
             let package = package.trim().to_owned();
-            let section = section.trim().rsplit('/').next().unwrap_or_default().to_owned();
-            let source = stanza.get("Source").map_or(package.as_str(), String::as_str);
-            let source = source.split('(').next().unwrap_or_default().trim().to_owned();
+            let section = section
+                .trim()
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let source = stanza
+                .get("Source")
+                .map_or(package.as_str(), String::as_str);
+            let source = source
+                .split('(')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned();
             sections.insert(package.clone(), section);
             sources.insert(package, source);
         }
     }
     let (mut documents, mut seen) = (Vec::new(), HashSet::new());
-    for file in index_files(lists, "_main_i18n_Translation-en")?.iter().filter(|f| is_release(f)) {
+    for file in index_files(lists, "_main_i18n_Translation-en")?
+        .iter()
+        .filter(|f| is_release(f))
+    {
         for stanza in stanzas(file)? {
-            let Some(name) = stanza.get("Package").map(|p| p.trim().to_owned()) else { continue };
+            let Some(name) = stanza.get("Package").map(|p| p.trim().to_owned()) else {
+                continue;
+            };
             let text = prose(stanza.get("Description-en").map_or("", String::as_str));
             if text.chars().count() < SHORTEST || !seen.insert(Sha256::digest(text.as_bytes())) {
                 continue;
             }
-            let section = sections.get(&name).cloned().unwrap_or_else(|| "unknown".to_owned());
+            let section = sections
+                .get(&name)
+                .cloned()
+                .unwrap_or_else(|| "unknown".to_owned());
             documents.push((name, section, text));
         }
     }
@@ -161,9 +217,13 @@ fn write_documents(
     for (_, section, _) in documents {
         *counts.entry(section).or_default() += 1;
     }
-    let labels: Vec<&str> =
-        counts.iter().filter(|&(s, &n)| n >= FEWEST && *s != "unknown").map(|(s, _)| *s).collect();
-    let mut tasks: BTreeMap<&str, Vec<u8>> = BTreeMap::from([("train", vec![]), ("dev", vec![]), ("test", vec![])]);
+    let labels: Vec<&str> = counts
+        .iter()
+        .filter(|&(s, &n)| n >= FEWEST && *s != "unknown")
+        .map(|(s, _)| *s)
+        .collect();
+    let mut tasks: BTreeMap<&str, Vec<u8>> =
+        BTreeMap::from([("train", vec![]), ("dev", vec![]), ("test", vec![])]);
     let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let (mut corpus, mut rows) = (Vec::new(), BTreeMap::<&str, usize>::new());
     for (name, section, text) in documents {
@@ -176,22 +236,38 @@ fn write_documents(
         if let Some(split) = split.filter(|_| labels.contains(&section.as_str())) {
             *rows.entry(split).or_default() += 1;
             let lines = tasks.entry(split).or_default();
-            writeln!(lines, r#"{{"text": {}, "label": {}}}"#, json!(text), json!(section))?;
+            writeln!(
+                lines,
+                r#"{{"text": {}, "label": {}}}"#,
+                json!(text),
+                json!(section)
+            )?;
         }
         if split == Some("test") || split == Some("dev") {
             continue;
         }
-        writeln!(corpus, r#"{{"id": {}, "text": {}}}"#, json!(name), json!(text))?;
+        writeln!(
+            corpus,
+            r#"{{"id": {}, "text": {}}}"#,
+            json!(name),
+            json!(text)
+        )?;
         files.entry(section).or_default().push(text);
     }
     fs::write(out.join("corpus.jsonl"), &corpus)?;
     for (section, texts) in files {
-        fs::write(out.join("corpus").join(format!("{section}.txt")), texts.join("\n\u{c}\n") + "\n")?;
+        fs::write(
+            out.join("corpus").join(format!("{section}.txt")),
+            texts.join("\n\u{c}\n") + "\n",
+        )?;
     }
     for (split, lines) in &tasks {
         fs::write(out.join("task").join(format!("{split}.jsonl")), lines)?;
     }
-    fs::write(out.join("task/labels.json"), format!("{:#}\n", json!(labels)))?;
+    fs::write(
+        out.join("task/labels.json"),
+        format!("{:#}\n", json!(labels)),
+    )?;
     println!(
         "{}: {} documents; corpus {:.1} MB; task {rows:?}; {} labels",
         out.display(),

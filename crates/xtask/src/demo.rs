@@ -30,12 +30,17 @@ pub fn run(profile: &str) -> Result<(), String> {
     }
     fs::create_dir_all(&out).map_err(io)?;
     let (documents, bytes) = demo_corpus::write(&out.join("corpus")).map_err(io)?;
-    println!("\ntarget/demo/corpus: {documents} documents, {:.1} MB, made up by this program", bytes as f64 / 1e6);
+    println!(
+        "\ntarget/demo/corpus: {documents} documents, {:.1} MB, made up by this program",
+        bytes as f64 / 1e6
+    );
 
     let cloze = executable(profile, "cloze");
     let say = |text: &str| println!("\n── {text}");
     let step = |line: &str| run_built(&cloze, &line.split_whitespace().collect::<Vec<_>>());
-    say("Learn a vocabulary from the text (with a checkpoint of your own, use its tokenizer instead)");
+    say(
+        "Learn a vocabulary from the text (with a checkpoint of your own, use its tokenizer instead)",
+    );
     step("vocab train target/demo/corpus --vocab-size 1200 --out target/demo/tokenizer")?;
     say("Turn the text into rows: sentence pairs, tokenized, shuffled, checked");
     step(
@@ -49,8 +54,8 @@ pub fn run(profile: &str) -> Result<(), String> {
     say("Train a small BERT from scratch: both losses fall");
     fs::write(out.join("config.json"), small_bert(vocabulary_size(&out)?)).map_err(io)?;
     step(
-        "pretrain target/demo/data --config target/demo/config.json --steps 400 --batch-tokens 2048 \
-         --learning-rate 2e-3 --warmup-steps 40 --eval-every 100 --eval-rows 300 --log-every 25 --out target/demo/run",
+        "pretrain target/demo/data --config target/demo/config.json --steps 700 --batch-tokens 2048 \
+         --learning-rate 2e-3 --warmup-steps 70 --eval-every 175 --eval-rows 300 --log-every 35 --out target/demo/run",
     )?;
     say("Measure it on text it has not seen");
     step("eval target/demo/data --model target/demo/run/model --split validation")?;
@@ -65,7 +70,10 @@ pub fn run(profile: &str) -> Result<(), String> {
 }
 
 fn run_cargo(profile: &str, packages: &[&str]) -> Result<(), String> {
-    run_program("cargo", &[&["build", "--profile", profile], packages].concat())
+    run_program(
+        "cargo",
+        &[&["build", "--profile", profile], packages].concat(),
+    )
 }
 
 /// Entries that the trained vocabulary has: as many as the text gave.

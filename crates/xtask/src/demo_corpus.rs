@@ -54,7 +54,9 @@ const TOPICS: [Topic; 8] = [
     Topic {
         name: "court",
         people: ["judge", "lawyer", "witness", "clerk"],
-        things: ["contract", "verdict", "appeal", "statute", "claim", "evidence"],
+        things: [
+            "contract", "verdict", "appeal", "statute", "claim", "evidence",
+        ],
         acts: ["reads", "dismisses", "signs", "quotes", "questions"],
         places: ["courtroom", "archive", "chamber", "hall"],
         qualities: ["lawful", "disputed", "binding", "sealed", "lengthy"],
@@ -85,8 +87,10 @@ const TOPICS: [Topic; 8] = [
     },
 ];
 
-const NAMES: [&str; 12] =
-    ["Ada", "Bruno", "Clara", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Karla", "Leo"];
+const NAMES: [&str; 12] = [
+    "Ada", "Bruno", "Clara", "Dario", "Edith", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Karla",
+    "Leo",
+];
 
 /// A multiplicative generator of 64 bits (Lehmer), enough for made-up text.
 struct Dice(u128);
@@ -114,16 +118,27 @@ pub fn write(folder: &Path) -> std::io::Result<(usize, usize)> {
         let topic = i % TOPICS.len();
         let text = document(&TOPICS[topic], &mut dice);
         if topic % 2 == 0 {
-            let separator = if files[topic].is_empty() { "" } else { "\u{c}\n" };
+            let separator = if files[topic].is_empty() {
+                ""
+            } else {
+                "\u{c}\n"
+            };
             files[topic] = format!("{}{separator}{text}\n", std::mem::take(&mut files[topic]));
         } else {
             let id = format!("{}-{i}", TOPICS[topic].name);
-            files[topic].push_str(&format!("{}\n", serde_json::json!({"id": id, "text": text})));
+            files[topic].push_str(&format!(
+                "{}\n",
+                serde_json::json!({"id": id, "text": text})
+            ));
         }
     }
     let mut bytes = 0;
     for (topic, text) in TOPICS.iter().zip(files) {
-        let kind = if text.starts_with('{') { "jsonl" } else { "txt" };
+        let kind = if text.starts_with('{') {
+            "jsonl"
+        } else {
+            "txt"
+        };
         bytes += text.len();
         fs::write(folder.join(format!("{}.{kind}", topic.name)), text)?;
     }
@@ -135,7 +150,10 @@ fn document(t: &Topic, dice: &mut Dice) -> String {
     let (role, helper) = (dice.pick(&t.people), dice.pick(&t.people));
     let place = dice.pick(&t.places);
     let mut thing = dice.pick(&t.things);
-    let mut text = format!("{name} is a {role} who works in the {} near the {place}.", t.name);
+    let mut text = format!(
+        "{name} is a {role} who works in the {} near the {place}.",
+        t.name
+    );
     let sentences = 3 + dice.below(14);
     for i in 0..sentences {
         let (act, quality) = (dice.pick(&t.acts), dice.pick(&t.qualities));
@@ -143,13 +161,32 @@ fn document(t: &Topic, dice: &mut Dice) -> String {
         text.push_str(if i % 5 == 4 { "\n\n" } else { " " });
         // Writing to a string cannot fail.
         let _ = match dice.below(7) {
-            0 => write!(text, "Every morning the {role} {act} the {thing} in the {place}."),
+            0 => write!(
+                text,
+                "Every morning the {role} {act} the {thing} in the {place}."
+            ),
             1 => write!(text, "The {thing} is {quality}, so {name} {act} it again."),
-            2 => write!(text, "When the {thing} is ready, the {helper} {act} the {next}."),
-            3 => write!(text, "{name} asks {other}, the {helper}, for a {quality} {next}."),
-            4 => write!(text, "Dr. {other} says that a {quality} {thing} is better than a new {next}."),
-            5 => write!(text, "In the {place}, nobody {act} the {next} before the {thing}."),
-            _ => write!(text, "At {} p.m. {name} and {other} leave the {place} with the {thing}.", 3 + dice.below(6)),
+            2 => write!(
+                text,
+                "When the {thing} is ready, the {helper} {act} the {next}."
+            ),
+            3 => write!(
+                text,
+                "{name} asks {other}, the {helper}, for a {quality} {next}."
+            ),
+            4 => write!(
+                text,
+                "Dr. {other} says that a {quality} {thing} is better than a new {next}."
+            ),
+            5 => write!(
+                text,
+                "In the {place}, nobody {act} the {next} before the {thing}."
+            ),
+            _ => write!(
+                text,
+                "At {} p.m. {name} and {other} leave the {place} with the {thing}.",
+                3 + dice.below(6)
+            ),
         };
         thing = next;
     }

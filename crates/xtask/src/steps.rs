@@ -18,14 +18,21 @@ pub fn run_program(program: &str, arguments: &[&str]) -> Result<(), String> {
 
 /// Runs an executable of ours, shown by its name alone.
 pub fn run_built(executable: &Path, arguments: &[&str]) -> Result<(), String> {
-    let name = executable.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = executable
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let shown = [&[name.as_str()], arguments].concat().join(" ");
     println!("\n$ {shown}");
     start(executable, arguments, &shown)
 }
 
 fn start(program: &Path, arguments: &[&str], shown: &str) -> Result<(), String> {
-    let status = Command::new(program).args(arguments).current_dir(root()).status();
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .status();
     match status {
         Err(e) => Err(format!("cannot run {}: {e}", program.display())),
         Ok(status) if status.success() => Ok(()),
@@ -41,5 +48,7 @@ pub fn target() -> PathBuf {
 /// A built executable.
 pub fn executable(profile: &str, name: &str) -> PathBuf {
     let folder = if profile == "dev" { "debug" } else { profile };
-    target().join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    target()
+        .join(folder)
+        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }

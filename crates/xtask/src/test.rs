@@ -3,11 +3,27 @@
 use crate::steps::{executable, root, run_program, target};
 
 /// Packages that the comparisons with Python need.
-const PACKAGES: [&str; 5] = ["torch", "transformers", "tokenizers", "safetensors", "pyarrow"];
+const PACKAGES: [&str; 5] = [
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "pyarrow",
+];
 
 pub fn run(python: Option<&str>) -> Result<(), String> {
     run_program("cargo", &["fmt", "--all", "--check"])?;
-    run_program("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    run_program(
+        "cargo",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
     // The tests of the executables run what is built here.
     run_program("cargo", &["build", "--workspace", "--bins", "--examples"])?;
     run_program("cargo", &["test", "--workspace"])?;

@@ -66,11 +66,8 @@ impl InputPlan {
             } else if is_pattern(input) {
                 plan.add_pattern(input)?;
             } else {
-                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(InputError::Io {
-                    path: input.clone(),
-                    source,
-                });
+                let (path, source) = (input.clone(), why_absent(input));
+                return Err(InputError::Io { path, source });
             }
         }
         plan.refuse_twice()?;
@@ -193,6 +190,13 @@ impl InputPlan {
         }
         Ok(())
     }
+}
+
+/// What the system says of a path that does not exist, or cannot be looked at.
+fn why_absent(path: &Path) -> std::io::Error {
+    fs::metadata(path)
+        .err()
+        .unwrap_or_else(|| std::io::ErrorKind::NotFound.into())
 }
 
 fn is_pattern(path: &Path) -> bool {

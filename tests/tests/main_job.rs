@@ -1,0 +1,313 @@
+//! The main job on the executables: the same bytes for any number of threads, and all of it readable again.
+
+use std::fs;
+use std::io::Write;
+
+use cloze_shard::Dataset;
+use cloze_tests::{Place, document};
+
+#[test]
+fn bytes_do_not_depend_on_threads() {
+    let place = Place::new();
+    for options in [
+        "--id-field id",
+        "--id-field id --masking static --dupe-factor 3 --shard-rows 100 --pairing bert",
+        "--id-field id --seed 9 --seq-len 24",
+    ] {
+        let mut all = Vec::new();
+        for jobs in [1, 2, 5] {
+            let out = format!("data-{}-{jobs}", options.len());
+            place.prepare("corpus.jsonl", &out, &format!("{options} --jobs {jobs}"));
+            all.push(place.files(&out));
+        }
+        assert!(all[0] == all[1] && all[1] == all[2], "{options}");
+        assert!(all[0].len() > 7, "shards, documents, manifest, tokenizer");
+    }
+    assert!(
+        place.files("data-15-1") != place.files("data-36-1"),
+        "another seed, other bytes"
+    );
+}
+
+#[test]
+fn every_input_form_gives_the_same_rows() {
+    let place = Place::new();
+    let plain = fs::read(place.path("corpus.jsonl")).unwrap();
+    let (first, second) = plain.split_at(plain.iter().position(|&b| b == b'\n').unwrap() + 1);
+    let gz = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    // Several members and several frames are one file.
+    place.write("z/corpus.jsonl.gz", [gz(first), gz(second)].concat());
+    let frames = [first, second]
+        .map(|b| zstd::encode_all(b, 1).unwrap())
+        .concat();
+    place.write("s/corpus.jsonl.zst", frames);
+    let texts: Vec<String> = (0..120).map(document).collect();
+    place.write("t/corpus.txt", texts.join("\n\u{c}\n"));
+    place.write("w/corpus.txt", texts.join("\r\n\u{c}\r\n"));
+    place.prepare("corpus.jsonl", "plain", "");
+    for (input, out) in [
+        ("z", "gz"),
+        ("s/*.zst", "zst"),
+        ("t", "txt"),
+        ("w/corpus.txt", "crlf"),
+    ] {
+        place.prepare(input, out, "");
+        let shard = |data: &str| fs::read(place.path(data).join("train/part-00000.arrow")).unwrap();
+        assert!(shard("plain") == shard(out), "{input}");
+    }
+}
+
+#[test]
+fn one_sentence_a_line() {
+    let place = Place::new();
+    place.write(
+        "lines.txt",
+        "River walks. never\nold stone\n\n\nquiet bridge\nnarrow window\nevery letter\n\n",
+    );
+    place.prepare(
+        "lines.txt",
+        "data",
+        "--text-form sentence-per-line --validation-fraction 0",
+    );
+    let report: serde_json::Value =
+        serde_json::from_str(&place.cloze("inspect data --json").status(0).out()).unwrap();
+    assert_eq!(report["manifest"]["counts"]["documents"], 2);
+    assert_eq!(report["manifest"]["counts"]["sentences"], 5);
+}
+
+#[test]
+fn inspect_shows_rows_with_their_origin() {
+    let place = Place::new();
+    place.prepare(
+        "corpus.jsonl corpus",
+        "data",
+        "--id-field id --on-bad-input skip --masking static",
+    );
+    let text = place.cloze("inspect data --rows 4").status(0).out();
+    for expected in [
+        "random share",
+        "row lengths",
+        "corpus.jsonl document",
+        "id \"d",
+        "sentence",
+        "→",
+        "static",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let again = place.cloze("inspect data --rows 4").status(0).out();
+    assert_eq!(text, again);
+    let json: serde_json::Value =
+        serde_json::from_str(&place.cloze("inspect data --json --rows 2").status(0).out()).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 2);
+    assert!(
+        place
+            .cloze("inspect data --split test")
+            .status(2)
+            .err()
+            .contains("train and validation")
+    );
+}
+
+#[test]
+fn verify_finds_the_source_and_misses_another() {
+    let place = Place::new();
+    for (pairing, out) in [("cloze", "data"), ("bert", "bert")] {
+        place.prepare(
+            "corpus.jsonl",
+            out,
+            &format!("--pairing {pairing} --seq-len 16 --masking static --dupe-factor 2"),
+        );
+        let clean = place
+            .cloze(&format!("verify {out} --source corpus.jsonl"))
+            .status(0)
+            .out();
+        assert!(clean.contains("clean"), "{clean}");
+    }
+    // One word of one document is another.
+    let changed = fs::read_to_string(place.path("corpus.jsonl"))
+        .unwrap()
+        .replacen("river", "stone", 1);
+    place.write("changed.jsonl", changed);
+    let found = place
+        .cloze("verify data --source changed.jsonl")
+        .status(1)
+        .out();
+    assert!(found.contains("is not in the source"), "{found}");
+    // With ids, the document is there, but not the words.
+    place.prepare("corpus.jsonl", "ids", "--id-field id");
+    let found = place
+        .cloze("verify ids --source changed.jsonl")
+        .status(1)
+        .out();
+    assert!(found.contains("does not begin in sentence"), "{found}");
+    let json: serde_json::Value = serde_json::from_str(
+        &place
+            .cloze("verify ids --source changed.jsonl --json")
+            .status(1)
+            .out(),
+    )
+    .unwrap();
+    assert_eq!(json["clean"], false);
+}
+
+#[test]
+fn a_bit_that_flips_anywhere_is_found() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "");
+    let files = place.files("data");
+    for (name, bytes) in files
+        .iter()
+        .filter(|(name, _)| !name.ends_with("manifest.json"))
+    {
+        for at in [0, bytes.len() / 3, bytes.len() / 2, bytes.len() - 1] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 4;
+            fs::write(place.path("data").join(name), changed).unwrap();
+            let ran = place.cloze("verify data").status(1);
+            assert!(
+                ran.out().contains(name.to_str().unwrap()),
+                "{name:?} at {at}: {}",
+                ran.out()
+            );
+        }
+        fs::write(place.path("data").join(name), bytes).unwrap();
+    }
+    let _ = place.cloze("verify data").status(0);
+}
+
+/// Rows that keep their digest but lie: a shard and manifest written by somebody else.
+#[test]
+fn a_false_label_is_found() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "--id-field id");
+    let path = place.path("data");
+    let dataset = Dataset::open(&path).unwrap();
+    let mut manifest = dataset.manifest().clone();
+    let rows: Vec<_> = dataset
+        .split("train")
+        .unwrap()
+        .iter()
+        .map(|r| r.to_row())
+        .collect();
+    let mut next = rows.clone();
+    let lie = next.iter_mut().find(|r| r.doc_a != r.doc_b).unwrap();
+    lie.next_sentence_label = Some(cloze_shard::NextSentenceLabel::IsNext);
+    let rules = cloze_shard::rules::RowRules::of(&manifest);
+    let name = "train/part-00000.arrow";
+    let mut writer = cloze_shard::ShardWriter::create(
+        &path.join(name),
+        manifest.tokenizer.id_type,
+        false,
+        rules,
+    )
+    .unwrap();
+    next.iter().for_each(|r| writer.push(&r.view()).unwrap());
+    let record = writer.finish(name).unwrap();
+    let documents = manifest.splits["train"].documents;
+    manifest.splits.insert(
+        "train".into(),
+        cloze_shard::manifest::SplitRecord::new(vec![record], documents),
+    );
+    manifest.write(&path).unwrap();
+    let found = place.cloze("verify data").status(1).out();
+    assert!(
+        found.contains("label audit") && found.contains("come from different documents"),
+        "{found}"
+    );
+}
+
+#[test]
+fn vocabularies_repeat_and_tokenize() {
+    let place = Place::new();
+    let train = |out: &str| {
+        place
+            .cloze(&format!(
+                "vocab train corpus.jsonl corpus --vocab-size 300 --out {out}"
+            ))
+            .status(0)
+    };
+    let _ = (train("one"), train("two"));
+    assert!(place.files("one") == place.files("two"));
+    let _ = place
+        .cloze("prepare corpus.jsonl --tokenizer one --out data")
+        .status(0);
+    let counts = place.cloze("inspect data --json").status(0).out();
+    assert!(counts.contains("\"unknown_tokens\": 0"), "{counts}");
+    let _ = place
+        .cloze("vocab train corpus.jsonl --vocab-size 8 --out three")
+        .status(2)
+        .says(&["hint:", "--vocab-size"]);
+    let _ = place
+        .cloze("vocab train corpus.jsonl --out one")
+        .status(2)
+        .says(&["exists already"]);
+}
+
+#[test]
+fn training_verbs_are_handed_over() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "--seq-len 32");
+    let size = fs::read_to_string(place.path("tokenizer/vocab.txt"))
+        .unwrap()
+        .lines()
+        .count();
+    place.write(
+        "config.json",
+        serde_json::json!({"model_type": "bert", "vocab_size": size, "hidden_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32})
+        .to_string(),
+    );
+    let ran = place.cloze("pretrain data --config config.json --steps 6 --batch-tokens 256 --warmup-steps 2 --log-every 2 --out run").status(0);
+    assert!(
+        ran.err().contains("tok/s") && ran.err().contains("row 0"),
+        "{}",
+        ran.err()
+    );
+    let log = fs::read_to_string(place.path("run/train.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(log.lines().nth(1).unwrap()).unwrap();
+    for field in [
+        "step",
+        "loss",
+        "mlm_loss",
+        "nsp_loss",
+        "learning_rate",
+        "grad_norm",
+        "tokens",
+        "tokens_per_second",
+        "data_wait_fraction",
+    ] {
+        assert!(first.get(field).is_some(), "{field}: {first}");
+    }
+    let eval = place
+        .cloze("eval data --model run/model --split validation --json")
+        .status(0)
+        .out();
+    let eval: serde_json::Value = serde_json::from_str(&eval).unwrap();
+    for field in [
+        "mlm_loss",
+        "mlm_accuracy",
+        "perplexity",
+        "nsp_loss",
+        "nsp_accuracy",
+        "rows",
+        "tokens",
+    ] {
+        assert!(eval[field].is_number(), "{field}: {eval}");
+    }
+    let _ = place
+        .cloze("pretrain data --out run --steps 6 --batch-tokens 256 --warmup-steps 2 --resume")
+        .status(0);
+    let _ = place
+        .cloze("pretrain data --out none")
+        .status(2)
+        .says(&["--init"]);
+    let _ = place
+        .cloze("pretrain data --config config.json --out run")
+        .status(2)
+        .says(&["holds a run already", "hint:"]);
+}

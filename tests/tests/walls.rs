@@ -1,0 +1,163 @@
+//! The walls between crates: who may link what, transitively. Dev-dependencies do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// A crate, and what it must never link.
+const WALLS: [(&str, &[&str]); 8] = [
+    (
+        "cloze-shard",
+        &[
+            "tokenizers",
+            "candle-core",
+            "rayon",
+            "clap",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+        ],
+    ),
+    (
+        "cloze-text",
+        &[
+            "cloze-shard",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+            "candle-core",
+            "clap",
+        ],
+    ),
+    ("cloze-prep", &["cloze-train", "cloze-cli", "candle-core"]),
+    (
+        "cloze-train",
+        &["cloze-prep", "cloze-cli", "clap", "tokenizers"],
+    ),
+    (
+        "cloze-cli",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "tokenizers",
+            "candle-core",
+            "arrow-array",
+        ],
+    ),
+    ("cloze", &["cloze-train", "candle-core"]),
+    (
+        "cloze-train-bin",
+        &["cloze-prep", "cloze-text", "tokenizers"],
+    ),
+    (
+        "xtask",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+        ],
+    ),
+];
+
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// Every crate that each crate links, by name.
+fn graph() -> Graph {
+    let metadata = MetadataCommand::new().exec().unwrap();
+    let name: BTreeMap<_, _> = metadata
+        .packages
+        .iter()
+        .map(|p| (&p.id, p.name.to_string()))
+        .collect();
+    let linked = |dep: &cargo_metadata::NodeDep| {
+        dep.dep_kinds
+            .iter()
+            .any(|k| k.kind != DependencyKind::Development)
+    };
+    let nodes = metadata.resolve.as_ref().unwrap().nodes.iter();
+    nodes
+        .map(|n| {
+            (
+                name[&n.id].clone(),
+                n.deps
+                    .iter()
+                    .filter(|d| linked(d))
+                    .map(|d| name[&d.pkg].clone())
+                    .collect(),
+            )
+        })
+        .collect()
+}
+
+/// A way from `from` to `to`, if there is one.
+fn way(graph: &Graph, from: &str, to: &str) -> Option<Vec<String>> {
+    let mut ways = vec![vec![from.to_owned()]];
+    let mut seen = BTreeSet::new();
+    while let Some(way) = ways.pop() {
+        let here = way.last().unwrap();
+        if here == to {
+            return Some(way);
+        }
+        if seen.insert(here.clone()) {
+            for next in graph.get(here).into_iter().flatten() {
+                ways.push([way.clone(), vec![next.clone()]].concat());
+            }
+        }
+    }
+    None
+}
+
+fn breaches(graph: &Graph) -> Vec<String> {
+    let check = |(from, forbidden): &(&str, &[&str])| {
+        forbidden
+            .iter()
+            .filter_map(|to| way(graph, from, to))
+            .map(|w| w.join(" → "))
+            .collect::<Vec<_>>()
+    };
+    WALLS.iter().flat_map(check).collect()
+}
+
+#[test]
+fn no_crate_links_what_it_must_not() {
+    let graph = graph();
+    for (from, _) in WALLS {
+        assert!(graph.contains_key(from), "there is no crate {from}");
+    }
+    let breaches = breaches(&graph);
+    assert!(breaches.is_empty(), "{breaches:#?}");
+}
+
+#[test]
+fn a_breach_is_found_through_other_crates() {
+    let mut graph = graph();
+    graph
+        .entry("half".into())
+        .or_default()
+        .insert("tokenizers".into());
+    let found = breaches(&graph);
+    assert!(
+        found
+            .iter()
+            .any(|w| w.starts_with("cloze-shard → ") && w.ends_with("half → tokenizers")),
+        "{found:#?}"
+    );
+}
+
+/// Every crate of ours stands behind a wall, or is named here.
+#[test]
+fn no_crate_is_forgotten() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let known: BTreeSet<&str> = WALLS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["cloze-tests"])
+        .collect();
+    let ours: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(ours, known);
+}
