@@ -39,7 +39,7 @@ impl Place {
             .collect();
         place.write(
             "tokenizer/vocab.txt",
-            &format!("{special}{}\n.\n,\n{characters}", WORDS.join("\n")),
+            format!("{special}{}\n.\n,\n{characters}", WORDS.join("\n")),
         );
         let lines: String = (0..120)
             .map(|i| {
@@ -52,7 +52,7 @@ impl Place {
         place.write("corpus.jsonl", &lines);
         for (name, first) in [("a", 200), ("b", 300)] {
             let texts: Vec<String> = (first..first + 30).map(document).collect();
-            place.write(&format!("corpus/{name}.txt"), &texts.join("\n\u{c}\n"));
+            place.write(&format!("corpus/{name}.txt"), texts.join("\n\u{c}\n"));
         }
         place
     }
@@ -113,9 +113,9 @@ fn collect(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
         if path.is_dir() {
-            collect(&path, files)
+            collect(&path, files);
         } else {
-            files.push((path.clone(), fs::read(&path).expect("a file")))
+            files.push((path.clone(), fs::read(&path).expect("a file")));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Bad input: a clear error that names file and place, with a hint, and nothing left that could pass for a dataset.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::Write;
 

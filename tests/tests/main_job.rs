@@ -1,5 +1,7 @@
 //! The main job on the executables: the same bytes for any number of threads, and all of it readable again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::Write;
 
@@ -77,6 +79,35 @@ fn one_sentence_a_line() {
         serde_json::from_str(&place.cloze("inspect data --json").status(0).out()).unwrap();
     assert_eq!(report["manifest"]["counts"]["documents"], 2);
     assert_eq!(report["manifest"]["counts"]["sentences"], 5);
+}
+
+/// Ids beyond 65,535 are stored in 32 bits.
+#[test]
+fn large_vocabularies() {
+    let place = Place::new();
+    let words = fs::read_to_string(place.path("tokenizer/vocab.txt")).unwrap();
+    let (special, rest) = words.split_at(words.find("river").unwrap());
+    let filler: String = (0..70_000).map(|i| format!("[unused{i}]\n")).collect();
+    place.write("large/vocab.txt", format!("{special}{filler}{rest}"));
+    place.prepare("corpus.jsonl", "narrow", "--masking static");
+    let _ = place.cloze("prepare corpus.jsonl --tokenizer large --out wide --validation-fraction 0.1 --masking static").status(0);
+    let _ = place.cloze("verify wide --source corpus.jsonl").status(0);
+    let open = |name: &str| Dataset::open(&place.path(name)).unwrap();
+    let (narrow, wide) = (open("narrow"), open("wide"));
+    let (narrow, wide) = (narrow.split("train").unwrap(), wide.split("train").unwrap());
+    assert_eq!(narrow.rows(), wide.rows());
+    for (a, b) in narrow.iter().zip(wide.iter()) {
+        let widened: Vec<u32> = a
+            .original_ids()
+            .into_iter()
+            .map(|id| if id < 5 { id } else { id + 70_000 })
+            .collect();
+        assert_eq!(widened, b.original_ids());
+    }
+    assert!(
+        wide.iter()
+            .any(|r| r.original_ids().iter().any(|&id| id > 65_535))
+    );
 }
 
 #[test]

@@ -226,8 +226,8 @@ mod tests {
         for (rules, row) in [(&dynamic, pair()), (&dynamic, single()), (&fixed, masked())] {
             assert_eq!(rules.check(&row.view()), Ok(()));
         }
-        type Break = fn(&mut Row);
-        let broken: [(&RowRules, fn() -> Row, Break, &str); 20] = [
+        type Case<'a> = (&'a RowRules, fn() -> Row, fn(&mut Row), &'a str);
+        let broken: [Case<'_>; 20] = [
             (&dynamic, single, |r| r.input_ids.truncate(2), "at least 3"),
             (&dynamic, pair, |r| r.input_ids.insert(1, 9), "at most 6"),
             (&dynamic, pair, |r| r.b_start = 7, "no room"),
@@ -282,7 +282,7 @@ mod tests {
                     r.masks = Some(Masks {
                         positions: vec![1, 1],
                         labels: vec![10, 10],
-                    })
+                    });
                 },
                 "ascending",
             ),

@@ -298,7 +298,7 @@ mod tests {
                     .collect()
             })
             .collect();
-        let first = learn(text, 0usize.max(base(text)));
+        let first = learn(text, base(text));
         let mut vocabulary = first;
         while vocabulary.len() < vocab_size {
             let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! The loop on a small dataset: it learns, resumes bit for bit, and refuses what does not fit.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::fs;

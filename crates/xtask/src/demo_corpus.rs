@@ -98,7 +98,7 @@ struct Dice(u128);
 impl Dice {
     fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(0xda94_2042_e4dd_58b5);
-        ((self.0 >> 64) as u64 as u128 * n as u128 >> 64) as usize
+        (((self.0 >> 64) * n as u128) >> 64) as usize
     }
 
     fn pick<'a>(&mut self, items: &[&'a str]) -> &'a str {
@@ -117,7 +117,7 @@ pub fn write(folder: &Path) -> std::io::Result<(usize, usize)> {
     for i in 0..DOCUMENTS {
         let topic = i % TOPICS.len();
         let text = document(&TOPICS[topic], &mut dice);
-        if topic % 2 == 0 {
+        if topic.is_multiple_of(2) {
             let separator = if files[topic].is_empty() {
                 ""
             } else {

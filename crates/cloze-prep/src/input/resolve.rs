@@ -96,9 +96,9 @@ impl InputPlan {
         let (mut read, mut ignored) = (Vec::new(), Vec::new());
         for file in files_below(folder)? {
             if kind(&file).is_some() {
-                read.push(file)
+                read.push(file);
             } else {
-                ignored.push(file)
+                ignored.push(file);
             }
         }
         if read.is_empty() {

@@ -163,7 +163,7 @@ mod tests {
         let mut script = Script(script.into_iter());
         let (mut recipes, mut counts) = (vec![], PairingCounts::default());
         pair(&documents, 0, &rule, &mut script, &mut counts, &mut |r| {
-            recipes.push(r)
+            recipes.push(r);
         });
         assert_eq!(
             script.0.next().map(|d| format!("{d:?}")),

@@ -1,5 +1,7 @@
 //! A small dataset and a small model, made in a folder.
 
+#![allow(dead_code, reason = "each file of tests uses what it needs")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
