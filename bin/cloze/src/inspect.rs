@@ -109,7 +109,7 @@ fn header(manifest: &Manifest) -> String {
             format!(
                 "{} entries{case}, {}…",
                 format::count(tokenizer.vocab_size as u64),
-                &tokenizer.vocab_digest[..tokenizer.vocab_digest.len().min(12)]
+                tokenizer.vocab_digest.chars().take(12).collect::<String>()
             ),
         ),
         (

@@ -45,14 +45,14 @@ pub fn decode(
     let b_start = usize::from(row.b_start);
     let mut segments = vec![segment(
         "A",
-        words.get(1..b_start - 1),
+        words.get(1..b_start.saturating_sub(1)),
         row.doc_a,
         row.sentence_a,
     )];
     if row.has_b() {
         segments.push(segment(
             "B",
-            words.get(b_start..row.len() - 1),
+            words.get(b_start..row.len().saturating_sub(1)),
             row.doc_b,
             row.sentence_b,
         ));

@@ -87,11 +87,11 @@ impl<'a> Source<'a> {
         let ids = row.original_ids();
         let n = ids.len();
         let b_start = usize::from(row.b_start);
-        if n < 3 || b_start > n || b_start < 2 {
+        let is_next = row.next_sentence_label == Some(NextSentenceLabel::IsNext);
+        if n < 3 || !(2..=n).contains(&b_start) || (is_next && b_start == n) {
             return Err("its segments cannot be told apart".into());
         }
         let a = &ids[1..b_start - 1];
-        let is_next = row.next_sentence_label == Some(NextSentenceLabel::IsNext);
         let mut a_found = false;
         for document in self.documents(row.doc_a) {
             for at in occurrences(&document, row.sentence_a, a) {

@@ -33,7 +33,7 @@ pub struct Config {
     /// Share of rows whose target length is drawn from 2 up to full, so that short inputs are seen too
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.1, value_name = "P"))]
     pub short_seq_prob: f64,
-    /// Share of pairs whose B is random text from another document (met exactly by `--pairing cloze`)
+    /// Share of pairs whose B is random text from another document (met by `--pairing cloze`, expected by `bert`)
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.5, value_name = "P"))]
     pub random_next_ratio: f64,
     /// How pairs are cut and labelled

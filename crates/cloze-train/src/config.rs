@@ -114,6 +114,13 @@ impl BertConfig {
                 config.hidden_size, config.num_attention_heads
             ));
         }
+        let parameters = config.parameters();
+        if parameters > Self::MOST_PARAMETERS {
+            return Err(format!(
+                "asks for {parameters} parameters, at most {} are possible",
+                Self::MOST_PARAMETERS
+            ));
+        }
         if config.type_vocab_size < 2 {
             return Err(format!(
                 "type_vocab_size is {}, two segments need 2",
@@ -132,6 +139,21 @@ impl BertConfig {
             }
         }
         Ok(config)
+    }
+
+    const MOST_PARAMETERS: u128 = 1 << 34;
+
+    /// Roughly how many parameters the configuration asks for, to refuse what no memory holds.
+    fn parameters(&self) -> u128 {
+        let [v, h, p, f, l] = [
+            self.vocab_size,
+            self.hidden_size,
+            self.max_position_embeddings,
+            self.intermediate_size,
+            self.num_hidden_layers,
+        ]
+        .map(|n| n as u128);
+        (v + p + 2 * h) * h + l * (4 * h * h + 2 * h * f)
     }
 
     /// The file of a trained checkpoint: as it was read, with the architecture and number type of what is written.

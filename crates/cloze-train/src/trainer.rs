@@ -263,7 +263,7 @@ fn begin(
             let checkpoint = checkpoint.ok_or_else(|| {
                 taken(
                     "there is no checkpoint to resume from",
-                    "leave --resume out to begin the run",
+                    "leave --resume out to begin a run",
                 )
             })?;
             let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
@@ -285,10 +285,16 @@ fn begin(
             trainer.config = config.clone();
             (model, state, trainer, None)
         }
-        _ if checkpoint.is_some() || run.join(LOG).exists() => {
+        _ if checkpoint.is_some() => {
             return Err(taken(
                 "holds a run already",
                 "give another --out, or --resume to continue it",
+            ));
+        }
+        _ if run.join(LOG).exists() => {
+            return Err(taken(
+                "holds the log of a run that was stopped before its first checkpoint",
+                "delete the folder, or give another --out",
             ));
         }
         Start::Init(folder) => {

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{CHECKPOINTS, STATE_FOLDER};
+use super::{CHECKPOINTS, CONFIG, STATE_FOLDER};
 use crate::engine::EngineState;
 use crate::feed::Position;
+use crate::parameters::Layout;
 use crate::trainer::PretrainConfig;
-use crate::{Error, Result};
+use crate::{BertConfig, Error, Result};
 
 /// `trainer_state/state.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,10 +88,23 @@ pub fn read_state(checkpoint: &Path) -> Result<(TrainerState, EngineState)> {
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect())
     };
+    let expected = Layout::new(&BertConfig::read(&checkpoint.join(CONFIG))?).len();
     let engine = EngineState {
         parameters: read("parameters")?,
         first_moment: read("first_moment")?,
         second_moment: read("second_moment")?,
     };
+    for arena in [
+        &engine.parameters,
+        &engine.first_moment,
+        &engine.second_moment,
+    ] {
+        if arena.len() != expected {
+            return Err(fail(format!(
+                "holds {} numbers, config.json asks for {expected}",
+                arena.len()
+            )));
+        }
+    }
     Ok((state, engine))
 }
