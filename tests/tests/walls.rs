@@ -66,6 +66,9 @@ const WALLS: [(&str, &[&str]); 8] = [
     ),
 ];
 
+/// What other people's crates link without asking. Our code cannot name it, so it is not looked through; an edge that is gone must leave this list.
+const THEIRS: [(&str, &str); 2] = [("candle-core", "tokenizers"), ("sentencex", "clap")];
+
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Every crate that each crate links, by name.
@@ -106,7 +109,8 @@ fn way(graph: &Graph, from: &str, to: &str) -> Option<Vec<String>> {
             return Some(way);
         }
         if seen.insert(here.clone()) {
-            for next in graph.get(here).into_iter().flatten() {
+            let known = |next: &&String| !THEIRS.contains(&(here.as_str(), next.as_str()));
+            for next in graph.get(here).into_iter().flatten().filter(known) {
                 ways.push([way.clone(), vec![next.clone()]].concat());
             }
         }
@@ -130,6 +134,9 @@ fn no_crate_links_what_it_must_not() {
     let graph = graph();
     for (from, _) in WALLS {
         assert!(graph.contains_key(from), "there is no crate {from}");
+    }
+    for (from, to) in THEIRS {
+        assert!(graph[from].contains(to), "{from} no longer links {to}");
     }
     let breaches = breaches(&graph);
     assert!(breaches.is_empty(), "{breaches:#?}");

@@ -111,9 +111,6 @@ impl<'a> Source<'a> {
         if !a_found {
             return Err(self.not_found("A", row.doc_a, row.sentence_a));
         }
-        if is_next {
-            return Err("B does not follow A in the source, though the label says it does".into());
-        }
         if row.has_b() {
             let b = &ids[b_start..n - 1];
             let found = self
@@ -122,6 +119,9 @@ impl<'a> Source<'a> {
             if !found {
                 return Err(self.not_found("B", row.doc_b, row.sentence_b));
             }
+        }
+        if is_next {
+            return Err("B does not follow A in the source, though the label says it does".into());
         }
         Ok(())
     }

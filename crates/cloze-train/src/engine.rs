@@ -30,7 +30,7 @@ pub trait Engine {
     /// Clips the gradients by their global norm, makes one AdamW step, and sets the gradients to zero.
     fn step(&mut self, step: &OptimizerStep) -> Result<StepOutcome>;
 
-    /// Forward only, without dropout: sums that add up over batches.
+    /// Forward only, without dropout: sums that add up over batches. Only what the objective trains is measured.
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums>;
 
     /// The parameters, flat, in the order of the layout.

@@ -74,7 +74,7 @@ pub fn run(
 
 /// Measures the model in `model` on `split` of `dataset`: every row once, in stored order.
 ///
-/// Masks are the shards' where they are static; otherwise they are drawn by `rule` and `seed`, the same at each call.
+/// NSP is measured where the checkpoint has its head. Masks are the shards' where they are static; otherwise they are drawn by `rule` and `seed`, the same at each call.
 #[allow(clippy::too_many_arguments)]
 pub fn evaluate(
     dataset: &Path,
@@ -90,10 +90,16 @@ pub fn evaluate(
     let (config, parameters, report) = checkpoint::read_model(model, seed)?;
     matching::check_model(&dataset, model, &config)?;
     report.require_heads(model)?;
-    let rows_of = dataset.split(split).ok_or_else(|| Error::Config {
+    let no_rows = |why: &str| Error::Config {
         option: "--split",
-        why: format!("is {split:?}, which the dataset does not have"),
-    })?;
+        why: format!("{split:?}: {why}"),
+    };
+    let rows_of = dataset
+        .split(split)
+        .ok_or_else(|| no_rows("the dataset has no such split"))?;
+    if rows_of.rows() == 0 {
+        return Err(no_rows("the split holds no rows"));
+    }
     let mut feed = Feed::new(
         &dataset,
         rows_of,
@@ -103,7 +109,12 @@ pub fn evaluate(
         config.vocab_size,
     )?
     .in_order();
-    let mut engine =
-        ReferenceEngine::new(&config, Objective::MlmNsp, EngineState::initial(parameters))?;
+    // A head that was not in the checkpoint is noise: what it says is not reported.
+    let objective = if report.has_nsp_head() {
+        Objective::MlmNsp
+    } else {
+        Objective::Mlm
+    };
+    let mut engine = ReferenceEngine::new(&config, objective, EngineState::initial(parameters))?;
     run(&mut engine, &mut feed, rows, told)
 }

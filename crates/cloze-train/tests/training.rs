@@ -177,7 +177,12 @@ fn mlm_alone_leaves_the_nsp_head_as_it_was() {
         objective: Objective::Mlm,
         ..short()
     };
-    train(&data, Start::Init(first.join("model")), &second, &plan).unwrap();
+    let summary = train(&data, Start::Init(first.join("model")), &second, &plan).unwrap();
+    assert_eq!(
+        summary.validation.unwrap().nsp_accuracy,
+        None,
+        "what is not trained is not measured"
+    );
     let (model, before, report) = checkpoint::read_model(&first.join("model"), 0).unwrap();
     let (_, after, _) = checkpoint::read_model(&second.join("model"), 0).unwrap();
     assert!(report.initialised.is_empty() && report.ignored.is_empty());
@@ -189,6 +194,54 @@ fn mlm_alone_leaves_the_nsp_head_as_it_was() {
             p.name
         );
     }
+}
+
+/// The checkpoint in `model` without the tensors whose names begin so.
+fn strip(model: &Path, prefix: &str) {
+    let path = model.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let kept: Vec<_> = tensors
+        .iter()
+        .filter(|(name, _)| !name.starts_with(prefix))
+        .collect();
+    assert!(kept.len() < tensors.len());
+    fs::write(&path, safetensors::serialize(kept, None).unwrap()).unwrap();
+}
+
+#[test]
+fn what_is_not_there_is_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 30, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    train(&data, Start::Config(config(folder.path())), &run, &short()).unwrap();
+    let model = run.join("model");
+    let eval = |data: &Path, split: &str| {
+        evaluate(
+            data,
+            split,
+            &model,
+            MaskingRule::default(),
+            0,
+            64,
+            0,
+            &mut |_| (),
+        )
+    };
+    let whole = eval(&data, "validation").unwrap();
+    assert!(whole.nsp_accuracy.is_some() && whole.rows == 5);
+    strip(&model, "cls.seq_relationship.");
+    let without = eval(&data, "validation").unwrap();
+    assert_eq!(
+        (without.mlm_loss, without.nsp_accuracy),
+        (whole.mlm_loss, None)
+    );
+    let says = |split: &str, data: &Path| eval(data, split).unwrap_err().to_string();
+    assert!(says("test", &data).contains("no such split"));
+    let other = tempfile::tempdir().unwrap();
+    assert!(says("validation", &dataset(other.path(), 9, 0, Masking::Dynamic)).contains("no rows"));
+    strip(&model, "cls.predictions.transform");
+    assert!(says("validation", &data).contains("no MLM head"));
 }
 
 #[test]

@@ -23,6 +23,14 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
+    /// Whether the pooler and the NSP head were in the checkpoint.
+    #[must_use]
+    pub fn has_nsp_head(&self) -> bool {
+        let nsp =
+            |n: &String| n.starts_with("cls.seq_relationship.") || n.starts_with("bert.pooler.");
+        !self.initialised.iter().any(nsp)
+    }
+
     /// Refuses a model whose MLM head is not a trained one: measuring it would measure noise.
     pub fn require_heads(&self, model: &Path) -> Result<()> {
         match self

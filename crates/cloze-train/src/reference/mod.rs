@@ -116,7 +116,7 @@ impl Engine for ReferenceEngine {
     }
 
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums> {
-        let heads: Heads = self.model().forward(batch, None, Objective::MlmNsp)?;
+        let heads: Heads = self.model().forward(batch, None, self.objective)?;
         let mut sums = EvalSums {
             rows: batch.rows() as u64,
             tokens: batch.tokens() as u64,
