@@ -17,6 +17,13 @@ fn refused(place: &Place, input: &str, options: &str, expected: &[&str]) {
     );
 }
 
+/// What the summary says of `name`.
+fn count<'t>(summary: &'t str, name: &str) -> &'t str {
+    let mut words = summary.lines().map(str::split_whitespace);
+    let found = words.find_map(|mut w| (w.next() == Some(name)).then(|| w.next()));
+    found.flatten().unwrap_or_default()
+}
+
 fn jsonl(lines: &[String]) -> String {
     lines.iter().map(|l| format!("{l}\n")).collect()
 }
@@ -43,11 +50,11 @@ fn invalid_utf8() {
     let ran = place.prepare("bad.jsonl corpus.jsonl", "skipped", "--on-bad-input skip");
     assert!(
         ran.err()
-            .contains("1 documents or lines passed over: invalid UTF-8"),
+            .contains("passed over 1 time: invalid UTF-8; first bad.jsonl: line 2"),
         "{}",
         ran.err()
     );
-    // Only the document that holds the bad bytes goes.
+    // Only the line that holds the bad bytes goes.
     place.write(
         "two.txt",
         b"river stone.\n\xff bridge.\n\x0cold garden walks. quiet market.\n",
@@ -59,7 +66,45 @@ fn invalid_utf8() {
             "--on-bad-input skip --validation-fraction 0",
         )
         .out();
-    assert!(ran.contains(" documents  1\n"), "{ran}");
+    assert_eq!(count(&ran, "documents"), "2", "{ran}");
+    let rows = place.cloze("inspect second --rows 9").status(0).out();
+    assert!(
+        rows.contains("river stone") && !rows.contains("bridge"),
+        "{rows}"
+    );
+    // What the first bytes say.
+    for (name, bytes, hint) in [
+        ("wide.txt", &b"\xff\xfea\0 \0"[..], "UTF-16"),
+        ("packed.txt", b"\x1f\x8b\x08\xff", "gzip"),
+        ("packed2.txt", b"\x28\xb5\x2f\xfd\xff", "zstd"),
+        ("image.txt", b"\x89PNG\0\0\0", "binary"),
+    ] {
+        place.write(name, bytes);
+        refused(&place, name, "", &[name, "hint:", hint]);
+    }
+    // Where nothing is left, the reason is said.
+    place.write("only.txt", b"\xff\n");
+    refused(
+        &place,
+        "only.txt",
+        "--on-bad-input skip",
+        &[
+            "no document with text in 1 file",
+            "invalid UTF-8",
+            "only.txt: line 1",
+        ],
+    );
+}
+
+/// A `.json` that is named holds one object a line.
+#[test]
+fn json_by_its_name() {
+    let place = Place::new();
+    place.write("dump.json", jsonl(&(0..40).map(good).collect::<Vec<_>>()));
+    let ran = place.prepare("dump.json", "data", "").out();
+    assert_eq!(count(&ran, "documents"), "40", "{ran}");
+    place.write("array.json", "[\n{\"text\": \"old stone\"}\n]\n");
+    refused(&place, "array.json", "", &["array.json: line 1", "jq -c"]);
 }
 
 #[test]
@@ -123,6 +168,24 @@ fn truncated_archives() {
             ran.err()
         );
     }
+    // Plain text keeps what was read, although its document was not read to the end.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let prose: String = (0..2_000).map(|i| document(i) + "\n").collect();
+    encoder.write_all(prose.as_bytes()).unwrap();
+    let gz = encoder.finish().unwrap();
+    place.write("cut.txt.gz", &gz[..gz.len() / 2]);
+    refused(&place, "cut.txt.gz", "", &["cut.txt.gz", "cut short"]);
+    let ran = place.prepare(
+        "cut.txt.gz",
+        "kept",
+        "--on-bad-input skip --validation-fraction 0",
+    );
+    assert!(
+        ran.err().contains("rest lost; first cut.txt.gz"),
+        "{}",
+        ran.err()
+    );
+    assert_eq!(count(&ran.out(), "documents"), "1", "{}", ran.out());
 }
 
 #[test]
@@ -162,7 +225,7 @@ fn broken_lines() {
     );
     assert!(
         ran.err()
-            .contains("1 documents or lines passed over: field missing"),
+            .contains("passed over 1 time: field missing or not text; first bad.jsonl: line 2"),
         "{}",
         ran.err()
     );

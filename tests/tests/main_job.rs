@@ -213,6 +213,46 @@ fn a_bit_that_flips_anywhere_is_found() {
     let _ = place.cloze("verify data").status(0);
 }
 
+/// Whatever is damaged, it is reported, and nothing that was not looked at is called good.
+#[test]
+fn damage_is_reported_and_never_a_panic() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "--masking static");
+    let data = place.path("data");
+    for name in ["train/part-00000.arrow", "documents.arrow"] {
+        let path = data.join(name);
+        let whole = fs::read(&path).unwrap();
+        let ends = (0..1_500).chain(whole.len() - 1_500..whole.len());
+        for at in ends.step_by(3) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= if at % 2 == 0 { 0x80 } else { 0x7F };
+            fs::write(&path, bytes).unwrap();
+            let report = cloze_shard::verify::verify(&data, &mut |_| ()).unwrap();
+            assert!(!report.is_clean(), "{name} at {at}");
+            if let Ok(dataset) = Dataset::open(&data) {
+                dataset
+                    .split("train")
+                    .unwrap()
+                    .iter()
+                    .for_each(|row| drop(row.to_row()));
+                let _ = dataset.documents().map(|d| d.iter().count());
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        let ran = place.cloze("verify data").status(1);
+        assert!(ran.out().contains("6 of 7 files"), "{}", ran.out());
+        if name.starts_with("train") {
+            assert!(
+                ran.out().contains("not all could be looked at"),
+                "{}",
+                ran.out()
+            );
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    let _ = place.cloze("verify data").status(0);
+}
+
 /// Rows that keep their digest but lie: a shard and manifest written by somebody else.
 #[test]
 fn a_false_label_is_found() {
@@ -316,6 +356,32 @@ fn training_verbs_are_handed_over() {
     ] {
         assert!(first.get(field).is_some(), "{field}: {first}");
     }
+    // Resuming takes what the run was started with; what cannot change is refused.
+    let _ = place
+        .cloze("pretrain data --out run --resume")
+        .status(0)
+        .says(&["nothing is left to do"]);
+    let _ = place
+        .cloze("pretrain data --out run --resume --learning-rate 0.5")
+        .status(2)
+        .says(&["--learning-rate was 0.0001, is 0.5", "hint:"]);
+    let _ = place
+        .cloze("pretrain data --config config.json --out run")
+        .status(2)
+        .says(&["holds a run already"]);
+    let _ = place
+        .cloze("pretrain data --config config.json --out corpus")
+        .status(2)
+        .says(&["holds other files already"]);
+    let _ = place
+        .cloze("eval data --model run/model --jobs 100000")
+        .status(2)
+        .says(&["1024"]);
+    let eval = place
+        .cloze("eval data --model run/model --rows 3 --json")
+        .status(0)
+        .out();
+    assert!(eval.contains("\"rows\":3,"), "{eval}");
     let eval = place
         .cloze("eval data --model run/model --split validation --json")
         .status(0)

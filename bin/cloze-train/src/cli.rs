@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::RangedU64ValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cloze_train::engine::Objective;
 use cloze_train::{PretrainConfig, Start};
 
@@ -13,7 +15,8 @@ use cloze_train::{PretrainConfig, Start};
     bin_name = "cloze",
     version,
     arg_required_else_help = true,
-    args_override_self = true
+    args_override_self = true,
+    allow_negative_numbers = true
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -35,15 +38,15 @@ pub enum Verb {
 Examples:
   cloze pretrain data --init bert-base-uncased/ --out run --steps 10000
   cloze pretrain data --config config.json --out run --steps 100000 --warmup-steps 10000
-  cloze pretrain data --out run --steps 10000 --resume        go on after a stop, bit for bit")]
+  cloze pretrain data --out run --resume        go on after a stop, bit for bit")]
 pub struct PretrainArgs {
     /// The dataset's folder
     pub dataset: PathBuf,
     /// Hugging Face folder to start from
-    #[arg(long, value_name = "HF_DIR", conflicts_with = "config")]
+    #[arg(long, value_name = "HF_DIR", conflicts_with_all = ["config", "resume"])]
     pub init: Option<PathBuf>,
     /// Start from scratch, in the shape of this config.json
-    #[arg(long, value_name = "CONFIG_JSON")]
+    #[arg(long, value_name = "CONFIG_JSON", conflicts_with = "resume")]
     pub config: Option<PathBuf>,
     /// What is trained
     #[arg(long, value_enum, default_value = "mlm+nsp")]
@@ -51,7 +54,7 @@ pub struct PretrainArgs {
     /// The run's folder
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Go on from the newest checkpoint in the run's folder
+    /// Go on from the newest checkpoint in the run's folder, with the options that the run was started with
     #[arg(long)]
     pub resume: bool,
     /// Optimizer steps
@@ -63,9 +66,9 @@ pub struct PretrainArgs {
     /// Peak learning rate
     #[arg(long, default_value_t = 1e-4, value_name = "RATE")]
     pub learning_rate: f64,
-    /// Steps of linear warmup; after them the rate falls linearly to zero
-    #[arg(long, default_value_t = 100, value_name = "STEPS")]
-    pub warmup_steps: u64,
+    /// Steps of linear warmup; after them the rate falls linearly to zero [default: a tenth of the steps]
+    #[arg(long, value_name = "STEPS")]
+    pub warmup_steps: Option<u64>,
     /// Decoupled weight decay of matrices and embeddings
     #[arg(long, default_value_t = 0.01)]
     pub weight_decay: f64,
@@ -91,13 +94,13 @@ pub struct PretrainArgs {
     #[arg(long, default_value_t = 1_000, value_name = "STEPS")]
     pub checkpoint_every: u64,
     /// Checkpoints that are kept
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub keep: usize,
     /// Steps between lines of the log
     #[arg(long, default_value_t = 10, value_name = "STEPS")]
     pub log_every: u64,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
 }
 
@@ -112,7 +115,57 @@ pub enum ObjectiveArg {
     Mlm,
 }
 
+/// The names of the options that were typed, as the fields of [`PretrainArgs`] are named.
+#[derive(Debug, Default)]
+pub struct Typed(Vec<String>);
+
+impl Typed {
+    /// Whether option `name` was typed.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|n| n == name)
+    }
+
+    fn of(matches: &ArgMatches) -> Self {
+        let typed =
+            |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        Self(
+            matches
+                .ids()
+                .filter(typed)
+                .map(ToString::to_string)
+                .collect(),
+        )
+    }
+}
+
+impl Cli {
+    /// What was typed, and which options of the verb were. A mistake ends the process, as clap does.
+    pub fn read() -> (Self, Typed) {
+        let matches = Self::command().get_matches();
+        let typed = matches
+            .subcommand()
+            .map(|(_, m)| Typed::of(m))
+            .unwrap_or_default();
+        match Self::from_arg_matches(&matches) {
+            Ok(cli) => (cli, typed),
+            Err(error) => error.exit(),
+        }
+    }
+}
+
 impl PretrainArgs {
+    /// As `config`, but what was not typed is as the run in the folder was started.
+    pub fn resumed(&self, stored: PretrainConfig, typed: &Typed) -> anyhow::Result<PretrainConfig> {
+        let mut merged = serde_json::to_value(stored)?;
+        let ours = serde_json::to_value(self.config())?;
+        if let (Some(merged), Some(ours)) = (merged.as_object_mut(), ours.as_object()) {
+            for (name, value) in ours.iter().filter(|(name, _)| typed.has(name)) {
+                merged.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(serde_json::from_value(merged)?)
+    }
+
     /// Where parameters come from; `None` where nothing says.
     pub fn start(&self) -> Option<Start> {
         match (&self.init, &self.config) {
@@ -133,7 +186,7 @@ impl PretrainArgs {
             steps: self.steps,
             batch_tokens: self.batch_tokens,
             learning_rate: self.learning_rate,
-            warmup_steps: self.warmup_steps,
+            warmup_steps: self.warmup_steps.unwrap_or(self.steps / 10),
             weight_decay: self.weight_decay,
             clip: self.clip,
             dropout: self.dropout,
@@ -176,7 +229,7 @@ pub struct EvalArgs {
     #[arg(long, default_value_t = 0, value_name = "ROWS")]
     pub rows: u64,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
     /// Print one JSON object instead
     #[arg(long)]

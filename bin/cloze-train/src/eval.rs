@@ -8,9 +8,10 @@ use cloze_shard::Manifest;
 use cloze_shard::masking::MaskingRule;
 use cloze_train::eval::{EvalReport, evaluate};
 
-use crate::cli::EvalArgs;
+use crate::cli::{EvalArgs, Typed};
 
-pub fn run(args: &EvalArgs) -> anyhow::Result<Status> {
+pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
+    crate::warn(&args.dataset, Some(&args.model), typed);
     crate::start_threads(args.jobs)?;
     let manifest = Manifest::read(&args.dataset)?;
     let all = manifest.splits.get(&args.split).map_or(0, |s| s.rows);

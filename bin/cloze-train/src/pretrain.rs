@@ -9,22 +9,32 @@ use cloze_cli::{Status, format, table};
 use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
 use cloze_train::checkpoint::LoadReport;
 use cloze_train::record::{StepRecord, ValidationRecord};
-use cloze_train::{BertConfig, Observer, pretrain};
+use cloze_train::{BertConfig, Observer, pretrain, stored_config};
 
-use crate::cli::PretrainArgs;
+use crate::cli::{PretrainArgs, Typed};
 
-pub fn run(args: &PretrainArgs) -> anyhow::Result<Status> {
+pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     let Some(start) = args.start() else {
         bail!("nothing to start from: give --init HF_DIR, --config config.json, or --resume");
     };
     crate::start_threads(args.jobs)?;
+    crate::warn(&args.dataset, args.init.as_deref(), typed);
+    let stored = if args.resume {
+        stored_config(&args.out)?
+    } else {
+        None
+    };
+    let config = match stored {
+        Some(stored) => args.resumed(stored, typed)?,
+        None => args.config(),
+    };
     let mut view = View {
-        steps: args.steps,
+        steps: config.steps,
         first_step: 0,
         started: Instant::now(),
         header: false,
     };
-    let summary = pretrain(&args.dataset, &start, &args.out, &args.config(), &mut view)?;
+    let summary = pretrain(&args.dataset, &start, &args.out, &config, &mut view)?;
     let mut out = std::io::stdout().lock();
     let time = format::duration(view.started.elapsed());
     writeln!(
@@ -101,7 +111,12 @@ impl Observer for View {
         if let Some(text) = first_row(dataset) {
             self.line(&format!("row 0    {text}\n"));
         }
-        if step > 0 {
+        if step >= self.steps {
+            self.line(&format!(
+                "all {} steps were made before: nothing is left to do",
+                format::count(step)
+            ));
+        } else if step > 0 {
             self.line(&format!("resumed after step {}", format::count(step)));
         }
         self.first_step = step;
@@ -181,7 +196,7 @@ fn load_table(report: &LoadReport) -> String {
     ignored.sort();
     let rows: Vec<Vec<String>> = [
         ("loaded", &report.loaded),
-        ("initialised", &report.initialised),
+        ("drawn at random", &report.initialised),
         ("ignored", &ignored),
     ]
     .iter()

@@ -3,14 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use cloze_prep::input::OnBadInput;
 
 /// Prepare corpora for BERT pre-training, look at them, and train from them
 ///
 /// Raw text becomes a dataset of sentence-paired, tokenized rows (prepare), which can be looked at
 /// (inspect) and checked (verify), and which a BERT is trained from (pretrain) and measured on (eval).
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, args_override_self = true, after_long_help = EXAMPLES)]
+#[command(version, arg_required_else_help = true, args_override_self = true, allow_negative_numbers = true, after_long_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -115,7 +117,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     pub source: Vec<PathBuf>,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
     /// Print one JSON object instead
     #[arg(long)]
@@ -151,4 +153,7 @@ pub struct VocabTrainArgs {
     /// JSONL: the field that holds a document's text
     #[arg(long, default_value = "text", value_name = "FIELD")]
     pub text_field: String,
+    /// What to do with a line or document that cannot be read
+    #[arg(long, default_value = "fail", value_enum)]
+    pub on_bad_input: OnBadInput,
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_shard::Manifest;
-use cloze_shard::verify::{self, Check, Report};
+use cloze_shard::verify::{self, Check, Looked, Report};
 use serde_json::json;
 
 use crate::cli::VerifyArgs;
@@ -35,8 +35,12 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Status> {
 fn audit(args: &VerifyArgs, report: &mut Report) -> anyhow::Result<()> {
     let files_are_good = report.found.get(&Check::Files).is_none_or(|&n| n == 0);
     if !files_are_good {
-        let why = "not looked at: the files have problems".to_owned();
-        report.looked_at.insert(Check::Source, why);
+        let looked = Looked {
+            done: 0,
+            of: 0,
+            unit: "rows",
+        };
+        report.looked_at.insert(Check::Source, looked);
         report.add(
             Check::Source,
             &args.dataset,
@@ -62,14 +66,16 @@ fn as_text(report: &Report) -> String {
         .found
         .iter()
         .map(|(check, &found)| {
-            let result = if found == 0 {
-                "ok".to_owned()
-            } else {
-                format!("{} problems", format::count(found))
+            let looked = report.looked_at.get(check);
+            let whole = looked.is_none_or(|l| l.done == l.of);
+            let result = match (found, whole) {
+                (0, true) => "ok".to_owned(),
+                (0, false) => "not all could be looked at".to_owned(),
+                _ => problems(found),
             };
             vec![
                 check.name().to_owned(),
-                report.looked_at.get(check).cloned().unwrap_or_default(),
+                looked.map(looked_at).unwrap_or_default(),
                 result,
             ]
         })
@@ -99,16 +105,33 @@ fn as_text(report: &Report) -> String {
     text.push_str(&if all == 0 {
         "\nclean\n".to_owned()
     } else {
-        format!("\n{} problems\n", format::count(all))
+        format!("\n{}\n", problems(all))
     });
     text
+}
+
+fn problems(n: u64) -> String {
+    format!(
+        "{} problem{}",
+        format::count(n),
+        if n == 1 { "" } else { "s" }
+    )
+}
+
+fn looked_at(looked: &Looked) -> String {
+    let of = format::count(looked.of);
+    if looked.done == looked.of {
+        format!("{of} {}", looked.unit)
+    } else {
+        format!("{} of {of} {}", format::count(looked.done), looked.unit)
+    }
 }
 
 fn as_json(report: &Report) -> serde_json::Value {
     let checks: Vec<_> = report
         .found
         .iter()
-        .map(|(check, found)| json!({"check": check.name(), "looked_at": report.looked_at.get(check), "problems": found}))
+        .map(|(check, found)| json!({"check": check.name(), "looked_at": report.looked_at.get(check).map(looked_at), "problems": found}))
         .collect();
     let problems: Vec<_> = report
         .problems

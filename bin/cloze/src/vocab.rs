@@ -34,6 +34,7 @@ pub fn train(args: &VocabTrainArgs) -> anyhow::Result<Status> {
     }
     let config = Config {
         text_field: args.text_field.clone(),
+        on_bad_input: args.on_bad_input,
         ..Config::default()
     };
     let plan = InputPlan::resolve(&args.inputs, &InputOptions::of(&config))?;
@@ -53,6 +54,12 @@ pub fn train(args: &VocabTrainArgs) -> anyhow::Result<Status> {
         while let Some(document) = reader.next_document()? {
             trainer.add(&document.text)?;
             bar.count(1, 0);
+        }
+        for (reason, first) in reader.first_skipped() {
+            writeln!(
+                std::io::stderr(),
+                "warning: passed over: {reason}; first {first}"
+            )?;
         }
     }
     bar.0.end();

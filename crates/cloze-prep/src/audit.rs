@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use cloze_shard::row::RowRef;
-use cloze_shard::verify::{Check, Report};
+use cloze_shard::verify::{Check, Looked, Report};
 use cloze_shard::{Dataset, NextSentenceLabel, manifest::TOKENIZER_FOLDER};
 use cloze_text::Tokenizer;
 
@@ -56,10 +56,7 @@ pub fn audit(
             rows += shard.rows();
         }
     }
-    report.ran(
-        Check::Source,
-        format!("{rows} rows in {} documents", store.len()),
-    );
+    report.ran(Check::Source, Looked::all(rows, "rows"));
     Ok(())
 }
 

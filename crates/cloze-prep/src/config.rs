@@ -14,7 +14,7 @@ pub struct Config {
     /// What the second segment is for
     #[cfg_attr(feature = "clap", arg(long, default_value = "nsp", value_enum))]
     pub objective: ObjectiveKind,
-    /// Most tokens in a row, [CLS] and [SEP] included
+    /// Most tokens in a row, [CLS] and [SEP] included: 8 to 65,535; no more than the model has positions (512 in BERT)
     #[cfg_attr(
         feature = "clap",
         arg(long, default_value_t = 128, value_name = "TOKENS")
@@ -45,7 +45,7 @@ pub struct Config {
     /// When masks are drawn: by the trainer, anew each epoch, or here, once
     #[cfg_attr(feature = "clap", arg(long, default_value = "dynamic", value_enum))]
     pub masking: MaskingKind,
-    /// Share of tokens that static masks predict
+    /// Share of tokens that static masks predict (with `--masking static`; dynamic ones have the trainer's `--mask-rate`)
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.15, value_name = "P"))]
     pub mask_rate: f64,
     /// Most rows in a shard; shards are balanced to one row
@@ -133,6 +133,9 @@ impl Config {
     /// Special tokens in a pair: `[CLS]`, `[SEP]`, `[SEP]`.
     pub(crate) const FRAME: usize = 3;
 
+    /// The most threads that can be asked for: more than that is a slip of the finger, and would take minutes to start.
+    pub const MOST_JOBS: usize = 1024;
+
     /// The shortest sequence length that holds two segments worth the name.
     pub const MIN_SEQ_LEN: u16 = 8;
 
@@ -205,8 +208,11 @@ impl Config {
         if self.shard_rows == 0 {
             return fail("--shard-rows", "is 0, must be at least 1".into());
         }
-        if self.jobs == Some(0) {
-            return fail("--jobs", "is 0, must be at least 1".into());
+        if let Some(jobs) = self.jobs.filter(|j| !(1..=Self::MOST_JOBS).contains(j)) {
+            return fail(
+                "--jobs",
+                format!("is {jobs}, must be 1 to {}", Self::MOST_JOBS),
+            );
         }
         Ok(())
     }

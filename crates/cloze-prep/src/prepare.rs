@@ -72,11 +72,13 @@ fn write(
     progress.end();
     let store = TokenStore::open(&tokens)?;
     if store.is_empty() {
-        let why = format!(
-            "{} files hold no document with text",
-            tokenized.sources.len()
-        );
-        return Err(Error::NothingToWrite { why });
+        let files = tokenized.sources.len();
+        let s = if files == 1 { "" } else { "s" };
+        let mut why = vec![format!("no document with text in {files} file{s}")];
+        why.extend(tokenized.warnings());
+        return Err(Error::NothingToWrite {
+            why: why.join("; "),
+        });
     }
     let docs = (0..store.len()).map(|i| store.document(i).doc);
     let assignment = assign(docs, config.seed, config.validation_fraction);

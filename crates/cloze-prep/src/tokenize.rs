@@ -28,6 +28,8 @@ pub struct TokenizeReport {
     unknown_tokens: u64,
     documents_without_tokens: u64,
     sentences_without_tokens: u64,
+    /// The first of each kind that was passed over.
+    first_skipped: BTreeMap<String, String>,
 }
 
 impl TokenizeReport {
@@ -57,12 +59,17 @@ impl TokenizeReport {
             *by_reason.entry(reason).or_default() += count;
         }
         for (reason, count) in by_reason {
-            warnings.push(format!("{count} documents or lines passed over: {reason}"));
+            let first = self.first_skipped.get(reason).map_or("", String::as_str);
+            let s = if count == 1 { "" } else { "s" };
+            warnings.push(format!(
+                "passed over {count} time{s}: {reason}; first {first}"
+            ));
         }
         if let Some(first) = self.ignored.first() {
             let count = self.ignored.len();
             warnings.push(format!(
-                "{count} files in the folders are of kinds that are not read, such as {first}"
+                "{count} file{} in the folders not read because of hidden or unknown names, such as {first}",
+                if count == 1 { "" } else { "s" }
             ));
         }
         let unknown = self.unknown_tokens as f64 / self.tokens.max(1) as f64;
@@ -141,6 +148,10 @@ pub fn tokenize(
                 })?;
             }
             block = next?;
+        }
+        for (reason, place) in blocks.reader.first_skipped() {
+            let first = report.first_skipped.entry(reason.clone());
+            first.or_insert_with(|| place.clone());
         }
         report.sources.push(blocks.reader.finish()?);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::documents::Documents;
 use crate::manifest::{FileRecord, LabelCounts, Manifest, Objective, ShardRecord, SplitRecord};
 use crate::reader::check_file;
 use crate::row::NextSentenceLabel;
@@ -57,6 +58,25 @@ pub struct Problem {
     pub why: String,
 }
 
+/// How much a check looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// How many were looked at.
+    pub done: u64,
+    /// How many there are.
+    pub of: u64,
+    /// Of what: `files`, `rows`, `entries`.
+    pub unit: &'static str,
+}
+
+impl Looked {
+    /// All of them.
+    #[must_use]
+    pub fn all(of: u64, unit: &'static str) -> Self {
+        Self { done: of, of, unit }
+    }
+}
+
 /// What [`verify`] saw.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -64,8 +84,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// The number of problems of each check that ran; 0 is clean.
     pub found: BTreeMap<Check, u64>,
-    /// What each check looked at, in words.
-    pub looked_at: BTreeMap<Check, String>,
+    /// How much each check looked at.
+    pub looked_at: BTreeMap<Check, Looked>,
 }
 
 impl Report {
@@ -78,10 +98,10 @@ impl Report {
         self.found.values().all(|&n| n == 0)
     }
 
-    /// Notes that `check` ran over `what`.
-    pub fn ran(&mut self, check: Check, what: String) {
+    /// Notes how much `check` looked at.
+    pub fn ran(&mut self, check: Check, looked: Looked) {
         self.found.entry(check).or_default();
-        self.looked_at.insert(check, what);
+        self.looked_at.insert(check, looked);
     }
 
     /// Adds a problem.
@@ -105,30 +125,29 @@ impl Report {
 pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report> {
     let manifest = Manifest::read(path)?;
     let mut report = Report::default();
-    let mut files = 0;
+    let (mut files, mut digested) = (0, 0);
     for record in manifest.tokenizer.files.iter().chain([&manifest.documents]) {
         files += 1;
-        check_bytes(path, record, &mut report);
+        digested += u64::from(check_bytes(path, record, &mut report));
         progress(record.bytes);
+    }
+    if let Err(error) = Documents::open(&path.join(&manifest.documents.path)) {
+        add_unless_known(&mut report, path, &manifest.documents, &error);
     }
     check_tokenizer(path, &manifest, &mut report);
     let rules = RowRules::of(&manifest);
-    let mut rows = 0;
+    let (mut rows, mut rows_read) = (0, 0);
     for (name, split) in &manifest.splits {
         for record in &split.shards {
             files += 1;
             rows += record.rows;
-            check_bytes(path, &record.file, &mut report);
+            digested += u64::from(check_bytes(path, &record.file, &mut report));
             match Shard::open(path, &manifest, record) {
-                Ok(shard) => check_rows(&shard, record, &manifest, &rules, &mut report),
-                Err(Error::Size { .. }) => {} // found above
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => report.add(
-                    Check::Files,
-                    &path.join(&record.file.path),
-                    None,
-                    error_text(&error),
-                ),
+                Ok(shard) => {
+                    check_rows(&shard, record, &manifest, &rules, &mut report);
+                    rows_read += shard.rows();
+                }
+                Err(error) => add_unless_known(&mut report, path, &record.file, &error),
             }
             progress(record.file.bytes);
         }
@@ -138,13 +157,26 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report> {
             report.add(Check::Totals, &path.join(manifest::FILE_NAME), None, why);
         }
     }
-    let all_files = format!("{files} files");
-    report.ran(Check::Files, all_files.clone());
-    report.ran(Check::Digests, all_files);
+    report.ran(Check::Files, Looked::all(files, "files"));
+    let looked = |done, of, unit| Looked { done, of, unit };
+    report.ran(Check::Digests, looked(digested, files, "files"));
     for check in [Check::Rows, Check::Labels, Check::Totals] {
-        report.ran(check, format!("{rows} rows"));
+        report.ran(check, looked(rows_read, rows, "rows"));
     }
     Ok(report)
+}
+
+/// Adds what opening a file found, unless its size or absence was found before.
+fn add_unless_known(report: &mut Report, dataset: &Path, record: &FileRecord, error: &Error) {
+    let known = match error {
+        Error::Size { .. } => true,
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    };
+    if !known {
+        let path = dataset.join(&record.path);
+        report.add(Check::Files, &path, None, error_text(error));
+    }
 }
 
 /// Bytes that [`verify`] will read.
@@ -170,38 +202,45 @@ fn error_text(error: &Error) -> String {
     }
 }
 
-fn check_bytes(dataset: &Path, record: &FileRecord, report: &mut Report) {
+/// Size and digest; whether the digest was looked at.
+fn check_bytes(dataset: &Path, record: &FileRecord, report: &mut Report) -> bool {
     let path = dataset.join(&record.path);
-    match check_file(dataset, record) {
+    let missing = match check_file(dataset, record) {
         Err(Error::Size {
             expected, found, ..
-        }) => {
-            let why = format!("{found} bytes, the manifest says {expected}");
-            return report.add(Check::Files, &path, None, why);
-        }
-        Err(Error::Io { source, .. }) => {
-            return report.add(Check::Files, &path, None, source.to_string());
-        }
-        Err(other) => return report.add(Check::Files, &path, None, other.to_string()),
-        Ok(_) => {}
+        }) => Some(format!("{found} bytes, the manifest says {expected}")),
+        Err(Error::Io { source, .. }) => Some(source.to_string()),
+        Err(other) => Some(other.to_string()),
+        Ok(_) => None,
+    };
+    if let Some(why) = missing {
+        report.add(Check::Files, &path, None, why);
+        return false;
     }
     match atomic::digest(&path) {
-        Ok(found) if found.blake3 == record.blake3 => {}
+        Ok(found) if found.blake3 == record.blake3 => true,
         Ok(found) => {
             let why = format!(
                 "blake3 {}, the manifest says {}: its bytes were changed",
                 found.blake3, record.blake3
             );
             report.add(Check::Digests, &path, None, why);
+            true
         }
-        Err(error) => report.add(Check::Digests, &path, None, error.to_string()),
+        Err(error) => {
+            report.add(Check::Digests, &path, None, error.to_string());
+            false
+        }
     }
 }
 
 fn check_tokenizer(dataset: &Path, manifest: &Manifest, report: &mut Report) {
     let folder = dataset.join(manifest::TOKENIZER_FOLDER);
     let record = &manifest.tokenizer;
-    report.ran(Check::Tokenizer, format!("{} entries", record.vocab_size));
+    report.ran(
+        Check::Tokenizer,
+        Looked::all(record.vocab_size as u64, "entries"),
+    );
     match Vocabulary::read(&folder) {
         Err(error) => report.add(Check::Tokenizer, &folder, None, error.to_string()),
         Ok(vocabulary) => {

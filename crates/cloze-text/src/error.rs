@@ -62,7 +62,7 @@ impl Error {
                 "give an ISO 639-1 code such as en, de, fr, es, it, nl, pl, ru, ja, zh, hi or ar"
                     .into()
             }
-            Self::Train { .. } => "give more text, or a smaller --vocab-size".into(),
+            Self::Train { .. } => "the vocabulary needs a place for every character and special token: give a larger --vocab-size, or text with words".into(),
             Self::Io { .. } | Self::Encode { .. } => return None,
         })
     }

@@ -124,7 +124,7 @@ impl Trainer {
         if pieces.texts.len() > self.training.vocab_size {
             return Err(Error::Train {
                 why: format!(
-                    "{} entries do not hold the {} characters of the text",
+                    "{} entries do not hold the {} special tokens and characters of the text",
                     self.training.vocab_size,
                     pieces.texts.len()
                 ),

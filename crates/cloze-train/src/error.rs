@@ -92,9 +92,13 @@ impl Error {
             Self::Shard(e) => e.hint(),
             Self::Mismatch { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
             Self::ModelConfig { .. } => Some("give the config.json of a BERT model".into()),
+            Self::Checkpoint { path, .. } if path.components().any(|c| c.as_os_str() == crate::checkpoint::STATE_FOLDER) => Some(
+                "the checkpoint is damaged: delete its folder, and --resume goes on from the one before it".into(),
+            ),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors".into()),
             Self::NonFinite { .. } => Some(
-                "resume from the last checkpoint with a smaller --learning-rate or a longer --warmup-steps".into(),
+                "begin another run with a smaller --learning-rate or a longer --warmup-steps; --init RUN/model keeps what was learned up to the newest checkpoint"
+                    .into(),
             ),
             Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),
             Self::Engine(_) | Self::Config { .. } | Self::FeedStopped => None,

@@ -54,18 +54,14 @@ impl From<EvalSums> for EvalReport {
     }
 }
 
-/// Runs `engine` over what `feed` has left, at most `rows` rows (0 for all), in whole batches.
+/// Runs `engine` over what `feed` has left.
 pub fn run(
     engine: &mut dyn Engine,
     feed: &mut Feed<'_>,
-    rows: u64,
     told: &mut dyn FnMut(u64),
 ) -> Result<EvalReport> {
     let mut sums = EvalSums::default();
-    while rows == 0 || sums.rows < rows {
-        let Some(batch) = feed.next_batch()? else {
-            break;
-        };
+    while let Some(batch) = feed.next_batch()? {
         sums += engine.evaluate(&batch)?;
         told(batch.rows() as u64);
     }
@@ -108,7 +104,8 @@ pub fn evaluate(
         batch_tokens,
         config.vocab_size,
     )?
-    .in_order();
+    .in_order()
+    .at_most(rows);
     // A head that was not in the checkpoint is noise: what it says is not reported.
     let objective = if report.has_nsp_head() {
         Objective::MlmNsp
@@ -116,5 +113,5 @@ pub fn evaluate(
         Objective::Mlm
     };
     let mut engine = ReferenceEngine::new(&config, objective, EngineState::initial(parameters))?;
-    run(&mut engine, &mut feed, rows, told)
+    run(&mut engine, &mut feed, told)
 }

@@ -3,6 +3,7 @@
 use cloze_shard::manifest::{Manifest, Masking};
 use cloze_shard::masking::{MaskKey, Masker, MaskingRule};
 use cloze_shard::random::{Key, Permutation, Stage};
+use cloze_shard::rules::RowRules;
 use cloze_shard::{Dataset, Split};
 
 use crate::batch::MaskedBatch;
@@ -30,6 +31,9 @@ pub struct Feed<'a> {
     vocab_size: u32,
     position: Position,
     shuffle: bool,
+    /// Rows of an epoch that are taken, from its first on.
+    rows: u64,
+    rules: RowRules,
     ids: Vec<u32>,
     positions: Vec<u16>,
     labels: Vec<u32>,
@@ -72,6 +76,8 @@ impl<'a> Feed<'a> {
             vocab_size: vocab_size as u32,
             position: Position::default(),
             shuffle: true,
+            rows: split.rows(),
+            rules: RowRules::of(manifest),
             ids: Vec::new(),
             positions: Vec::new(),
             labels: Vec::new(),
@@ -83,6 +89,15 @@ impl<'a> Feed<'a> {
     pub fn in_order(mut self) -> Self {
         self.shuffle = false;
         self.position.epoch = EVALUATION_EPOCH;
+        self
+    }
+
+    /// Takes at most `rows` rows of an epoch; 0 for all.
+    #[must_use]
+    pub fn at_most(mut self, rows: u64) -> Self {
+        if rows > 0 {
+            self.rows = self.rows.min(rows);
+        }
         self
     }
 
@@ -100,7 +115,7 @@ impl<'a> Feed<'a> {
     /// The next batch: rows in order until the next would not fit. The last batch of an epoch may be short; after it,
     /// a shuffled feed goes on with the next epoch, one in order returns `None`.
     pub fn next_batch(&mut self) -> Result<Option<MaskedBatch>> {
-        let rows = self.split.rows();
+        let rows = self.rows;
         if self.position.row_in_epoch >= rows {
             if !self.shuffle || rows == 0 {
                 return Ok(None);
@@ -111,7 +126,7 @@ impl<'a> Feed<'a> {
             };
         }
         let key = Key::new(self.seed, Stage::EpochOrder);
-        let order = Permutation::new(key, u64::from(self.position.epoch), 0, rows);
+        let order = Permutation::new(key, u64::from(self.position.epoch), 0, self.split.rows());
         let mut batch = MaskedBatch::new();
         while self.position.row_in_epoch < rows {
             let at = self.position.row_in_epoch;
@@ -127,6 +142,17 @@ impl<'a> Feed<'a> {
 
     fn push(&mut self, number: u64, batch: &mut MaskedBatch) -> Result<()> {
         let row = self.split.row(number);
+        let refused = |why: String| {
+            let (shard, row) = self.split.locate(number);
+            Err(Error::Row {
+                path: self.split.shards()[shard].path().into(),
+                row,
+                why,
+            })
+        };
+        if let Err(why) = self.rules.check(&row) {
+            return refused(why);
+        }
         self.ids.clear();
         self.positions.clear();
         self.labels.clear();
@@ -155,16 +181,10 @@ impl<'a> Feed<'a> {
             .chain(&self.labels)
             .find(|&&id| id >= self.vocab_size)
         {
-            let (shard, row) = self.split.locate(number);
-            let why = format!(
+            return refused(format!(
                 "token id {id}, the model's vocabulary has {}",
                 self.vocab_size
-            );
-            return Err(Error::Row {
-                path: self.split.shards()[shard].path().into(),
-                row,
-                why,
-            });
+            ));
         }
         let b_start = usize::from(row.b_start);
         batch.push(

@@ -20,4 +20,4 @@ mod trainer;
 
 pub use config::{Activation, BertConfig};
 pub use error::{Error, Result};
-pub use trainer::{Observer, PretrainConfig, Start, Summary, pretrain};
+pub use trainer::{Observer, PretrainConfig, Start, Summary, pretrain, stored_config};

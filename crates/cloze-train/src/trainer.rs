@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::MaskedBatch;
 use crate::checkpoint::{
     Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
-    write_checkpoint,
+    read_trainer, write_checkpoint,
 };
 use crate::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep};
 use crate::eval::{self, EvalReport};
@@ -27,6 +27,8 @@ use crate::{BertConfig, Error, Result};
 
 /// The log's name in the run folder.
 const LOG: &str = "train.jsonl";
+/// A file that the process that trains holds locked.
+const LOCK: &str = ".lock";
 /// Batches that are made ahead.
 const AHEAD: usize = 2;
 
@@ -221,7 +223,7 @@ pub fn pretrain(
             why: "the dataset has no training rows".into(),
             hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
         })?;
-    let (model, state, trainer) = begin(&dataset, start, run, config, observer)?;
+    let (model, state, trainer, _lock) = begin(&dataset, start, run, config, observer)?;
     let engine = ReferenceEngine::new(&model, config.objective, state)?;
     let log = Log::open(run, trainer.step)?;
     Run {
@@ -244,7 +246,7 @@ fn begin(
     run: &Path,
     config: &PretrainConfig,
     observer: &mut dyn Observer,
-) -> Result<(BertConfig, EngineState, TrainerState)> {
+) -> Result<(BertConfig, EngineState, TrainerState, File)> {
     let taken = |why: &str, hint: &str| Error::Run {
         path: run.into(),
         why: why.into(),
@@ -297,6 +299,12 @@ fn begin(
                 "delete the folder, or give another --out",
             ));
         }
+        _ if holds_other_files(run) => {
+            return Err(taken(
+                "holds other files already",
+                "give an --out that does not exist yet",
+            ));
+        }
         Start::Init(folder) => {
             let (model, parameters, report) = read_model(folder, config.seed)?;
             matching::check_model(dataset, folder, &model)?;
@@ -331,6 +339,7 @@ fn begin(
         )?;
     }
     fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
+    let lock = lock(run)?;
     observer.on_start(
         dataset,
         &model,
@@ -338,7 +347,40 @@ fn begin(
         report.as_ref(),
         trainer.step,
     );
-    Ok((model, state, trainer))
+    Ok((model, state, trainer, lock))
+}
+
+/// Whether there is anything in the folder, but for the lock of a run that never began.
+fn holds_other_files(run: &Path) -> bool {
+    let other = |e: std::io::Result<fs::DirEntry>| e.is_ok_and(|e| e.file_name() != LOCK);
+    fs::read_dir(run).is_ok_and(|mut files| files.any(other))
+}
+
+/// Keeps other processes out of the run, for as long as the file is open; the system gives it back when a process dies.
+fn lock(run: &Path) -> Result<File> {
+    let path = run.join(LOCK);
+    let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
+    let file = File::create(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Run {
+            path: run.into(),
+            why: "another process is training in it".into(),
+            hint: "wait until it is done, or stop it first".into(),
+        }),
+        // A file system without locks cannot keep anybody out.
+        Err(std::fs::TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
+            Ok(file)
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(io(e)),
+    }
+}
+
+/// What the run in `run` was asked for, as its newest checkpoint says; `None` where there is none.
+pub fn stored_config(run: &Path) -> Result<Option<PretrainConfig>> {
+    latest(run)?
+        .map(|checkpoint| Ok(read_trainer(&checkpoint)?.config))
+        .transpose()
 }
 
 struct Run<'a> {
@@ -494,13 +536,8 @@ impl Run<'_> {
         let Some(split) = self.dataset.split("validation").filter(|s| s.rows() > 0) else {
             return Ok(None);
         };
-        let mut feed = self.feed(split)?.in_order();
-        let report = eval::run(
-            self.engine.as_mut(),
-            &mut feed,
-            self.config.eval_rows,
-            &mut |_| (),
-        )?;
+        let mut feed = self.feed(split)?.in_order().at_most(self.config.eval_rows);
+        let report = eval::run(self.engine.as_mut(), &mut feed, &mut |_| ())?;
         let record = ValidationRecord {
             step: self.trainer.step,
             report: report.clone(),

@@ -196,6 +196,77 @@ fn mlm_alone_leaves_the_nsp_head_as_it_was() {
     }
 }
 
+/// Two processes never write the same run.
+#[test]
+fn a_run_is_locked() {
+    struct Nested<'a>(&'a Path, &'a Path, Option<String>);
+    impl Observer for Nested<'_> {
+        fn on_start(
+            &mut self,
+            _: &Dataset,
+            _: &BertConfig,
+            _: usize,
+            _: Option<&LoadReport>,
+            _: u64,
+        ) {
+        }
+        fn on_step(&mut self, _: &StepRecord) {}
+        fn on_validation(&mut self, _: &ValidationRecord) {}
+        fn on_checkpoint(&mut self, _: &Path) {
+            let second = train(self.0, Start::Resume, self.1, &short());
+            self.2.get_or_insert(second.unwrap_err().to_string());
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    let mut observer = Nested(&data, &run, None);
+    let start = Start::Config(config(folder.path()));
+    pretrain(&data, &start, &run, &short(), &mut observer).unwrap();
+    assert!(observer.2.unwrap().contains("another process"));
+}
+
+#[test]
+fn a_broken_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 30, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    train(&data, Start::Config(config(folder.path())), &run, &short()).unwrap();
+    let path = run.join("model/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let why = checkpoint::read_model(&run.join("model"), 0)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        why.contains("NaN") && why.contains("model.safetensors"),
+        "{why}"
+    );
+}
+
+/// Damaged rows are not trained on: no row leaves the feed that breaks a rule of the format.
+#[test]
+fn damaged_rows_are_not_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 40, 5, Masking::Dynamic);
+    let path = data.join("train/part-00000.arrow");
+    let mut bytes = fs::read(&path).unwrap();
+    // [CLS] of the first row, then [SEP] and [CLS] of two neighbours.
+    let pattern: Vec<u8> = [3u16, 2].iter().flat_map(|id| id.to_le_bytes()).collect();
+    let at = bytes.windows(4).position(|w| w == pattern).unwrap();
+    bytes[at] = 9;
+    fs::write(&path, bytes).unwrap();
+    let why = train(
+        &data,
+        Start::Config(config(folder.path())),
+        &folder.path().join("run"),
+        &short(),
+    );
+    assert!(matches!(why, Err(Error::Row { .. })), "{why:?}");
+}
+
 /// The checkpoint in `model` without the tensors whose names begin so.
 fn strip(model: &Path, prefix: &str) {
     let path = model.join("model.safetensors");

@@ -45,6 +45,8 @@ pub struct SourceReader<'a> {
     index: u64,
     documents: u64,
     skipped: BTreeMap<String, u64>,
+    /// The first of each kind that was passed over, in words.
+    first_skipped: BTreeMap<String, String>,
     buffer: Vec<u8>,
     /// What follows a form feed in the line that was read last.
     rest: Option<Vec<u8>>,
@@ -67,6 +69,7 @@ impl<'a> SourceReader<'a> {
             index: 0,
             documents: 0,
             skipped: BTreeMap::new(),
+            first_skipped: BTreeMap::new(),
             buffer: Vec::new(),
             rest: None,
             ended: false,
@@ -84,7 +87,12 @@ impl<'a> SourceReader<'a> {
                 Ok(None) => self.ended = true,
                 Ok(Some((_, text))) if text.trim().is_empty() => {
                     self.index += 1;
-                    self.skip("empty document");
+                    let place = format!(
+                        "{}: document {}",
+                        self.source.path.display(),
+                        self.index - 1
+                    );
+                    self.skip("empty document", place);
                 }
                 Ok(Some((id, text))) => {
                     self.documents += 1;
@@ -97,23 +105,33 @@ impl<'a> SourceReader<'a> {
                     }));
                 }
                 Err(error) => {
-                    let reason = error
-                        .reason()
-                        .filter(|_| self.options.on_bad_input == OnBadInput::Skip);
-                    let Some(reason) = reason else {
-                        return Err(error);
-                    };
+                    self.pass_over(error)?;
                     self.index += 1;
-                    self.skip(reason);
-                    self.ended = matches!(error, InputError::Compressed { .. });
                 }
             }
         }
         Ok(None)
     }
 
-    fn skip(&mut self, reason: &str) {
+    /// Counts what cannot be read, where that was asked for; otherwise it is the caller's error.
+    fn pass_over(&mut self, error: InputError) -> Result<(), InputError> {
+        let skip = self.options.on_bad_input == OnBadInput::Skip;
+        let Some(reason) = error.reason().filter(|_| skip) else {
+            return Err(error);
+        };
+        self.ended |= matches!(error, InputError::Compressed { .. });
+        self.skip(reason, error.to_string());
+        Ok(())
+    }
+
+    fn skip(&mut self, reason: &str, place: String) {
         *self.skipped.entry(reason.into()).or_default() += 1;
+        self.first_skipped.entry(reason.into()).or_insert(place);
+    }
+
+    /// The first of each kind that was passed over, in words.
+    pub fn first_skipped(&self) -> &BTreeMap<String, String> {
+        &self.first_skipped
     }
 
     fn next_json(&mut self) -> Result<Option<(Option<String>, String)>, InputError> {
@@ -184,18 +202,21 @@ impl<'a> SourceReader<'a> {
         }
     }
 
+    /// A line that cannot be read is left out of its document; what a damaged archive gave up to there is kept.
     fn next_text(&mut self) -> Result<Option<(Option<String>, String)>, InputError> {
         let mut text = String::new();
-        let mut bad = None;
         let mut any = false;
-        loop {
+        while !self.ended {
             match self.rest.take() {
                 Some(rest) => self.buffer = rest,
-                None => {
-                    if !self.lines.next(&mut self.buffer)? {
+                None => match self.lines.next(&mut self.buffer) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        self.pass_over(error)?;
                         break;
                     }
-                }
+                },
             }
             any = true;
             let prose = self.options.text_form == TextForm::Prose;
@@ -207,24 +228,17 @@ impl<'a> SourceReader<'a> {
             let end = stop.unwrap_or(self.buffer.len());
             match utf8(self.source, self.lines.line, &self.buffer[..end]) {
                 Ok(line) => text.push_str(line),
-                // The rest of the document is passed over before the error is returned.
-                Err(error) => bad = bad.or(Some(error)),
+                Err(error) => self.pass_over(error)?,
             }
             if let Some(at) = stop {
                 let rest = self.buffer[at + 1..].to_vec();
                 self.rest = (!rest.is_empty()).then_some(rest);
-                return bad.map_or(Ok(Some((None, text))), Err);
+                return Ok(Some((None, text)));
             }
             let blank = self.buffer.trim_ascii().is_empty();
-            if !prose && blank && (!text.trim().is_empty() || bad.is_some()) {
-                return bad.map_or(Ok(Some((None, text))), Err);
+            if !prose && blank && !text.trim().is_empty() {
+                return Ok(Some((None, text)));
             }
-            if bad.is_some() && self.options.on_bad_input == OnBadInput::Fail {
-                break;
-            }
-        }
-        if let Some(error) = bad {
-            return Err(error);
         }
         // Blank lines after the last document are not a document.
         Ok((any && !(text.trim().is_empty() && self.index > 0)).then_some((None, text)))

@@ -53,6 +53,8 @@ pub enum InputError {
         byte: usize,
         /// The first bad byte.
         value: u8,
+        /// What the first bytes of the file say that it is, where they do.
+        looks: Option<&'static str>,
     },
     /// A compressed file that cannot be decompressed to its end.
     #[error("{}: after line {line}: {why}", path.display())]
@@ -92,28 +94,33 @@ impl InputError {
     /// What a person can do about it, where there is something to say.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        const SKIP: &str =
-            "or pass --on-bad-input skip to leave such lines out and have them counted";
+        const SKIP: &str = "or pass --on-bad-input skip to leave out what cannot be read (a line, or the rest of an archive) and have it counted";
         Some(match self {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 "check the path; a pattern with * must be quoted so that the shell leaves it alone".into()
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                "the file may not be read by you; change its permissions, or leave it out of the inputs".into()
             }
             Self::Io { .. } => return None,
             Self::Pattern { .. } => "check the pattern; ** crosses folders, * does not".into(),
             Self::EmptyFolder { .. } => {
                 "files named .txt, .text, .md, .jsonl and .ndjson are read, also with .gz or .zst after it; name other \
-                 files one by one to read them as plain text"
+                 files one by one to read them as plain text (.json: as JSONL)"
                     .into()
             }
             Self::Twice { .. } => "give every file once; a folder covers what is in it".into(),
             Self::NoText { .. } => "check that the inputs hold text, and --text-field and --text-form".into(),
+            Self::Utf8 { looks: Some(looks), .. } => (*looks).into(),
             Self::Utf8 { .. } => {
                 format!("convert the file to UTF-8 (`iconv -f latin1 -t utf-8 FILE`), {SKIP}")
             }
             Self::Compressed { .. } => {
                 "copy or compress the file again; with --on-bad-input skip, what was read up to here is kept".into()
             }
-            Self::Json { .. } => format!("every line must hold one JSON object; repair the line, {SKIP}"),
+            Self::Json { .. } => {
+                format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines); repair the line, {SKIP}")
+            }
             Self::Field { hint, .. } => format!("{hint}, {SKIP}"),
         })
     }

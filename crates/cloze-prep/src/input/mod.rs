@@ -31,7 +31,7 @@ pub enum TextForm {
 pub enum OnBadInput {
     /// Stop and say where
     Fail,
-    /// Leave it out, count it, report it
+    /// Leave out the line, the JSONL document, or the rest of a damaged archive; count and report it
     Skip,
 }
 

@@ -158,7 +158,17 @@ impl InputPlan {
     }
 
     fn add_file(&mut self, file: &Path) -> Result<(), InputError> {
-        let (format, compression) = kind(file).unwrap_or((Format::Text, compression(file)));
+        // A `.json` that is named is taken at its name: one object a line, as most dumps are.
+        let by_name = || {
+            let compression = compression(file);
+            let format = if extension(&inner_name(file)) == "json" {
+                Format::JsonLines
+            } else {
+                Format::Text
+            };
+            (format, compression)
+        };
+        let (format, compression) = kind(file).unwrap_or_else(by_name);
         let bytes = fs::metadata(file)
             .map_err(|source| InputError::Io {
                 path: file.into(),
@@ -239,14 +249,18 @@ fn compression(path: &Path) -> Compression {
     }
 }
 
-/// What a file's name says; `None` for names that a folder scan passes over.
-fn kind(path: &Path) -> Option<(Format, Compression)> {
-    let compression = compression(path);
-    let inner = if compression == Compression::None {
+/// The name without the extension of its compression.
+fn inner_name(path: &Path) -> PathBuf {
+    if compression(path) == Compression::None {
         path.into()
     } else {
         path.with_extension("")
-    };
+    }
+}
+
+/// What a file's name says; `None` for names that a folder scan passes over.
+fn kind(path: &Path) -> Option<(Format, Compression)> {
+    let (compression, inner) = (compression(path), inner_name(path));
     let hidden = path
         .file_name()
         .is_some_and(|n| n.to_string_lossy().starts_with('.'));

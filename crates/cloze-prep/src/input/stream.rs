@@ -148,5 +148,21 @@ pub fn utf8<'l>(source: &Source, number: u64, line: &'l [u8]) -> Result<&'l str,
         line: number,
         byte: e.valid_up_to() + 1,
         value: line[e.valid_up_to()],
+        looks: (number == 1).then(|| looks(line)).flatten(),
     })
+}
+
+/// What the first bytes of a file that is not UTF-8 say it is.
+fn looks(first: &[u8]) -> Option<&'static str> {
+    match first {
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
+            Some("it looks like UTF-16: convert it first (`iconv -f utf-16 -t utf-8 FILE`)")
+        }
+        [0x1F, 0x8B, ..] => Some("it looks like gzip: let its name end in .gz"),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("it looks like zstd: let its name end in .zst"),
+        _ if first.iter().take(512).any(|&b| b == 0) => {
+            Some("it looks like a binary file, not text: leave it out of the inputs")
+        }
+        _ => None,
+    }
 }

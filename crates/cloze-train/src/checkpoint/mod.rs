@@ -5,7 +5,7 @@ mod state;
 mod write;
 
 pub use read::{LoadReport, initial_parameters, read_model};
-pub use state::{TrainerState, latest, read_state};
+pub use state::{TrainerState, latest, read_state, read_trainer};
 pub use write::{Checkpoint, write_checkpoint};
 
 /// The weights of a Hugging Face folder.

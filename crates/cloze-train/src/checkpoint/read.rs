@@ -122,7 +122,11 @@ pub fn read_model(folder: &Path, seed: u64) -> Result<(BertConfig, Vec<f32>, Loa
     for parameter in layout.parameters() {
         match by_name.get(&parameter.name) {
             Some(name) => {
-                parameters[parameter.range()].copy_from_slice(&load(name, parameter)?);
+                let values = load(name, parameter)?;
+                if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+                    return Err(fail(format!("{name} holds {bad}: the model is broken")));
+                }
+                parameters[parameter.range()].copy_from_slice(&values);
                 report.loaded.push(parameter.name.clone());
             }
             None => report.initialised.push(parameter.name.clone()),

@@ -63,16 +63,20 @@ pub(crate) fn all(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
+/// Reads how far `checkpoint` came, and what was asked for.
+pub fn read_trainer(checkpoint: &Path) -> Result<TrainerState> {
+    let path = checkpoint.join(STATE_FOLDER).join(STATE_FILE);
+    let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
+    serde_json::from_str(&text).map_err(|e| Error::Checkpoint {
+        path,
+        why: format!("not a trainer state: {e}"),
+    })
+}
+
 /// Reads the state in `checkpoint`.
 pub fn read_state(checkpoint: &Path) -> Result<(TrainerState, EngineState)> {
-    let folder = checkpoint.join(STATE_FOLDER);
-    let path = folder.join(STATE_FILE);
-    let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
-    let state: TrainerState = serde_json::from_str(&text).map_err(|e| Error::Checkpoint {
-        path: path.clone(),
-        why: format!("not a trainer state: {e}"),
-    })?;
-    let path = folder.join(ARENAS_FILE);
+    let state = read_trainer(checkpoint)?;
+    let path = checkpoint.join(STATE_FOLDER).join(ARENAS_FILE);
     let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
     let fail = |why: String| Error::Checkpoint {
         path: path.clone(),
