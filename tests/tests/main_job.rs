@@ -5,7 +5,9 @@
 use std::fs;
 use std::io::Write;
 
-use cloze_shard::Dataset;
+use cloze_shard::manifest::SplitRecord;
+use cloze_shard::rules::RowRules;
+use cloze_shard::{Dataset, NextSentenceLabel, Row, ShardWriter};
 use cloze_tests::{Place, document};
 
 #[test]
@@ -253,45 +255,60 @@ fn damage_is_reported_and_never_a_panic() {
     let _ = place.cloze("verify data").status(0);
 }
 
-/// Rows that keep their digest but lie: a shard and manifest written by somebody else.
+/// Changes one row of the training split that `which` picks: a shard and manifest written by somebody else, digests and all.
+fn rewrite(place: &Place, which: fn(&Row) -> bool, change: fn(&mut Row)) {
+    let path = place.path("data");
+    let dataset = Dataset::open(&path).unwrap();
+    let mut manifest = dataset.manifest().clone();
+    let train = dataset.split("train").unwrap();
+    let mut rows: Vec<Row> = train.iter().map(|r| r.to_row()).collect();
+    change(rows.iter_mut().find(|r| which(r)).unwrap());
+    let (name, id_type) = ("train/part-00000.arrow", manifest.tokenizer.id_type);
+    let rules = RowRules::of(&manifest);
+    let mut writer = ShardWriter::create(&path.join(name), id_type, false, rules).unwrap();
+    rows.iter().for_each(|r| writer.push(&r.view()).unwrap());
+    let shards = vec![writer.finish(name).unwrap()];
+    let split = manifest.splits.get_mut("train").unwrap();
+    *split = SplitRecord::new(shards, split.documents);
+    manifest.write(&path).unwrap();
+}
+
 #[test]
 fn a_false_label_is_found() {
     let place = Place::new();
     place.prepare("corpus.jsonl", "data", "--id-field id");
-    let path = place.path("data");
-    let dataset = Dataset::open(&path).unwrap();
-    let mut manifest = dataset.manifest().clone();
-    let rows: Vec<_> = dataset
-        .split("train")
-        .unwrap()
-        .iter()
-        .map(|r| r.to_row())
-        .collect();
-    let mut next = rows.clone();
-    let lie = next.iter_mut().find(|r| r.doc_a != r.doc_b).unwrap();
-    lie.next_sentence_label = Some(cloze_shard::NextSentenceLabel::IsNext);
-    let rules = cloze_shard::rules::RowRules::of(&manifest);
-    let name = "train/part-00000.arrow";
-    let mut writer = cloze_shard::ShardWriter::create(
-        &path.join(name),
-        manifest.tokenizer.id_type,
-        false,
-        rules,
-    )
-    .unwrap();
-    next.iter().for_each(|r| writer.push(&r.view()).unwrap());
-    let record = writer.finish(name).unwrap();
-    let documents = manifest.splits["train"].documents;
-    manifest.splits.insert(
-        "train".into(),
-        cloze_shard::manifest::SplitRecord::new(vec![record], documents),
+    rewrite(
+        &place,
+        |r| r.doc_a != r.doc_b,
+        |r| r.next_sentence_label = Some(NextSentenceLabel::IsNext),
     );
-    manifest.write(&path).unwrap();
     let found = place.cloze("verify data").status(1).out();
     assert!(
         found.contains("label audit") && found.contains("come from different documents"),
         "{found}"
     );
+}
+
+/// A row that keeps every rule, but whose B leaves a token out: only the source tells.
+#[test]
+fn a_gap_between_a_and_b_is_found() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "--id-field id --short-seq-prob 0.5");
+    rewrite(
+        &place,
+        |r| {
+            r.doc_a == r.doc_b
+                && r.input_ids.len() < 100
+                && r.input_ids.len() > usize::from(r.b_start) + 4
+        },
+        |r| drop(r.input_ids.remove(usize::from(r.b_start))),
+    );
+    let _ = place.cloze("verify data").status(0);
+    let found = place
+        .cloze("verify data --source corpus.jsonl")
+        .status(1)
+        .out();
+    assert!(found.contains("B does not follow A"), "{found}");
 }
 
 #[test]

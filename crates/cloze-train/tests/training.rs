@@ -246,6 +246,34 @@ fn a_broken_model_is_refused() {
     );
 }
 
+/// Each epoch takes every row once, in an order of its own.
+#[test]
+fn epochs_have_orders_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(&dataset(folder.path(), 40, 5, Masking::Dynamic)).unwrap();
+    let split = data.split("train").unwrap();
+    let mut feed = Feed::new(&data, split, MaskingRule::default(), 3, 16, VOCAB).unwrap();
+    let mut epoch = |number: u32| {
+        feed.seek(Position {
+            epoch: number,
+            row_in_epoch: 0,
+        });
+        let mut lengths = Vec::new();
+        while feed.position().epoch == number && feed.position().row_in_epoch < 40 {
+            let batch = feed.next_batch().unwrap().unwrap();
+            lengths.extend(batch.cu_seqlens.windows(2).map(|w| w[1] - w[0]));
+        }
+        lengths
+    };
+    let (first, again, second) = (epoch(0), epoch(0), epoch(1));
+    assert!(first == again && first != second);
+    let sorted = |mut lengths: Vec<u32>| {
+        lengths.sort_unstable();
+        lengths
+    };
+    assert_eq!(sorted(first), sorted(second));
+}
+
 /// Damaged rows are not trained on: no row leaves the feed that breaks a rule of the format.
 #[test]
 fn damaged_rows_are_not_trained_on() {

@@ -127,6 +127,17 @@ mod tests {
         };
         let (a, b, c) = (drop(1), drop(1), drop(2));
         assert!(a == b && a != c);
+        // Another site of the same step drops others.
+        let mut dropper = Dropper::new(&dropout(1));
+        let mut site = || {
+            dropper
+                .hidden(&ones)
+                .unwrap()
+                .to_vec2::<f32>()
+                .unwrap()
+                .concat()
+        };
+        assert!(site() == a && site() != a);
         let zeros = a.iter().filter(|&&x| x == 0.0).count() as f64 / 20_000.0;
         assert!(
             (zeros - 0.3).abs() < 4.0 * (0.3f64 * 0.7 / 20_000.0).sqrt(),
