@@ -301,7 +301,9 @@ fn a_gap_between_a_and_b_is_found() {
                 && r.input_ids.len() < 100
                 && r.input_ids.len() > usize::from(r.b_start) + 4
         },
-        |r| drop(r.input_ids.remove(usize::from(r.b_start))),
+        |r| {
+            r.input_ids.remove(usize::from(r.b_start));
+        },
     );
     let _ = place.cloze("verify data").status(0);
     let found = place
