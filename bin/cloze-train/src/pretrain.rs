@@ -160,22 +160,23 @@ impl Observer for View {
 }
 
 fn validation(report: &cloze_train::eval::EvalReport) -> String {
-    let mut text = format!("validation on {} rows:", format::count(report.rows));
+    let mut parts = Vec::new();
     if let (Some(loss), Some(perplexity), Some(accuracy)) =
         (report.mlm_loss, report.perplexity, report.mlm_accuracy)
     {
-        text.push_str(&format!(
-            " mlm loss {loss:.4}, perplexity {perplexity:.1}, accuracy {}",
-            format::percent(accuracy)
+        let right = format::percent(accuracy);
+        parts.push(format!(
+            "mlm {loss:.4} (perplexity {perplexity:.1}, {right} right)"
         ));
     }
     if let (Some(loss), Some(accuracy)) = (report.nsp_loss, report.nsp_accuracy) {
-        text.push_str(&format!(
-            "; nsp loss {loss:.4}, accuracy {}",
+        parts.push(format!(
+            "nsp {loss:.4} ({} right)",
             format::percent(accuracy)
         ));
     }
-    text
+    parts.push(format!("{} rows", format::count(report.rows)));
+    format!("validation: {}", parts.join(", "))
 }
 
 /// What was loaded, initialised and ignored; long lists are cut, counts are not.
