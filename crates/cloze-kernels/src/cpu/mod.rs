@@ -1,0 +1,4 @@
+//! The operations on the CPU.
+
+pub mod gemm;
+pub mod isa;

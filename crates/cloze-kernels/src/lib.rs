@@ -1,0 +1,3 @@
+//! The operations of one BERT training step.
+
+pub mod cpu;
