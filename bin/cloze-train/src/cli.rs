@@ -6,7 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cloze_train::engine::Objective;
-use cloze_train::{PretrainConfig, Start};
+use cloze_train::{EngineKind, Precision, PretrainConfig, Start};
 
 /// Train BERT from datasets that `cloze prepare` made, and measure it
 #[derive(Debug, Parser)]
@@ -99,6 +99,12 @@ pub struct PretrainArgs {
     /// Steps between lines of the log
     #[arg(long, default_value_t = 10, value_name = "STEPS")]
     pub log_every: u64,
+    /// What does the arithmetic
+    #[arg(long, value_enum, default_value = "native")]
+    pub engine: EngineArg,
+    /// How products are computed: bf16 is faster on processors that have it, and less exact
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionArg,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
@@ -113,6 +119,42 @@ pub enum ObjectiveArg {
     /// Masked language model alone
     #[value(name = "mlm")]
     Mlm,
+}
+
+/// What does the arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineArg {
+    /// Forward and backward by hand: the fast one
+    Native,
+    /// A plain autograd model on candle: the oracle of the other
+    Reference,
+}
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    /// In single precision
+    F32,
+    /// With factors rounded to bfloat16, and sums in single precision
+    Bf16,
+}
+
+impl From<EngineArg> for EngineKind {
+    fn from(arg: EngineArg) -> Self {
+        match arg {
+            EngineArg::Native => Self::Native,
+            EngineArg::Reference => Self::Reference,
+        }
+    }
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(arg: PrecisionArg) -> Self {
+        match arg {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// The names of the options that were typed, as the fields of [`PretrainArgs`] are named.
@@ -183,6 +225,8 @@ impl PretrainArgs {
                 ObjectiveArg::MlmNsp => Objective::MlmNsp,
                 ObjectiveArg::Mlm => Objective::Mlm,
             },
+            engine: self.engine.into(),
+            precision: self.precision.into(),
             steps: self.steps,
             batch_tokens: self.batch_tokens,
             learning_rate: self.learning_rate,
@@ -228,6 +272,12 @@ pub struct EvalArgs {
     /// Most rows to look at; 0 for all
     #[arg(long, default_value_t = 0, value_name = "ROWS")]
     pub rows: u64,
+    /// What does the arithmetic
+    #[arg(long, value_enum, default_value = "native")]
+    pub engine: EngineArg,
+    /// How products are computed: bf16 is faster on processors that have it, and less exact
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionArg,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,

@@ -8,6 +8,7 @@ use anyhow::bail;
 use cloze_cli::{Status, format, table};
 use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
 use cloze_train::checkpoint::LoadReport;
+use cloze_train::engine::Engine;
 use cloze_train::record::{StepRecord, ValidationRecord};
 use cloze_train::{BertConfig, Observer, pretrain, stored_config};
 
@@ -84,7 +85,7 @@ impl Observer for View {
         &mut self,
         dataset: &Dataset,
         config: &BertConfig,
-        parameters: usize,
+        engine: &dyn Engine,
         report: Option<&LoadReport>,
         step: u64,
     ) {
@@ -99,11 +100,12 @@ impl Observer for View {
             format::count(validation.rows)
         ));
         self.line(&format!(
-            "model    {} layers, hidden {}, {} heads, {} parameters; engine reference, on the CPU",
+            "model    {} layers, hidden {}, {} heads, {} parameters; {}",
             config.num_hidden_layers,
             config.hidden_size,
             config.num_attention_heads,
-            format::short(parameters as f64)
+            format::short(engine.layout().len() as f64),
+            engine.describe()
         ));
         if let Some(report) = report {
             self.line(&load_table(report));

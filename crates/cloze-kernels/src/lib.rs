@@ -1,3 +1,12 @@
-//! The operations of one BERT training step.
+//! The operations of one BERT training step: what they are ([`Ops`]), and how the CPU does them.
+//!
+//! Every operation of [`cpu`] is tested against its definition in double precision, on awkward sizes.
 
 pub mod cpu;
+pub mod dropout;
+mod error;
+mod ops;
+
+pub use dropout::Dropout;
+pub use error::{Error, Result};
+pub use ops::{AdamW, Attention, Embedding, Gelu, Kind, Norm, NormBackward, Ops, View};

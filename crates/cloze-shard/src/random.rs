@@ -80,6 +80,12 @@ impl Key {
         Self([key as u32, (key >> 32) as u32])
     }
 
+    /// The key itself, for a device that computes the same blocks.
+    #[must_use]
+    pub fn words(self) -> [u32; 2] {
+        self.0
+    }
+
     /// Block number `block` of the stream at coordinates (`a`, `b`).
     #[inline]
     #[must_use]

@@ -1,8 +1,10 @@
 //! What does the arithmetic of a step.
 
-use crate::Result;
 use crate::batch::MaskedBatch;
+use crate::native::NativeEngine;
 use crate::parameters::Layout;
+use crate::reference::ReferenceEngine;
+use crate::{BertConfig, Result};
 
 /// Which losses are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -13,6 +15,58 @@ pub enum Objective {
     /// Masked language model alone; the pooler and the NSP head stay as they are.
     #[serde(rename = "mlm")]
     Mlm,
+}
+
+/// Which engine does the arithmetic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Forward and backward by hand: the fast one.
+    #[default]
+    Native,
+    /// A plain autograd model on candle: the oracle of the other.
+    Reference,
+}
+
+/// How products of matrices are computed; all else is in single precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// In single precision.
+    #[default]
+    F32,
+    /// With factors rounded to bfloat16, and sums in single precision.
+    Bf16,
+}
+
+/// An engine that continues from `state`.
+pub fn build(
+    kind: EngineKind,
+    precision: Precision,
+    config: &BertConfig,
+    objective: Objective,
+    state: EngineState,
+) -> Result<Box<dyn Engine>> {
+    use cloze_kernels::cpu::{Cpu, isa};
+    let precision = match (kind, precision) {
+        (EngineKind::Reference, Precision::F32) => {
+            return Ok(Box::new(ReferenceEngine::new(config, objective, state)?));
+        }
+        (EngineKind::Reference, Precision::Bf16) => {
+            return Err(crate::Error::Config {
+                option: "--precision",
+                why: "is bf16, which the reference engine does not have".into(),
+            });
+        }
+        (EngineKind::Native, Precision::F32) => isa::Precision::F32,
+        (EngineKind::Native, Precision::Bf16) => isa::Precision::Bf16,
+    };
+    Ok(Box::new(NativeEngine::new(
+        Cpu::new(precision),
+        config,
+        objective,
+        state,
+    )?))
 }
 
 /// Owns parameters, gradients and moments, and does the arithmetic of a step.
@@ -33,14 +87,17 @@ pub trait Engine {
     /// Forward only, without dropout: sums that add up over batches. Only what the objective trains is measured.
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums>;
 
+    /// What it is and runs on, for a person.
+    fn describe(&self) -> String;
+
     /// The parameters, flat, in the order of the layout.
-    fn parameters(&self) -> Result<Vec<f32>>;
+    fn parameters(&mut self) -> Result<Vec<f32>>;
 
     /// The accumulated gradients, flat.
-    fn gradients(&self) -> Result<Vec<f32>>;
+    fn gradients(&mut self) -> Result<Vec<f32>>;
 
     /// Everything that the next step depends on.
-    fn state(&self) -> Result<EngineState>;
+    fn state(&mut self) -> Result<EngineState>;
 
     /// Puts a state back.
     fn load_state(&mut self, state: EngineState) -> Result<()>;

@@ -38,6 +38,9 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// The device cannot do it.
+    #[error(transparent)]
+    Device(#[from] cloze_kernels::Error),
     /// An option is out of range.
     #[error("{option} {why}")]
     Config {
@@ -101,7 +104,7 @@ impl Error {
                     .into(),
             ),
             Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),
-            Self::Engine(_) | Self::Config { .. } | Self::FeedStopped => None,
+            Self::Engine(_) | Self::Device(_) | Self::Config { .. } | Self::FeedStopped => None,
         }
     }
 }

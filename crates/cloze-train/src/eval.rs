@@ -7,10 +7,9 @@ use cloze_shard::masking::MaskingRule;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
-use crate::engine::{Engine, EngineState, EvalSums, Objective};
+use crate::engine::{self, Engine, EngineKind, EngineState, EvalSums, Objective, Precision};
 use crate::feed::Feed;
 use crate::matching;
-use crate::reference::ReferenceEngine;
 use crate::{Error, Result};
 
 /// What was seen. Losses are mean cross-entropies in nats; accuracies are shares.
@@ -80,6 +79,7 @@ pub fn evaluate(
     seed: u64,
     batch_tokens: usize,
     rows: u64,
+    (kind, precision): (EngineKind, Precision),
     told: &mut dyn FnMut(u64),
 ) -> Result<EvalReport> {
     let dataset = Dataset::open(dataset)?;
@@ -112,6 +112,7 @@ pub fn evaluate(
     } else {
         Objective::Mlm
     };
-    let mut engine = ReferenceEngine::new(&config, objective, EngineState::initial(parameters))?;
-    run(&mut engine, &mut feed, told)
+    let state = EngineState::initial(parameters);
+    let mut engine = engine::build(kind, precision, &config, objective, state)?;
+    run(engine.as_mut(), &mut feed, told)
 }

@@ -1,7 +1,7 @@
 //! BERT pre-training from Cloze shards.
 //!
 //! [`pretrain`] is the loop; what it drives is an [`engine::Engine`], which owns parameters, gradients and moments and does
-//! the arithmetic. The first engine, [`reference`], is a plain autograd model on candle.
+//! the arithmetic: [`native`] is the one to train with, [`reference`], a plain autograd model on candle, is its oracle.
 
 pub mod batch;
 pub mod checkpoint;
@@ -11,6 +11,7 @@ mod error;
 pub mod eval;
 pub mod feed;
 mod matching;
+pub mod native;
 pub mod optimizer;
 pub mod parameters;
 pub mod record;
@@ -19,5 +20,6 @@ pub mod schedule;
 mod trainer;
 
 pub use config::{Activation, BertConfig};
+pub use engine::{EngineKind, Precision};
 pub use error::{Error, Result};
 pub use trainer::{Observer, PretrainConfig, Start, Summary, pretrain, stored_config};

@@ -1,5 +1,6 @@
 //! AdamW and the global norm on flat arenas in memory.
 
+use cloze_kernels::AdamW;
 use rayon::prelude::*;
 
 use crate::engine::{EngineState, Objective, OptimizerStep};
@@ -18,6 +19,31 @@ pub fn global_norm(gradients: &[f32]) -> f64 {
     partial.iter().sum::<f64>().sqrt()
 }
 
+/// What one parameter's step multiplies and adds, for a gradient of global norm `norm`.
+pub fn constants(step: &OptimizerStep, norm: f64, decay: bool) -> AdamW {
+    let clipped = if step.clip > 0.0 {
+        (step.clip / (norm + 1e-6)).min(1.0)
+    } else {
+        1.0
+    };
+    let (beta1, beta2) = step.betas;
+    let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
+    let keep = if decay {
+        1.0 - step.learning_rate * step.weight_decay
+    } else {
+        1.0
+    };
+    AdamW {
+        gradient_scale: clipped as f32,
+        keep: keep as f32,
+        rate: (step.learning_rate / correction(beta1)) as f32,
+        beta1: beta1 as f32,
+        beta2: beta2 as f32,
+        root2: correction(beta2).sqrt() as f32,
+        eps: step.eps as f32,
+    }
+}
+
 /// One AdamW step over all parameters that `objective` trains; the norm of the gradient before clipping.
 ///
 /// With g clipped by `clip / (norm + 1e-6)` where that is under 1: θ ← θ(1 − ηλ); m ← β₁m + (1−β₁)g;
@@ -31,26 +57,11 @@ pub fn adamw(
     step: &OptimizerStep,
 ) -> f64 {
     let norm = global_norm(gradients);
-    let scale = if step.clip > 0.0 {
-        (step.clip / (norm + 1e-6)).min(1.0)
-    } else {
-        1.0
-    } as f32;
-    let (b1, b2) = step.betas;
-    let correction1 = 1.0 - b1.powf(step.step as f64);
-    let correction2 = (1.0 - b2.powf(step.step as f64)).sqrt();
-    let rate = (step.learning_rate / correction1) as f32;
-    let (root2, eps) = (correction2 as f32, step.eps as f32);
-    let (b1, b2) = (b1 as f32, b2 as f32);
     for parameter in layout.parameters() {
         if parameter.nsp_only && objective == Objective::Mlm {
             continue;
         }
-        let keep = if parameter.decay {
-            (1.0 - step.learning_rate * step.weight_decay) as f32
-        } else {
-            1.0
-        };
+        let c = constants(step, norm, parameter.decay);
         let range = parameter.range();
         let chunks = state.parameters[range.clone()]
             .par_chunks_mut(CHUNK)
@@ -59,10 +70,10 @@ pub fn adamw(
             .zip(gradients[range].par_chunks(CHUNK));
         chunks.for_each(|(((p, m), v), g)| {
             for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                let g = g * scale;
-                *m += (g - *m) * (1.0 - b1);
-                *v = b2 * *v + (1.0 - b2) * g * g;
-                *p = *p * keep - rate * (*m / (v.sqrt() / root2 + eps));
+                let g = g * c.gradient_scale;
+                *m += (g - *m) * (1.0 - c.beta1);
+                *v = c.beta2 * *v + (1.0 - c.beta2) * g * g;
+                *p = *p * c.keep - c.rate * (*m / (v.sqrt() / c.root2 + c.eps));
             }
         });
     }

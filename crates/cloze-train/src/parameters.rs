@@ -70,8 +70,11 @@ impl Layout {
         layout.add_pair("bert.embeddings.LayerNorm", &[h]);
         for i in 0..config.num_hidden_layers {
             let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");
-            for name in ["query", "key", "value"] {
-                layout.add_pair(&at(&format!("attention.self.{name}")), &[h, h]);
+            // Side by side, so that one product makes all three.
+            for (kind, shape) in [("weight", &[h, h][..]), ("bias", &[h][..])] {
+                for name in ["query", "key", "value"] {
+                    layout.add(at(&format!("attention.self.{name}.{kind}")), shape);
+                }
             }
             layout.add_pair(&at("attention.output.dense"), &[h, h]);
             layout.add_pair(&at("attention.output.LayerNorm"), &[h]);

@@ -16,12 +16,13 @@ use crate::checkpoint::{
     Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
     read_trainer, write_checkpoint,
 };
-use crate::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep};
+use crate::engine::{
+    self, Dropout, Engine, EngineKind, EngineState, Objective, OptimizerStep, Precision,
+};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position};
 use crate::matching;
 use crate::record::{Record, StepRecord, ValidationRecord};
-use crate::reference::ReferenceEngine;
 use crate::schedule::learning_rate;
 use crate::{BertConfig, Error, Result};
 
@@ -37,6 +38,12 @@ const AHEAD: usize = 2;
 pub struct PretrainConfig {
     /// Which losses are trained.
     pub objective: Objective,
+    /// Which engine does the arithmetic.
+    #[serde(default)]
+    pub engine: EngineKind,
+    /// How products are computed.
+    #[serde(default)]
+    pub precision: Precision,
     /// Optimizer steps.
     pub steps: u64,
     /// Most tokens in a step's batch.
@@ -77,6 +84,8 @@ impl Default for PretrainConfig {
     fn default() -> Self {
         Self {
             objective: Objective::MlmNsp,
+            engine: EngineKind::default(),
+            precision: Precision::default(),
             steps: 10_000,
             batch_tokens: 4_096,
             learning_rate: 1e-4,
@@ -182,7 +191,7 @@ pub trait Observer {
         &mut self,
         dataset: &Dataset,
         config: &BertConfig,
-        parameters: usize,
+        engine: &dyn Engine,
         report: Option<&LoadReport>,
         step: u64,
     );
@@ -223,8 +232,7 @@ pub fn pretrain(
             why: "the dataset has no training rows".into(),
             hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
         })?;
-    let (model, state, trainer, _lock) = begin(&dataset, start, run, config, observer)?;
-    let engine = ReferenceEngine::new(&model, config.objective, state)?;
+    let (model, engine, trainer, _lock) = begin(&dataset, start, run, config, observer)?;
     let log = Log::open(run, trainer.step)?;
     Run {
         dataset: &dataset,
@@ -232,7 +240,7 @@ pub fn pretrain(
         run,
         config,
         model,
-        engine: Box::new(engine),
+        engine,
         log,
         trainer,
     }
@@ -246,7 +254,7 @@ fn begin(
     run: &Path,
     config: &PretrainConfig,
     observer: &mut dyn Observer,
-) -> Result<(BertConfig, EngineState, TrainerState, File)> {
+) -> Result<(BertConfig, Box<dyn Engine>, TrainerState, File)> {
     let taken = |why: &str, hint: &str| Error::Run {
         path: run.into(),
         why: why.into(),
@@ -340,14 +348,21 @@ fn begin(
     }
     fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
     let lock = lock(run)?;
+    let engine = engine::build(
+        config.engine,
+        config.precision,
+        &model,
+        config.objective,
+        state,
+    )?;
     observer.on_start(
         dataset,
         &model,
-        state.parameters.len(),
+        engine.as_ref(),
         report.as_ref(),
         trainer.step,
     );
-    Ok((model, state, trainer, lock))
+    Ok((model, engine, trainer, lock))
 }
 
 /// Whether there is anything in the folder, but for the lock of a run that never began.

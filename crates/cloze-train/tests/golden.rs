@@ -14,9 +14,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use cloze_kernels::cpu::Cpu;
+use cloze_kernels::cpu::isa::{self, Isa};
 use cloze_shard::NextSentenceLabel;
 use cloze_train::batch::MaskedBatch;
 use cloze_train::engine::{Engine, EngineState, Objective, OptimizerStep};
+use cloze_train::native::NativeEngine;
 use cloze_train::parameters::{Layout, Parameter};
 use cloze_train::reference::ReferenceEngine;
 use cloze_train::schedule::learning_rate;
@@ -108,14 +111,40 @@ impl Golden {
         batch
     }
 
-    fn engine(&self) -> ReferenceEngine {
-        let config = self.config();
-        let weights = self.arena("weights", &Layout::new(&config));
-        ReferenceEngine::new(&config, Objective::MlmNsp, EngineState::initial(weights)).unwrap()
+    /// Every engine in single precision: the reference, and the native one with each set of instructions that there is.
+    fn engines(&self) -> Vec<Box<dyn Engine>> {
+        engines(
+            &self.config(),
+            &self.arena("weights", &Layout::new(&self.config())),
+        )
     }
 }
 
+fn engines(config: &BertConfig, weights: &[f32]) -> Vec<Box<dyn Engine>> {
+    let state = || EngineState::initial(weights.to_vec());
+    let objective = Objective::MlmNsp;
+    let reference = ReferenceEngine::new(config, objective, state()).unwrap();
+    let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(reference)];
+    for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
+        let cpu = Cpu::with(isa, isa::Precision::F32).unwrap();
+        engines.push(Box::new(
+            NativeEngine::new(cpu, config, objective, state()).unwrap(),
+        ));
+    }
+    engines
+}
+
 const CASES: [&str; 4] = ["small", "tanh", "steep", "unlabelled"];
+
+/// Every case with every engine.
+fn cases() -> impl Iterator<Item = (&'static str, Golden, Box<dyn Engine>)> {
+    CASES.into_iter().flat_map(|case| {
+        let engines = Golden::read(case).engines();
+        engines
+            .into_iter()
+            .map(move |engine| (case, Golden::read(case), engine))
+    })
+}
 
 fn largest(values: &[f32]) -> f64 {
     values
@@ -134,9 +163,8 @@ fn worst(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn losses_equal_pytorch() {
-    for case in CASES {
-        let golden = Golden::read(case);
-        let loss = golden.engine().accumulate(&golden.batch(), None).unwrap();
+    for (case, golden, mut engine) in cases() {
+        let loss = engine.accumulate(&golden.batch(), None).unwrap();
         let expected = golden.floats("losses").unwrap();
         assert!(
             (loss.mlm - f64::from(expected[0])).abs() < 2e-6 * loss.mlm,
@@ -154,9 +182,7 @@ fn losses_equal_pytorch() {
 
 #[test]
 fn every_gradient_equals_pytorch() {
-    for case in CASES {
-        let golden = Golden::read(case);
-        let mut engine = golden.engine();
+    for (case, golden, mut engine) in cases() {
         engine.accumulate(&golden.batch(), None).unwrap();
         let ours = engine.gradients().unwrap();
         for p in engine.layout().parameters() {
@@ -189,11 +215,15 @@ fn every_gradient_equals_pytorch() {
 
 #[test]
 fn every_parameter_receives_a_gradient() {
-    let golden = Golden::read("small");
-    let mut engine = golden.engine();
-    engine.accumulate(&golden.batch(), None).unwrap();
-    let gradients = engine.gradients().unwrap();
-    for p in engine.layout().parameters() {
+    for (_, golden, mut engine) in cases().filter(|(case, ..)| *case == "small") {
+        engine.accumulate(&golden.batch(), None).unwrap();
+        let gradients = engine.gradients().unwrap();
+        every_part_receives(engine.layout(), &gradients);
+    }
+}
+
+fn every_part_receives(layout: &Layout, gradients: &[f32]) {
+    for p in layout.parameters() {
         // The gradient of a key bias is zero but for rounding: that anything arrives is all that can be asked.
         let least = if p.name.ends_with("key.bias") {
             0.0
@@ -210,13 +240,12 @@ fn every_parameter_receives_a_gradient() {
 
 #[test]
 fn twenty_steps_follow_pytorch() {
-    for case in CASES {
-        let golden = Golden::read(case);
+    for (case, golden, mut engine) in cases() {
         let plan: serde_json::Value = serde_json::from_str(&golden.metadata["steps"]).unwrap();
         let number = |name: &str| plan[name].as_f64().unwrap();
         let steps = number("steps") as u64;
         let drift = if case == "steep" { 2e-3 } else { 1e-5 };
-        let (mut engine, batch) = (golden.engine(), golden.batch());
+        let batch = golden.batch();
         let (losses, norms) = (
             golden.floats("track/losses").unwrap(),
             golden.floats("track/norms").unwrap(),
@@ -275,10 +304,13 @@ fn is_noise(case: &str, p: &Parameter) -> bool {
 /// A loss over rows together is the mean, by counts, of the losses of the rows alone; so are the gradients.
 #[test]
 fn rows_do_not_see_each_other() {
-    let golden = Golden::read("small");
-    let whole = golden.batch();
-    let mut engine = golden.engine();
-    let together = engine.evaluate(&whole).unwrap();
+    for (_, golden, mut engine) in cases().filter(|(case, ..)| *case == "small") {
+        together_as_apart(&golden.batch(), engine.as_mut());
+    }
+}
+
+fn together_as_apart(whole: &MaskedBatch, engine: &mut dyn Engine) {
+    let together = engine.evaluate(whole).unwrap();
     let mut apart = cloze_train::engine::EvalSums::default();
     for (row, (start, n)) in whole.spans().enumerate() {
         let inside = |p: &&(u32, u32)| (start..start + n).contains(&(p.0 as usize));
@@ -333,12 +365,12 @@ fn the_tanh_form_is_another_function() {
     let mut config = golden.config();
     config.hidden_act = Activation::GeluErf;
     let weights = golden.arena("weights", &Layout::new(&config));
-    let mut erf =
-        ReferenceEngine::new(&config, Objective::MlmNsp, EngineState::initial(weights)).unwrap();
-    let other = erf.accumulate(&golden.batch(), None).unwrap().mlm;
-    let expected = f64::from(golden.floats("losses").unwrap()[0]);
-    assert!(
-        (other - expected).abs() > 2e-6 * expected,
-        "the tolerance would not see the wrong activation"
-    );
+    for mut erf in engines(&config, &weights) {
+        let other = erf.accumulate(&golden.batch(), None).unwrap().mlm;
+        let expected = f64::from(golden.floats("losses").unwrap()[0]);
+        assert!(
+            (other - expected).abs() > 2e-6 * expected,
+            "the tolerance would not see the wrong activation"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use cloze_shard::manifest::Masking;
 use cloze_shard::masking::MaskingRule;
 use cloze_shard::{Dataset, manifest};
 use cloze_train::checkpoint::{self, LoadReport, read_state};
-use cloze_train::engine::Objective;
+use cloze_train::engine::{Engine, Objective};
 use cloze_train::eval::evaluate;
 use cloze_train::feed::{Feed, Position};
 use cloze_train::record::{Record, StepRecord, ValidationRecord};
@@ -21,7 +21,15 @@ use support::{VOCAB, config, dataset, tokens};
 struct Quiet;
 
 impl Observer for Quiet {
-    fn on_start(&mut self, _: &Dataset, _: &BertConfig, _: usize, _: Option<&LoadReport>, _: u64) {}
+    fn on_start(
+        &mut self,
+        _: &Dataset,
+        _: &BertConfig,
+        _: &dyn Engine,
+        _: Option<&LoadReport>,
+        _: u64,
+    ) {
+    }
     fn on_step(&mut self, _: &StepRecord) {}
     fn on_validation(&mut self, _: &ValidationRecord) {}
     fn on_checkpoint(&mut self, _: &Path) {}
@@ -31,7 +39,15 @@ impl Observer for Quiet {
 struct KilledAfter(u64);
 
 impl Observer for KilledAfter {
-    fn on_start(&mut self, _: &Dataset, _: &BertConfig, _: usize, _: Option<&LoadReport>, _: u64) {}
+    fn on_start(
+        &mut self,
+        _: &Dataset,
+        _: &BertConfig,
+        _: &dyn Engine,
+        _: Option<&LoadReport>,
+        _: u64,
+    ) {
+    }
     fn on_step(&mut self, record: &StepRecord) {
         assert!(record.step < self.0, "killed");
     }
@@ -107,6 +123,7 @@ fn it_learns() {
         0,
         1_024,
         0,
+        Default::default(),
         &mut |_| (),
     )
     .unwrap();
@@ -205,7 +222,7 @@ fn a_run_is_locked() {
             &mut self,
             _: &Dataset,
             _: &BertConfig,
-            _: usize,
+            _: &dyn Engine,
             _: Option<&LoadReport>,
             _: u64,
         ) {
@@ -324,6 +341,7 @@ fn what_is_not_there_is_not_measured() {
             0,
             64,
             0,
+            Default::default(),
             &mut |_| (),
         )
     };

@@ -1,4 +1,357 @@
 //! The operations on the CPU.
 
+mod attention;
+mod embedding;
 pub mod gemm;
 pub mod isa;
+mod math;
+mod memory;
+mod norm;
+mod pointwise;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use gemm::{Finish, Matrix, Scratch, product};
+use isa::{Isa, Precision};
+use memory::Memory;
+
+use crate::ops::{AdamW, Attention, Embedding, Gelu, Kind, Norm, NormBackward, Ops, View};
+use crate::{Error, Result};
+
+/// The CPU: activations in single precision, products in single precision or with factors rounded to bf16.
+#[derive(Debug)]
+pub struct Cpu {
+    isa: Isa,
+    precision: Precision,
+    scratch: Scratch,
+    memory: Memory,
+}
+
+impl Cpu {
+    /// The best that this processor has.
+    #[must_use]
+    pub fn new(precision: Precision) -> Self {
+        Self {
+            isa: Isa::best(),
+            precision,
+            scratch: Scratch::default(),
+            memory: Memory::default(),
+        }
+    }
+
+    /// With certain instructions, for comparison.
+    pub fn with(isa: Isa, precision: Precision) -> Result<Self> {
+        let best = Isa::best();
+        if isa > best {
+            return Err(Error::NoSuchInstructions { asked: isa, best });
+        }
+        Ok(Self {
+            isa,
+            ..Self::new(precision)
+        })
+    }
+}
+
+fn add_all(from: &[f32], to: &mut [f32]) {
+    to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+}
+
+fn shape<'a>(norm: &Norm, weight: &'a [f32], bias: &'a [f32]) -> norm::Shape<'a> {
+    norm::Shape {
+        weight,
+        bias,
+        eps: norm.eps,
+        before: norm.before,
+        after: norm.after,
+    }
+}
+
+impl Ops for Cpu {
+    fn describe(&self) -> String {
+        let threads = rayon::current_num_threads();
+        let s = if threads == 1 { "" } else { "s" };
+        format!(
+            "CPU, {threads} thread{s}, {}, products in {}",
+            self.isa, self.precision
+        )
+    }
+
+    fn allocate(&mut self, kind: Kind, len: usize) -> Result<View> {
+        self.memory.allocate(kind, len)
+    }
+
+    fn release(&mut self, view: View) -> Result<()> {
+        self.memory.release(view);
+        Ok(())
+    }
+
+    fn upload_words(&mut self, to: View, from: &[u32]) -> Result<()> {
+        self.memory.words_mut(to).copy_from_slice(from);
+        Ok(())
+    }
+
+    fn upload(&mut self, to: View, from: &[f32]) -> Result<()> {
+        let (_, _, [to]) = self.memory.open([], [], [to]);
+        to.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn download(&mut self, from: View, to: &mut [f32]) -> Result<()> {
+        let (_, [from], _) = self.memory.open([], [from], []);
+        to.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn zero(&mut self, view: View) -> Result<()> {
+        let (_, _, [x]) = self.memory.open([], [], [view]);
+        x.fill(0.0);
+        Ok(())
+    }
+
+    fn parameters_changed(&mut self, _: View) -> Result<()> {
+        Ok(())
+    }
+
+    fn embed(&mut self, e: &Embedding, sum: View) -> Result<()> {
+        let words = [e.input_ids, e.token_type_ids, e.position_ids];
+        let h = sum.len() / e.input_ids.len().max(1);
+        let ([ids, kinds, at], [words, positions, types], [sum]) =
+            self.memory
+                .open(words, [e.words, e.positions, e.types], [sum]);
+        embedding::look_up(ids, kinds, at, words, positions, types, h, sum);
+        Ok(())
+    }
+
+    fn embed_backward(&mut self, e: &Embedding, dsum: View) -> Result<()> {
+        let h = dsum.len() / e.input_ids.len().max(1);
+        let words = [e.input_ids, e.token_type_ids, e.position_ids];
+        let ([ids, kinds, at], [d], [words, positions, types]) =
+            self.memory
+                .open(words, [dsum], [e.words, e.positions, e.types]);
+        embedding::scatter(self.isa, ids, d, h, words);
+        embedding::scatter(self.isa, at, d, h, positions);
+        embedding::scatter(self.isa, kinds, d, h, types);
+        Ok(())
+    }
+
+    fn norm(&mut self, n: &Norm) -> Result<()> {
+        let residual = n.residual.unwrap_or(n.weight);
+        let (_, [weight, bias, residual], [x, stats, y]) =
+            self.memory
+                .open([], [n.weight, n.bias, residual], [n.x, n.stats, n.y]);
+        let residual = n.residual.map(|_| residual);
+        norm::forward(self.isa, shape(n, weight, bias), x, residual, stats, y);
+        Ok(())
+    }
+
+    fn norm_backward(&mut self, b: &NormBackward) -> Result<()> {
+        let n = &b.forward;
+        let sums = {
+            let dx = b.dx.unwrap_or(b.dy.first(0));
+            let (_, [x, weight, bias, stats], [dy, dx]) =
+                self.memory
+                    .open([], [n.x, n.weight, n.bias, n.stats], [b.dy, dx]);
+            let dx = b.dx.map(|_| dx);
+            norm::backward(self.isa, shape(n, weight, bias), x, stats, dy, dx)
+        };
+        let (_, _, [dweight, dbias]) = self.memory.open([], [], [b.dweight, b.dbias]);
+        add_all(&sums.dweight, dweight);
+        add_all(&sums.dbias, dbias);
+        if let Some(view) = b.dx_bias {
+            let (_, _, [dx_bias]) = self.memory.open([], [], [view]);
+            add_all(&sums.dx_bias, dx_bias);
+        }
+        Ok(())
+    }
+
+    fn linear(&mut self, x: View, w: View, b: View, y: View, out: usize) -> Result<()> {
+        let (_, [x, w, b], [y]) = self.memory.open([], [x, w, b], [y]);
+        let (rows, width) = (y.len() / out, w.len() / out);
+        let finish = Finish {
+            bias: Some(b),
+            ..Finish::default()
+        };
+        let (x, w) = (Matrix::rows(x, width), Matrix::rows(w, width).t());
+        product(
+            self.isa,
+            self.precision,
+            &self.scratch,
+            (rows, out, width),
+            x,
+            w,
+            y,
+            out,
+            finish,
+        );
+        Ok(())
+    }
+
+    fn linear_backward_input(
+        &mut self,
+        dy: View,
+        w: View,
+        dx: View,
+        out: usize,
+        accumulate: bool,
+    ) -> Result<()> {
+        let (_, [dy, w], [dx]) = self.memory.open([], [dy, w], [dx]);
+        let (rows, width) = (dy.len() / out, w.len() / out);
+        let finish = Finish {
+            accumulate,
+            ..Finish::default()
+        };
+        let (dy, w) = (Matrix::rows(dy, out), Matrix::rows(w, width));
+        product(
+            self.isa,
+            self.precision,
+            &self.scratch,
+            (rows, width, out),
+            dy,
+            w,
+            dx,
+            width,
+            finish,
+        );
+        Ok(())
+    }
+
+    fn linear_backward_weight(&mut self, dy: View, x: View, dw: View, out: usize) -> Result<()> {
+        let (_, [dy, x], [dw]) = self.memory.open([], [dy, x], [dw]);
+        let (rows, width) = (dy.len() / out, dw.len() / out);
+        let finish = Finish {
+            accumulate: true,
+            ..Finish::default()
+        };
+        let (dy, x) = (Matrix::rows(dy, out).t(), Matrix::rows(x, width));
+        product(
+            self.isa,
+            self.precision,
+            &self.scratch,
+            (out, width, rows),
+            dy,
+            x,
+            dw,
+            width,
+            finish,
+        );
+        Ok(())
+    }
+
+    fn column_sum(&mut self, x: View, sum: View) -> Result<()> {
+        let (_, [x], [sum]) = self.memory.open([], [x], [sum]);
+        add_all(&pointwise::column_sum(self.isa, x, sum.len()), sum);
+        Ok(())
+    }
+
+    fn gelu(&mut self, kind: Gelu, x: View, y: View) -> Result<()> {
+        let (_, [x], [y]) = self.memory.open([], [x], [y]);
+        pointwise::gelu(self.isa, kind, x, y);
+        Ok(())
+    }
+
+    fn gelu_backward(&mut self, kind: Gelu, x: View, dy: View, dbias: View) -> Result<()> {
+        let (_, [x], [dy, dbias]) = self.memory.open([], [x], [dy, dbias]);
+        let sums = pointwise::gelu_backward(self.isa, kind, x, dy, dbias.len());
+        add_all(&sums, dbias);
+        Ok(())
+    }
+
+    fn attention(&mut self, a: &Attention) -> Result<()> {
+        let ([cu_seqlens], [qkv], [context, sums]) =
+            self.memory
+                .open([a.cu_seqlens], [a.qkv], [a.context, a.log_sums]);
+        let tokens = cu_seqlens.last().copied().unwrap_or(0) as usize;
+        let size = context.len() / tokens.max(1) / a.heads;
+        let shape = attention::Shape {
+            cu_seqlens,
+            heads: a.heads,
+            size,
+            dropout: a.dropout,
+        };
+        let machine = attention::Machine {
+            isa: self.isa,
+            precision: self.precision,
+            scratch: &self.scratch,
+        };
+        attention::forward(machine, shape, qkv, context, sums);
+        Ok(())
+    }
+
+    fn attention_backward(&mut self, a: &Attention, dcontext: View, dqkv: View) -> Result<()> {
+        let reads = [a.qkv, a.context, a.log_sums, dcontext];
+        let ([cu_seqlens], [qkv, context, sums, dcontext], [dqkv]) =
+            self.memory.open([a.cu_seqlens], reads, [dqkv]);
+        let tokens = cu_seqlens.last().copied().unwrap_or(0) as usize;
+        let size = context.len() / tokens.max(1) / a.heads;
+        let shape = attention::Shape {
+            cu_seqlens,
+            heads: a.heads,
+            size,
+            dropout: a.dropout,
+        };
+        let machine = attention::Machine {
+            isa: self.isa,
+            precision: self.precision,
+            scratch: &self.scratch,
+        };
+        attention::backward(machine, shape, qkv, context, sums, dcontext, dqkv);
+        Ok(())
+    }
+
+    fn gather(&mut self, x: View, rows: View, y: View, width: usize) -> Result<()> {
+        let ([rows], [x], [y]) = self.memory.open([rows], [x], [y]);
+        embedding::gather(x, rows, y, width);
+        Ok(())
+    }
+
+    fn scatter_add(&mut self, y: View, rows: View, x: View, width: usize) -> Result<()> {
+        let ([rows], [y], [x]) = self.memory.open([rows], [y], [x]);
+        embedding::scatter_add(self.isa, y, rows, x, width);
+        Ok(())
+    }
+
+    fn tanh(&mut self, x: View) -> Result<()> {
+        let (_, _, [x]) = self.memory.open([], [], [x]);
+        pointwise::tanh_forward(self.isa, x);
+        Ok(())
+    }
+
+    fn tanh_backward(&mut self, y: View, dy: View) -> Result<()> {
+        let (_, [y], [dy]) = self.memory.open([], [y], [dy]);
+        pointwise::tanh_backward(y, dy);
+        Ok(())
+    }
+
+    fn cross_entropy(
+        &mut self,
+        logits: View,
+        labels: View,
+        losses: View,
+        hits: View,
+        scale: Option<f32>,
+    ) -> Result<()> {
+        let ([labels], _, [logits, losses, hits]) =
+            self.memory.open([labels], [], [logits, losses, hits]);
+        pointwise::cross_entropy(self.isa, logits, labels, losses, hits, scale);
+        Ok(())
+    }
+
+    fn sum_of_squares(&mut self, x: View) -> Result<f64> {
+        let (_, [x], _) = self.memory.open([], [x], []);
+        Ok(pointwise::sum_of_squares(self.isa, x))
+    }
+
+    fn adamw(
+        &mut self,
+        step: &AdamW,
+        parameters: View,
+        m: View,
+        v: View,
+        gradients: View,
+    ) -> Result<()> {
+        let (_, [g], [p, m, v]) = self.memory.open([], [gradients], [parameters, m, v]);
+        pointwise::adamw(self.isa, step, p, m, v, g);
+        Ok(())
+    }
+}

@@ -73,6 +73,10 @@ impl Engine for ReferenceEngine {
         &self.layout
     }
 
+    fn describe(&self) -> String {
+        "reference, on the CPU".into()
+    }
+
     fn accumulate(&mut self, batch: &MaskedBatch, dropout: Option<&Dropout>) -> Result<BatchLoss> {
         let heads = self.model().forward(batch, dropout, self.objective)?;
         let (mlm, nsp) = (heads.mlm_loss()?, heads.nsp_loss()?);
@@ -131,15 +135,15 @@ impl Engine for ReferenceEngine {
         Ok(sums)
     }
 
-    fn parameters(&self) -> Result<Vec<f32>> {
+    fn parameters(&mut self) -> Result<Vec<f32>> {
         Ok(self.state.parameters.clone())
     }
 
-    fn gradients(&self) -> Result<Vec<f32>> {
+    fn gradients(&mut self) -> Result<Vec<f32>> {
         Ok(self.gradients.clone())
     }
 
-    fn state(&self) -> Result<EngineState> {
+    fn state(&mut self) -> Result<EngineState> {
         Ok(self.state.clone())
     }
 

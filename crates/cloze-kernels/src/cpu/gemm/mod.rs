@@ -14,6 +14,7 @@ mod scratch;
 use rayon::prelude::*;
 
 use super::isa::{Isa, Precision};
+use super::rows::Shared;
 use micro::{Micro, Place, Tile};
 pub use scratch::Scratch;
 
@@ -68,6 +69,8 @@ pub struct Finish<'a> {
 
 /// Inner dimension of a block: a panel of B of this depth lies in the first cache.
 const DEPTH: usize = 320;
+/// Elements that a task packs, about.
+const PACKED_AT_ONCE: usize = 1 << 14;
 /// Rows and columns of C that one task makes, at most: its blocks of A and B lie in the second cache.
 const TASK: (usize, usize) = (336, 512);
 
@@ -87,57 +90,138 @@ pub fn product(
     ldc: usize,
     finish: Finish<'_>,
 ) {
-    assert!(a.holds(m, k) && b.holds(k, n), "a factor is too small");
+    let sizes = (m, n, k);
     assert!(
         m == 0 || n == 0 || (ldc >= n && (m - 1) * ldc + n <= c.len()),
         "C is too small"
     );
+    // SAFETY: C holds the rows, and is borrowed by nobody else.
+    unsafe {
+        choose(
+            isa,
+            precision,
+            Threads::All,
+            scratch,
+            sizes,
+            a,
+            b,
+            c.as_mut_ptr(),
+            ldc,
+            finish,
+        )
+    };
+}
+
+/// The kernel for the processor and the precision.
+///
+/// # Safety
+/// `c` must be valid for `m` rows of `n` elements, `ldc` apart, that nobody else looks at.
+#[allow(clippy::too_many_arguments)]
+unsafe fn choose(
+    isa: Isa,
+    precision: Precision,
+    threads: Threads,
+    scratch: &Scratch,
+    (m, n, k): (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: *mut f32,
+    ldc: usize,
+    finish: Finish<'_>,
+) {
+    assert!(a.holds(m, k) && b.holds(k, n), "a factor is too small");
     assert!(
         finish.bias.is_none_or(|b| b.len() >= n),
         "the bias is too short"
     );
+    let task = Task {
+        threads,
+        scratch,
+        sizes: (m, n, k),
+        a,
+        b,
+        ldc,
+        finish,
+    };
+    // SAFETY (of all calls below): the caller's; the kernel is one that the processor has.
     #[cfg(target_arch = "x86_64")]
     match (precision, isa) {
-        (Precision::Bf16, Isa::Amx) => {
-            return run(micro_x86::Amx, scratch, (m, n, k), a, b, c, ldc, finish);
-        }
+        (Precision::Bf16, Isa::Amx) => return unsafe { run(micro_x86::Amx, task, c) },
         (Precision::Bf16, Isa::Avx512Bf16) => {
-            return run(
-                micro_x86::Avx512Bf16,
-                scratch,
-                (m, n, k),
-                a,
-                b,
-                c,
-                ldc,
-                finish,
-            );
+            return unsafe { run(micro_x86::Avx512Bf16, task, c) };
         }
         (Precision::Bf16, _) => {}
         (Precision::F32, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx) => {
-            return run(micro_x86::Avx512, scratch, (m, n, k), a, b, c, ldc, finish);
+            return unsafe { run(micro_x86::Avx512, task, c) };
         }
-        (Precision::F32, Isa::Avx2) => {
-            return run(micro_x86::Avx2, scratch, (m, n, k), a, b, c, ldc, finish);
-        }
+        (Precision::F32, Isa::Avx2) => return unsafe { run(micro_x86::Avx2, task, c) },
         (Precision::F32, Isa::Scalar) => {}
     }
+    let _ = isa;
     match precision {
-        Precision::F32 => run(micro::Scalar, scratch, (m, n, k), a, b, c, ldc, finish),
-        Precision::Bf16 => run(micro::ScalarBf16, scratch, (m, n, k), a, b, c, ldc, finish),
+        Precision::F32 => unsafe { run(micro::Scalar, task, c) },
+        Precision::Bf16 => unsafe { run(micro::ScalarBf16, task, c) },
     }
 }
 
-/// A pointer that tasks share; they write to disjoint places.
+/// All of a product but where it goes.
 #[derive(Clone, Copy)]
-struct Shared<T>(*mut T);
-// SAFETY: every task writes to its own panels or its own tile of C.
-unsafe impl<T> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Shared<T> {}
-impl<T> Shared<T> {
-    fn at(self, offset: usize) -> *mut T {
-        self.0.wrapping_add(offset)
+struct Task<'a> {
+    threads: Threads,
+    scratch: &'a Scratch,
+    sizes: (usize, usize, usize),
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    ldc: usize,
+    finish: Finish<'a>,
+}
+
+/// As [`product`], on the calling thread alone: for many small products at once, whose rows of C may lie between one another's.
+///
+/// # Safety
+/// `c` must be valid for `m` rows of `n` elements, `ldc` apart, that nobody else looks at.
+#[allow(clippy::too_many_arguments)]
+pub unsafe fn product_alone(
+    isa: Isa,
+    precision: Precision,
+    scratch: &Scratch,
+    sizes: (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: *mut f32,
+    ldc: usize,
+    finish: Finish<'_>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        choose(
+            isa,
+            precision,
+            Threads::One,
+            scratch,
+            sizes,
+            a,
+            b,
+            c,
+            ldc,
+            finish,
+        )
+    };
+}
+
+/// Who does the work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    One,
+    All,
+}
+
+impl Threads {
+    fn each(self, count: usize, work: impl Fn(usize) + Sync) {
+        match self {
+            Self::One => (0..count).for_each(work),
+            Self::All => (0..count).into_par_iter().for_each(|i| work(i)),
+        }
     }
 }
 
@@ -154,11 +238,14 @@ struct Plan {
 }
 
 impl Plan {
-    fn new<K: Micro>((m, n, k): (usize, usize, usize)) -> Self {
+    fn new<K: Micro>((m, n, k): (usize, usize, usize), threads: Threads) -> Self {
         let padded = k.next_multiple_of(K::KU);
         let depths = padded.div_ceil(DEPTH * K::DEPTH_FACTOR).max(1);
         let depth = padded.div_ceil(depths).next_multiple_of(K::KU).max(K::KU);
-        let enough = 3 * rayon::current_num_threads();
+        let enough = match threads {
+            Threads::One => 1,
+            Threads::All => 3 * rayon::current_num_threads(),
+        };
         let (mut rows, mut cols) = TASK;
         rows = rows.next_multiple_of(K::MR).min(m.next_multiple_of(K::MR));
         cols = cols.next_multiple_of(K::NR).min(n.next_multiple_of(K::NR));
@@ -188,31 +275,35 @@ impl Plan {
 }
 
 /// Packs both factors, then makes C tile by tile.
-#[allow(clippy::too_many_arguments)]
-fn run<K: Micro>(
-    kernel: K,
-    scratch: &Scratch,
-    (m, n, k): (usize, usize, usize),
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    c: &mut [f32],
-    ldc: usize,
-    finish: Finish<'_>,
-) {
+///
+/// # Safety
+/// As for [`choose`].
+unsafe fn run<K: Micro>(kernel: K, task: Task<'_>, c: *mut f32) {
+    let Task {
+        threads,
+        scratch,
+        sizes: (m, n, k),
+        a,
+        b,
+        ldc,
+        finish,
+    } = task;
     if m == 0 || n == 0 {
         return;
     }
     if k == 0 {
         // An empty sum is zero.
-        for row in c.chunks_mut(ldc).take(m) {
-            for (j, x) in row[..n].iter_mut().enumerate() {
+        for row in 0..m {
+            // SAFETY: the caller's.
+            let row = unsafe { std::slice::from_raw_parts_mut(c.add(row * ldc), n) };
+            for (j, x) in row.iter_mut().enumerate() {
                 let base = if finish.accumulate { *x } else { 0.0 };
                 *x = base + finish.bias.map_or(0.0, |b| b[j]);
             }
         }
         return;
     }
-    let plan = Plan::new::<K>((m, n, k));
+    let plan = Plan::new::<K>((m, n, k), threads);
     let depth_all: usize = (0..plan.depths).map(|d| plan.block::<K>(d).2).sum();
     let (a_panels, b_panels) = (m.div_ceil(K::MR), n.div_ceil(K::NR));
     // Panels of B begin on a cache line.
@@ -222,17 +313,16 @@ fn run<K: Micro>(
     let (packed_a, packed_b) = space.slice().split_at_mut(a_len);
     // Panels of a block of the inner dimension lie together: [block][panel][depth][MR or NR].
     let pack = |panels: usize, wide: usize, one: &(dyn Fn(usize, usize, usize, usize) + Sync)| {
-        let group = (4096 / wide).max(1);
-        (0..plan.depths * panels.div_ceil(group))
-            .into_par_iter()
-            .for_each(|task| {
-                let (d, g) = (task / panels.div_ceil(group), task % panels.div_ceil(group));
-                let (first, real, padded) = plan.block::<K>(d);
-                let base = first * panels * wide;
-                for panel in g * group..((g + 1) * group).min(panels) {
-                    one(panel, first, real, base + panel * wide * padded);
-                }
-            });
+        let group = (PACKED_AT_ONCE / (wide * plan.depth)).max(1);
+        let groups = panels.div_ceil(group);
+        threads.each(plan.depths * groups, |task| {
+            let (d, g) = (task / groups, task % groups);
+            let (first, real, padded) = plan.block::<K>(d);
+            let base = first * panels * wide;
+            for panel in g * group..((g + 1) * group).min(panels) {
+                one(panel, first, real, base + panel * wide * padded);
+            }
+        });
     };
     let to_a = Shared(packed_a.as_mut_ptr());
     pack(a_panels, K::MR, &|panel, first, real, at| {
@@ -249,9 +339,9 @@ fn run<K: Micro>(
         unsafe { kernel.pack_b(from.as_ptr(), b.row, b.col, real, cols, to_b.at(at)) };
     });
     let (packed_a, packed_b) = (&*packed_a, &*packed_b);
-    let to_c = Shared(c.as_mut_ptr());
+    let to_c = Shared(c);
     let (across, down) = (n.div_ceil(plan.cols), m.div_ceil(plan.rows));
-    (0..across * down).into_par_iter().for_each(|task| {
+    threads.each(across * down, |task| {
         let (row0, col0) = ((task / across) * plan.rows, (task % across) * plan.cols);
         let (row1, col1) = ((row0 + plan.rows).min(m), (col0 + plan.cols).min(n));
         let mut tile = Tile::zero();

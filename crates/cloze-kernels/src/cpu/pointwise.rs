@@ -1,0 +1,221 @@
+//! GELU, tanh, cross-entropy, sums of columns, AdamW.
+
+use rayon::prelude::*;
+
+use super::isa::{Isa, fma, vectorized};
+use super::math::{exp, normal, tanh};
+use super::norm::sum;
+use super::rows::{Shared, sum_blocks};
+use crate::ops::{AdamW, Gelu};
+
+/// Elements that one task takes.
+const SPAN: usize = 1 << 13;
+
+/// √(2/π) and the cubic term of the tanh form.
+const TANH_RATE: f32 = 0.797_884_56;
+const TANH_CUBE: f32 = 0.044_715;
+
+/// GELU and its derivative.
+#[inline(always)]
+fn gelu_both<const FMA: bool>(kind: Gelu, x: f32) -> (f32, f32) {
+    match kind {
+        Gelu::Erf => {
+            let (below, density) = normal::<FMA>(x);
+            // Where x is infinite the density is 0, and 0 · ∞ is not a number.
+            let slope = if density == 0.0 { 0.0 } else { x * density };
+            (if below == 0.0 { 0.0 } else { x * below }, below + slope)
+        }
+        Gelu::Tanh => {
+            let square = x * x;
+            let t = tanh::<FMA>(TANH_RATE * x * fma::<FMA>(TANH_CUBE, square, 1.0));
+            let inner = TANH_RATE * fma::<FMA>(3.0 * TANH_CUBE, square, 1.0);
+            let slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner;
+            (0.5 * x * (1.0 + t), slope)
+        }
+    }
+}
+
+pub fn gelu(isa: Isa, kind: Gelu, x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(SPAN)
+        .zip(x.par_chunks(SPAN))
+        .for_each(|(y, x)| match kind {
+            Gelu::Erf => gelu_span::<true>(isa, x, y),
+            Gelu::Tanh => gelu_span::<false>(isa, x, y),
+        });
+}
+
+fn gelu_span<const ERF: bool>(isa: Isa, x: &[f32], y: &mut [f32]) {
+    if ERF {
+        gelu_erf(isa, x, y)
+    } else {
+        gelu_tanh(isa, x, y)
+    }
+}
+
+vectorized! {
+    fn gelu_erf(x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = gelu_both::<FMA>(Gelu::Erf, *x).0);
+    }
+}
+
+vectorized! {
+    fn gelu_tanh(x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = gelu_both::<FMA>(Gelu::Tanh, *x).0);
+    }
+}
+
+/// `dy` becomes the gradient of `x: [T, n]`; its sum over tokens is returned.
+pub fn gelu_backward(isa: Isa, kind: Gelu, x: &[f32], dy: &mut [f32], n: usize) -> Vec<f32> {
+    assert_eq!(x.len(), dy.len());
+    let to = Shared(dy.as_mut_ptr());
+    sum_blocks(x.len() / n, n, |first, count, sums| {
+        for row in first..first + count {
+            // SAFETY: blocks are apart, so each row is this task's alone.
+            let dy = unsafe { to.part(row * n, n) };
+            let x = &x[row * n..][..n];
+            match kind {
+                Gelu::Erf => gelu_erf_back(isa, x, dy, sums),
+                Gelu::Tanh => gelu_tanh_back(isa, x, dy, sums),
+            }
+        }
+    })
+}
+
+vectorized! {
+    fn gelu_erf_back(x: &[f32], dy: &mut [f32], sums: &mut [f32]) {
+        for ((d, x), s) in dy.iter_mut().zip(x).zip(sums) {
+            *d *= gelu_both::<FMA>(Gelu::Erf, *x).1;
+            *s += *d;
+        }
+    }
+}
+
+vectorized! {
+    fn gelu_tanh_back(x: &[f32], dy: &mut [f32], sums: &mut [f32]) {
+        for ((d, x), s) in dy.iter_mut().zip(x).zip(sums) {
+            *d *= gelu_both::<FMA>(Gelu::Tanh, *x).1;
+            *s += *d;
+        }
+    }
+}
+
+pub fn tanh_forward(isa: Isa, x: &mut [f32]) {
+    x.par_chunks_mut(SPAN).for_each(|x| tanh_span(isa, x));
+}
+
+vectorized! {
+    fn tanh_span(x: &mut [f32]) {
+        x.iter_mut().for_each(|x| *x = tanh::<FMA>(*x));
+    }
+}
+
+/// The derivative of tanh, by its value y: 1 − y².
+pub fn tanh_backward(y: &[f32], dy: &mut [f32]) {
+    dy.iter_mut().zip(y).for_each(|(d, y)| *d *= 1.0 - y * y);
+}
+
+/// The sum of the rows of `x[T, n]`.
+pub fn column_sum(isa: Isa, x: &[f32], n: usize) -> Vec<f32> {
+    sum_blocks(x.len() / n, n, |first, count, sums| {
+        for row in x[first * n..(first + count) * n].chunks(n) {
+            add(isa, row, sums);
+        }
+    })
+}
+
+vectorized! {
+    /// `to += from`.
+    pub fn add(from: &[f32], to: &mut [f32]) {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+    }
+}
+
+/// Cross-entropy of each row; see `Ops::cross_entropy`.
+pub fn cross_entropy(
+    isa: Isa,
+    logits: &mut [f32],
+    labels: &[u32],
+    losses: &mut [f32],
+    hits: &mut [f32],
+    scale: Option<f32>,
+) {
+    let classes = logits.len() / labels.len().max(1);
+    let rows = logits
+        .par_chunks_mut(classes.max(1))
+        .zip(labels)
+        .zip(losses)
+        .zip(hits);
+    rows.for_each(|(((row, &label), loss), hit)| {
+        let mut found = [0.0; 2];
+        cross_entropy_row(isa, row, label as usize, &mut found, scale);
+        [*loss, *hit] = found;
+    });
+}
+
+vectorized! {
+    fn cross_entropy_row(row: &mut [f32], label: usize, found: &mut [f32; 2], scale: Option<f32>) {
+        let mut strands = [f32::NEG_INFINITY; 16];
+        let (whole, rest) = row.as_chunks::<16>();
+        for chunk in whole {
+            for (s, x) in strands.iter_mut().zip(chunk) {
+                *s = if *x > *s { *x } else { *s };
+            }
+        }
+        let most = strands.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+        let right = row[label];
+        let first = row.iter().position(|&x| x == most);
+        let total = match scale {
+            Some(_) => {
+                row.iter_mut().for_each(|x| *x = exp::<FMA>(*x - most));
+                sum::<FMA>(row, |x| x)
+            }
+            None => sum::<FMA>(row, |x| exp::<FMA>(x - most)),
+        };
+        if let Some(scale) = scale {
+            let share = scale / total;
+            row.iter_mut().for_each(|x| *x *= share);
+            row[label] -= scale;
+        }
+        *found = [total.ln() + most - right, f32::from(first == Some(label))];
+    }
+}
+
+/// The sum of squares in double precision, by blocks of a fixed size.
+pub fn sum_of_squares(isa: Isa, x: &[f32]) -> f64 {
+    let partial: Vec<f64> = x.par_chunks(SPAN).map(|x| squares(isa, x)).collect();
+    partial.iter().sum()
+}
+
+vectorized! {
+    fn squares(x: &[f32]) -> f64 {
+        let (whole, rest) = x.as_chunks::<16>();
+        let mut strands = [0f64; 16];
+        for chunk in whole {
+            for (s, x) in strands.iter_mut().zip(chunk) {
+                *s += f64::from(*x) * f64::from(*x);
+            }
+        }
+        let _ = FMA;
+        strands.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
+    }
+}
+
+pub fn adamw(isa: Isa, step: &AdamW, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+    let spans = p
+        .par_chunks_mut(SPAN)
+        .zip(m.par_chunks_mut(SPAN))
+        .zip(v.par_chunks_mut(SPAN))
+        .zip(g.par_chunks(SPAN));
+    spans.for_each(|(((p, m), v), g)| adamw_span(isa, *step, p, m, v, g));
+}
+
+vectorized! {
+    fn adamw_span(s: AdamW, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            let g = g * s.gradient_scale;
+            *m = fma::<FMA>(g - *m, 1.0 - s.beta1, *m);
+            *v = fma::<FMA>((1.0 - s.beta2) * g, g, s.beta2 * *v);
+            *p = fma::<FMA>(-s.rate, *m / (v.sqrt() / s.root2 + s.eps), *p * s.keep);
+        }
+    }
+}

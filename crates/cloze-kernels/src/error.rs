@@ -1,0 +1,22 @@
+/// What can go wrong on a device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Instructions were asked for that the processor does not have.
+    #[error("this processor has no {asked}, its best is {best}")]
+    NoSuchInstructions {
+        /// What was asked for.
+        asked: crate::cpu::isa::Isa,
+        /// What there is.
+        best: crate::cpu::isa::Isa,
+    },
+    /// A device holds no memory for what was asked.
+    #[error("no memory for {len} elements")]
+    NoMemory {
+        /// Elements.
+        len: usize,
+    },
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
