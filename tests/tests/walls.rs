@@ -32,7 +32,10 @@ const WALLS: [(&str, &[&str]); 8] = [
             "clap",
         ],
     ),
-    ("cloze-prep", &["cloze-kernels", "cloze-train", "cloze-cli", "candle-core"]),
+    (
+        "cloze-prep",
+        &["cloze-kernels", "cloze-train", "cloze-cli", "candle-core"],
+    ),
     (
         "cloze-train",
         &["cloze-prep", "cloze-cli", "clap", "tokenizers"],

@@ -209,10 +209,10 @@ pub trait Ops {
     fn linear_backward_weight(&mut self, dy: View, x: View, dw: View, out: usize) -> Result<()>;
     /// `sum[n] +=` the sum of the rows of `x[T, n]`.
     fn column_sum(&mut self, x: View, sum: View) -> Result<()>;
-    /// `y = GELU(x)`.
-    fn gelu(&mut self, kind: Gelu, x: View, y: View) -> Result<()>;
-    /// `dy` becomes the gradient of `x`; its sum over tokens is added to `dbias[n]`.
-    fn gelu_backward(&mut self, kind: Gelu, x: View, dy: View, dbias: View) -> Result<()>;
+    /// `y = GELU(x)`; with `slope`, `x` becomes the derivative, which is all that the way back needs.
+    fn gelu(&mut self, kind: Gelu, x: View, y: View, slope: bool) -> Result<()>;
+    /// `dy` becomes the gradient of what GELU was given, by its derivative `slope`; its sum over tokens is added to `dbias[n]`.
+    fn gelu_backward(&mut self, slope: View, dy: View, dbias: View) -> Result<()>;
     /// See [`Attention`].
     fn attention(&mut self, attention: &Attention) -> Result<()>;
     /// From `dcontext[T, H]` the gradient `dqkv[T, 3 H]`.

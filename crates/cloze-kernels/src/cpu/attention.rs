@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Finish, Matrix, Scratch, product_alone};
 use super::isa::{Isa, Precision, vectorized};
-use super::math::exp;
+use super::math::exp_falling;
 use super::norm::{sum, sum_of};
 use super::rows::Shared;
 use crate::dropout::Dropout;
@@ -205,7 +205,7 @@ vectorized! {
     /// Makes a row of scores probabilities; the logarithm of the denominator.
     fn softmax(x: &mut [f32]) -> f32 {
         let most = x.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
-        x.iter_mut().for_each(|x| *x = exp::<FMA>(*x - most));
+        x.iter_mut().for_each(|x| *x = exp_falling::<FMA>(*x - most));
         let total = sum::<FMA>(x, |x| x);
         let share = 1.0 / total;
         x.iter_mut().for_each(|x| *x *= share);
@@ -239,7 +239,7 @@ vectorized! {
     /// From scores `w` and the mask `m`: `m` becomes the dropped weights, `g` the gradient of the scores.
     fn back_row(w: &[f32], m: &mut [f32], g: &mut [f32], log_sum: f32, turned: f32, scale: f32) {
         for ((w, m), g) in w.iter().zip(m).zip(g) {
-            let p = exp::<FMA>(*w - log_sum);
+            let p = exp_falling::<FMA>(*w - log_sum);
             *g = p * (*g * *m - turned) * scale;
             *m *= p;
         }

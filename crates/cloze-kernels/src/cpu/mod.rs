@@ -244,15 +244,15 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn gelu(&mut self, kind: Gelu, x: View, y: View) -> Result<()> {
-        let (_, [x], [y]) = self.memory.open([], [x], [y]);
-        pointwise::gelu(self.isa, kind, x, y);
+    fn gelu(&mut self, kind: Gelu, x: View, y: View, slope: bool) -> Result<()> {
+        let (_, _, [x, y]) = self.memory.open([], [], [x, y]);
+        pointwise::gelu(self.isa, kind, x, y, slope);
         Ok(())
     }
 
-    fn gelu_backward(&mut self, kind: Gelu, x: View, dy: View, dbias: View) -> Result<()> {
-        let (_, [x], [dy, dbias]) = self.memory.open([], [x], [dy, dbias]);
-        let sums = pointwise::gelu_backward(self.isa, kind, x, dy, dbias.len());
+    fn gelu_backward(&mut self, slope: View, dy: View, dbias: View) -> Result<()> {
+        let (_, [slope], [dy, dbias]) = self.memory.open([], [slope], [dy, dbias]);
+        let sums = pointwise::multiply(self.isa, slope, dy, dbias.len());
         add_all(&sums, dbias);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::isa::{Isa, fma, vectorized};
-use super::math::{exp, normal, tanh};
+use super::math::{exp_falling, normal, tanh};
 use super::norm::sum;
 use super::rows::{Shared, sum_blocks};
 use crate::ops::{AdamW, Gelu};
@@ -35,65 +35,61 @@ fn gelu_both<const FMA: bool>(kind: Gelu, x: f32) -> (f32, f32) {
     }
 }
 
-pub fn gelu(isa: Isa, kind: Gelu, x: &[f32], y: &mut [f32]) {
-    y.par_chunks_mut(SPAN)
-        .zip(x.par_chunks(SPAN))
-        .for_each(|(y, x)| match kind {
-            Gelu::Erf => gelu_span::<true>(isa, x, y),
-            Gelu::Tanh => gelu_span::<false>(isa, x, y),
-        });
+/// `y = GELU(x)`; with `slope`, `x` becomes the derivative.
+pub fn gelu(isa: Isa, kind: Gelu, x: &mut [f32], y: &mut [f32], slope: bool) {
+    let spans = y.par_chunks_mut(SPAN).zip(x.par_chunks_mut(SPAN));
+    spans.for_each(|(y, x)| match kind {
+        Gelu::Erf => gelu_erf(isa, x, y, slope),
+        Gelu::Tanh => gelu_tanh(isa, x, y, slope),
+    });
 }
 
-fn gelu_span<const ERF: bool>(isa: Isa, x: &[f32], y: &mut [f32]) {
-    if ERF {
-        gelu_erf(isa, x, y)
+vectorized! {
+    fn gelu_erf(x: &mut [f32], y: &mut [f32], slope: bool) {
+        gelu_span::<FMA>(Gelu::Erf, x, y, slope);
+    }
+}
+
+vectorized! {
+    fn gelu_tanh(x: &mut [f32], y: &mut [f32], slope: bool) {
+        gelu_span::<FMA>(Gelu::Tanh, x, y, slope);
+    }
+}
+
+#[inline(always)]
+fn gelu_span<const FMA: bool>(kind: Gelu, x: &mut [f32], y: &mut [f32], slope: bool) {
+    // A loop, not an iterator's closure: the compiler must see it within the function that has the vector instructions.
+    let n = x.len().min(y.len());
+    let (x, y) = (&mut x[..n], &mut y[..n]);
+    if slope {
+        for i in 0..n {
+            (y[i], x[i]) = gelu_both::<FMA>(kind, x[i]);
+        }
     } else {
-        gelu_tanh(isa, x, y)
+        for i in 0..n {
+            y[i] = gelu_both::<FMA>(kind, x[i]).0;
+        }
     }
 }
 
-vectorized! {
-    fn gelu_erf(x: &[f32], y: &mut [f32]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = gelu_both::<FMA>(Gelu::Erf, *x).0);
-    }
-}
-
-vectorized! {
-    fn gelu_tanh(x: &[f32], y: &mut [f32]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = gelu_both::<FMA>(Gelu::Tanh, *x).0);
-    }
-}
-
-/// `dy` becomes the gradient of `x: [T, n]`; its sum over tokens is returned.
-pub fn gelu_backward(isa: Isa, kind: Gelu, x: &[f32], dy: &mut [f32], n: usize) -> Vec<f32> {
-    assert_eq!(x.len(), dy.len());
+/// `dy[T, n] *= slope`; its sum over tokens is returned.
+pub fn multiply(isa: Isa, slope: &[f32], dy: &mut [f32], n: usize) -> Vec<f32> {
+    assert_eq!(slope.len(), dy.len());
     let to = Shared(dy.as_mut_ptr());
-    sum_blocks(x.len() / n, n, |first, count, sums| {
+    sum_blocks(slope.len() / n, n, |first, count, sums| {
         for row in first..first + count {
             // SAFETY: blocks are apart, so each row is this task's alone.
             let dy = unsafe { to.part(row * n, n) };
-            let x = &x[row * n..][..n];
-            match kind {
-                Gelu::Erf => gelu_erf_back(isa, x, dy, sums),
-                Gelu::Tanh => gelu_tanh_back(isa, x, dy, sums),
-            }
+            multiply_row(isa, &slope[row * n..][..n], dy, sums);
         }
     })
 }
 
 vectorized! {
-    fn gelu_erf_back(x: &[f32], dy: &mut [f32], sums: &mut [f32]) {
-        for ((d, x), s) in dy.iter_mut().zip(x).zip(sums) {
-            *d *= gelu_both::<FMA>(Gelu::Erf, *x).1;
-            *s += *d;
-        }
-    }
-}
-
-vectorized! {
-    fn gelu_tanh_back(x: &[f32], dy: &mut [f32], sums: &mut [f32]) {
-        for ((d, x), s) in dy.iter_mut().zip(x).zip(sums) {
-            *d *= gelu_both::<FMA>(Gelu::Tanh, *x).1;
+    fn multiply_row(slope: &[f32], dy: &mut [f32], sums: &mut [f32]) {
+        let _ = FMA;
+        for ((d, slope), s) in dy.iter_mut().zip(slope).zip(sums) {
+            *d *= slope;
             *s += *d;
         }
     }
@@ -166,10 +162,10 @@ vectorized! {
         let first = row.iter().position(|&x| x == most);
         let total = match scale {
             Some(_) => {
-                row.iter_mut().for_each(|x| *x = exp::<FMA>(*x - most));
+                row.iter_mut().for_each(|x| *x = exp_falling::<FMA>(*x - most));
                 sum::<FMA>(row, |x| x)
             }
-            None => sum::<FMA>(row, |x| exp::<FMA>(x - most)),
+            None => sum::<FMA>(row, |x| exp_falling::<FMA>(x - most)),
         };
         if let Some(scale) = scale {
             let share = scale / total;

@@ -70,6 +70,7 @@ impl<O: Ops> NativeEngine<O> {
         &mut self,
         batch: &MaskedBatch,
         dropout: Option<&Dropout>,
+        backward: bool,
         then: impl FnOnce(&mut O, &Pass<'_>, &Weights) -> cloze_kernels::Result<T>,
     ) -> Result<T> {
         let size = Size {
@@ -108,6 +109,7 @@ impl<O: Ops> NativeEngine<O> {
             labelled: first.len(),
             longest: batch.spans().map(|(_, n)| n).max().unwrap_or(0),
             dropout,
+            backward,
         };
         pass.forward(ops)?;
         let result = then(ops, &pass, &self.weight_gradients);
@@ -136,16 +138,16 @@ impl<O: Ops> Engine for NativeEngine<O> {
     }
 
     fn accumulate(&mut self, batch: &MaskedBatch, dropout: Option<&Dropout>) -> Result<BatchLoss> {
-        self.run(batch, dropout, |ops, pass, gradients| {
+        self.run(batch, dropout, true, |ops, pass, gradients| {
             let mut loss = BatchLoss {
                 mlm: 0.0,
                 nsp: None,
             };
             if pass.size.masked > 0 {
-                loss.mlm = total(&pass.mlm_losses(ops, true)?.0) / pass.size.masked as f64;
+                loss.mlm = total(&pass.mlm_losses(ops)?.0) / pass.size.masked as f64;
             }
             if pass.labelled > 0 {
-                loss.nsp = Some(total(&pass.nsp_losses(ops, true)?.0) / pass.labelled as f64);
+                loss.nsp = Some(total(&pass.nsp_losses(ops)?.0) / pass.labelled as f64);
             }
             pass.backward(ops, gradients)?;
             Ok(loss)
@@ -175,19 +177,19 @@ impl<O: Ops> Engine for NativeEngine<O> {
     }
 
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums> {
-        self.run(batch, None, |ops, pass, _| {
+        self.run(batch, None, false, |ops, pass, _| {
             let mut sums = EvalSums {
                 rows: batch.rows() as u64,
                 tokens: batch.tokens() as u64,
                 ..EvalSums::default()
             };
             if pass.size.masked > 0 {
-                let (losses, hits) = pass.mlm_losses(ops, false)?;
+                let (losses, hits) = pass.mlm_losses(ops)?;
                 (sums.mlm_loss, sums.mlm_correct) = (total(&losses), total(&hits) as u64);
                 sums.masked_tokens = pass.size.masked as u64;
             }
             if pass.labelled > 0 {
-                let (losses, hits) = pass.nsp_losses(ops, false)?;
+                let (losses, hits) = pass.nsp_losses(ops)?;
                 (sums.nsp_loss, sums.nsp_correct) = (total(&losses), total(&hits) as u64);
                 sums.labelled_rows = pass.labelled as u64;
             }

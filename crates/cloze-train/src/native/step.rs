@@ -24,6 +24,8 @@ pub struct Pass<'a> {
     /// Tokens of the longest row.
     pub longest: usize,
     pub dropout: Option<&'a Dropout>,
+    /// Whether the way back follows.
+    pub backward: bool,
 }
 
 /// A place where something is dropped. The numbers are those of the reference engine: in the order of the forward pass.
@@ -223,7 +225,12 @@ impl Pass<'_> {
                 self.t(at.inner, f),
                 f,
             )?;
-            ops.gelu(self.gelu(), self.t(at.inner, f), self.t(at.active, f))?;
+            ops.gelu(
+                self.gelu(),
+                self.t(at.inner, f),
+                self.t(at.active, f),
+                self.backward,
+            )?;
             ops.linear(
                 self.t(at.active, f),
                 w.output.weight,
@@ -241,7 +248,7 @@ impl Pass<'_> {
             );
             ops.gather(self.last(), self.m(room.masked_positions, 1), picked, h)?;
             ops.linear(picked, w.transform.weight, w.transform.bias, inner, h)?;
-            ops.gelu(self.gelu(), inner, norm.x)?;
+            ops.gelu(self.gelu(), inner, norm.x, self.backward)?;
             ops.norm(&norm)?;
             let v = self.config.vocab_size;
             ops.linear(
@@ -268,22 +275,21 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Losses in nats and hits of the MLM head; with `backward`, the logits become their gradient of the mean loss.
-    pub fn mlm_losses(&self, ops: &mut impl Ops, backward: bool) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// Losses in nats and hits of the MLM head; on the way to a backward pass, the logits become their gradient of the mean loss.
+    pub fn mlm_losses(&self, ops: &mut impl Ops) -> Result<(Vec<f32>, Vec<f32>)> {
         let (room, n) = (self.room, self.size.masked);
         let logits = self.m(room.logits, self.config.vocab_size);
-        self.losses(ops, logits, self.m(room.masked_labels, 1), n, backward)
+        self.losses(ops, logits, self.m(room.masked_labels, 1), n)
     }
 
     /// As `mlm_losses`, of the NSP head.
-    pub fn nsp_losses(&self, ops: &mut impl Ops, backward: bool) -> Result<(Vec<f32>, Vec<f32>)> {
+    pub fn nsp_losses(&self, ops: &mut impl Ops) -> Result<(Vec<f32>, Vec<f32>)> {
         let (room, n) = (self.room, self.labelled);
         self.losses(
             ops,
             self.b(room.next_logits, 2),
             self.b(room.next_labels, 1),
             n,
-            backward,
         )
     }
 
@@ -293,10 +299,9 @@ impl Pass<'_> {
         logits: View,
         labels: View,
         n: usize,
-        backward: bool,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let (losses, hits) = (self.room.losses.first(n), self.room.hits.first(n));
-        let scale = backward.then(|| 1.0 / n as f32);
+        let scale = self.backward.then(|| 1.0 / n as f32);
         ops.cross_entropy(logits, labels, losses, hits, scale)?;
         let mut found = (vec![0.0; n], vec![0.0; n]);
         ops.download(losses, &mut found.0)?;
@@ -346,7 +351,7 @@ impl Pass<'_> {
             dbias,
             dx_bias: None,
         })?;
-        ops.gelu_backward(self.gelu(), self.m(room.inner, h), dhead, g.transform.bias)?;
+        ops.gelu_backward(self.m(room.inner, h), dhead, g.transform.bias)?;
         ops.linear_backward_weight(dhead, self.m(room.picked, h), g.transform.weight, h)?;
         ops.linear_backward_input(dhead, w.transform.weight, dpicked, h, false)?;
         ops.scatter_add(dpicked, self.m(room.masked_positions, 1), d, h)
@@ -401,7 +406,7 @@ impl Pass<'_> {
         let inner = self.t(room.wide, f);
         ops.linear_backward_weight(dense, self.t(at.active, f), g.output.weight, h)?;
         ops.linear_backward_input(dense, w.output.weight, inner, h, false)?;
-        ops.gelu_backward(self.gelu(), self.t(at.inner, f), inner, g.intermediate.bias)?;
+        ops.gelu_backward(self.t(at.inner, f), inner, g.intermediate.bias)?;
         ops.linear_backward_weight(inner, norm1.y, g.intermediate.weight, f)?;
         ops.linear_backward_input(inner, w.intermediate.weight, d, f, true)?;
 

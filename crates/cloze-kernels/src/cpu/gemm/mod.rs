@@ -68,7 +68,7 @@ pub struct Finish<'a> {
 }
 
 /// Inner dimension of a block: a panel of B of this depth lies in the first cache.
-const DEPTH: usize = 320;
+const DEPTH: usize = 400;
 /// Elements that a task packs, about.
 const PACKED_AT_ONCE: usize = 1 << 14;
 /// Rows and columns of C that one task makes, at most: its blocks of A and B lie in the second cache.
@@ -247,8 +247,9 @@ impl Plan {
             Threads::All => 3 * rayon::current_num_threads(),
         };
         let (mut rows, mut cols) = TASK;
-        rows = rows.next_multiple_of(K::MR).min(m.next_multiple_of(K::MR));
-        cols = cols.next_multiple_of(K::NR).min(n.next_multiple_of(K::NR));
+        // Blocks of about the same size, the last one too.
+        rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(K::MR);
+        cols = n.div_ceil(n.div_ceil(cols)).next_multiple_of(K::NR);
         while m.div_ceil(rows) * n.div_ceil(cols) < enough && (rows > 4 * K::MR || cols > 4 * K::NR)
         {
             if rows * K::NR >= cols * K::MR {
@@ -356,6 +357,10 @@ unsafe fn run<K: Micro>(kernel: K, task: Task<'_>, c: *mut f32) {
                     let rows = K::MR.min(m - row);
                     let from = &packed_a[first * a_panels * K::MR + row / K::MR * K::MR * padded..]
                         [..K::MR * padded];
+                    // C is on its way while the tile is made.
+                    for i in 0..rows {
+                        fetch(to_c.at((row + i) * ldc + col), K::NR);
+                    }
                     // SAFETY: both panels were packed above, to this depth.
                     unsafe { kernel.run(padded, from.as_ptr(), panel.as_ptr(), &mut tile) };
                     let cols = K::NR.min(n - col);
@@ -379,6 +384,18 @@ unsafe fn run<K: Micro>(kernel: K, task: Task<'_>, c: *mut f32) {
         }
         kernel.end();
     });
+}
+
+/// Asks for `len` numbers before they are needed.
+#[inline(always)]
+fn fetch(at: *const f32, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..len).step_by(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(line).cast()) };
+    }
+    let _ = (at, len);
 }
 
 #[cfg(test)]
