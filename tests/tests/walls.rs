@@ -7,7 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 8] = [
+const WALLS: [(&str, &[&str]); 9] = [
+    (
+        "cloze-kernels",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+            "candle-core",
+            "clap",
+        ],
+    ),
     (
         "cloze-shard",
         &[

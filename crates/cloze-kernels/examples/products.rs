@@ -65,7 +65,7 @@ fn main() {
                             &mut y,
                             n,
                             f,
-                        )
+                        );
                     }),
                     best(|| {
                         product(
@@ -78,7 +78,7 @@ fn main() {
                             &mut dx,
                             k,
                             f,
-                        )
+                        );
                     }),
                     best(|| {
                         product(
@@ -91,7 +91,7 @@ fn main() {
                             &mut dw,
                             k,
                             f,
-                        )
+                        );
                     }),
                 ];
                 let rate = t

@@ -2,6 +2,15 @@
 //!
 //! Every operation of [`cpu`] is tested against its definition in double precision, on awkward sizes.
 
+#![allow(
+    clippy::excessive_precision,
+    reason = "constants are written as they were derived; the compiler rounds them"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over several rows at once, which become vector instructions, are written by index"
+)]
+
 pub mod cpu;
 pub mod dropout;
 mod error;

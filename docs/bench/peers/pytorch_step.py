@@ -1,11 +1,12 @@
 """Times PyTorch's pre-training step on rows of a Cloze dataset: the peer of `cloze pretrain`.
 
-    python pytorch_step.py DATASET --model minilm|base|CONFIG.json --form plain|tuned|compiled --dtype f32|bf16 --rows 32 --steps 8
+    python pytorch_step.py DATASET --model minilm|base|CONFIG.json --form plain|tuned|sorted|compiled --dtype f32|bf16 --rows 32 --steps 8
 
 Forms:
   plain     BertForPreTraining as it is: the MLM head on every token, dynamic padding, AdamW (what transformers' Trainer runs).
-  tuned     the head on the masked positions only, scaled-dot-product attention, fused AdamW, rows of a batch of similar length.
-  compiled  as tuned, under torch.compile.
+  tuned     the head on the masked positions only, scaled-dot-product attention, fused AdamW, padding to the batch's longest row.
+  sorted    as tuned, with rows of similar length in a batch, so that there is little padding.
+  compiled  as sorted, under torch.compile.
 Prints one JSON line: real tokens (padding not counted), seconds of each timed step, the last loss.
 """
 
@@ -95,7 +96,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("--model", default="minilm")
-    parser.add_argument("--form", choices=["plain", "tuned", "compiled"], default="tuned")
+    parser.add_argument("--form", choices=["plain", "tuned", "sorted", "compiled"], default="tuned")
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--rows", type=int, default=32, help="rows a batch")
     parser.add_argument("--shortest", type=int, default=0, help="take rows of at least so many tokens only")
@@ -126,7 +127,7 @@ def main():
     if options.form == "compiled":
         step_model = torch.compile(step_model, dynamic=options.shortest == 0)
     rows = rows_of(options.dataset, options.rows * (options.steps + options.warmup), options.shortest)
-    made = batches(rows, options.rows, tuned, random.Random(0), mask_id, vocab_size)
+    made = batches(rows, options.rows, options.form in ("sorted", "compiled"), random.Random(0), mask_id, vocab_size)
     made = [tuple(t.to(device) for t in b) for b in made]
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.dtype == "bf16")
     seconds, tokens, loss = [], [], None

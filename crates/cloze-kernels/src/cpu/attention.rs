@@ -76,7 +76,7 @@ impl Machine<'_> {
                 c,
                 ldc,
                 finish,
-            )
+            );
         };
     }
 }

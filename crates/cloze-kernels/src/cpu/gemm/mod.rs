@@ -108,7 +108,7 @@ pub fn product(
             c.as_mut_ptr(),
             ldc,
             finish,
-        )
+        );
     };
 }
 
@@ -129,6 +129,7 @@ unsafe fn choose(
     ldc: usize,
     finish: Finish<'_>,
 ) {
+    assert!(isa <= Isa::best(), "this processor has no {isa}");
     assert!(a.holds(m, k) && b.holds(k, n), "a factor is too small");
     assert!(
         finish.bias.is_none_or(|b| b.len() >= n),
@@ -143,24 +144,22 @@ unsafe fn choose(
         ldc,
         finish,
     };
-    // SAFETY (of all calls below): the caller's; the kernel is one that the processor has.
-    #[cfg(target_arch = "x86_64")]
-    match (precision, isa) {
-        (Precision::Bf16, Isa::Amx) => return unsafe { run(micro_x86::Amx, task, c) },
-        (Precision::Bf16, Isa::Avx512Bf16) => {
-            return unsafe { run(micro_x86::Avx512Bf16, task, c) };
+    // SAFETY: the caller's; the kernel is one that the processor has, as was checked.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        match (precision, isa) {
+            (Precision::Bf16, Isa::Amx) => return run(micro_x86::Amx, task, c),
+            (Precision::Bf16, Isa::Avx512Bf16) => return run(micro_x86::Avx512Bf16, task, c),
+            (Precision::F32, Isa::Avx2) => return run(micro_x86::Avx2, task, c),
+            (Precision::F32, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx) => {
+                return run(micro_x86::Avx512, task, c);
+            }
+            _ => {}
         }
-        (Precision::Bf16, _) => {}
-        (Precision::F32, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx) => {
-            return unsafe { run(micro_x86::Avx512, task, c) };
+        match precision {
+            Precision::F32 => run(micro::Scalar, task, c),
+            Precision::Bf16 => run(micro::ScalarBf16, task, c),
         }
-        (Precision::F32, Isa::Avx2) => return unsafe { run(micro_x86::Avx2, task, c) },
-        (Precision::F32, Isa::Scalar) => {}
-    }
-    let _ = isa;
-    match precision {
-        Precision::F32 => unsafe { run(micro::Scalar, task, c) },
-        Precision::Bf16 => unsafe { run(micro::ScalarBf16, task, c) },
     }
 }
 
@@ -205,7 +204,7 @@ pub unsafe fn product_alone(
             c,
             ldc,
             finish,
-        )
+        );
     };
 }
 
@@ -220,7 +219,8 @@ impl Threads {
     fn each(self, count: usize, work: impl Fn(usize) + Sync) {
         match self {
             Self::One => (0..count).for_each(work),
-            Self::All => (0..count).into_par_iter().for_each(|i| work(i)),
+            // A reference, so that what is shared need not be sent.
+            Self::All => (0..count).into_par_iter().for_each(&work),
         }
     }
 }

@@ -187,7 +187,7 @@ fn threads_do_not_change_a_bit() {
                 &mut c,
                 515,
                 Finish::default(),
-            )
+            );
         });
         c
     };
