@@ -228,8 +228,14 @@ fn gradients_equal_the_reference() {
 #[test]
 fn batches_of_any_size_add_up() {
     let config = config(64, 2, 128, 2, "gelu");
-    let batches =
-        [&[5usize, 9][..], &[150, 33, 2, 90, 120, 80], &[3]].map(|l| batch(l, 1, &[NEXT, RANDOM]));
+    // Each is too large for what was there before in another way: tokens, rows, masks.
+    let batches = [
+        batch(&[5, 9], 1, &[NEXT, RANDOM]),
+        batch(&[150, 33, 2, 90, 120, 80], 1, &[NEXT, RANDOM]),
+        batch(&[3; 40], 1, &[NEXT, RANDOM]),
+        batch(&[100, 100], 4, &[NEXT]),
+        batch(&[3], 1, &[NEXT]),
+    ];
     let state = EngineState::initial(weights(&config));
     let mut reference = ReferenceEngine::new(&config, Objective::MlmNsp, state).unwrap();
     let mut engine = native(&config, Isa::best(), Precision::F32, Objective::MlmNsp);
