@@ -71,9 +71,14 @@ impl Ops for Cpu {
     fn describe(&self) -> String {
         let threads = rayon::current_num_threads();
         let s = if threads == 1 { "" } else { "s" };
+        // Beyond AVX-512, instructions are for bf16 only.
+        let used = match self.precision {
+            Precision::F32 => self.isa.min(Isa::Avx512),
+            Precision::Bf16 => self.isa,
+        };
         format!(
-            "CPU, {threads} thread{s}, {}, products in {}",
-            self.isa, self.precision
+            "CPU, {threads} thread{s}, products in {} by {used}",
+            self.precision
         )
     }
 
