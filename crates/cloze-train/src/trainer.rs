@@ -1,177 +1,32 @@
 //! The loop: feed, engine, schedule, log, evaluation, checkpoints.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use cloze_shard::manifest::TOKENIZER_FOLDER;
-use cloze_shard::masking::MaskingRule;
-use cloze_shard::{Dataset, Split, atomic};
-use serde::{Deserialize, Serialize};
+use cloze_shard::{Dataset, Split};
 
 use crate::batch::MaskedBatch;
 use crate::checkpoint::{
     Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
     read_trainer, write_checkpoint,
 };
-use crate::engine::{
-    self, Dropout, Engine, EngineKind, EngineState, Objective, OptimizerStep, Precision,
-};
+use crate::engine::{self, Dropout, Engine, EngineState, OptimizerStep};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position};
+use crate::log::{LOG, Log};
 use crate::matching;
+use crate::plan::PretrainConfig;
 use crate::record::{Record, StepRecord, ValidationRecord};
 use crate::schedule::learning_rate;
 use crate::{BertConfig, Error, Result};
 
-/// The log's name in the run folder.
-const LOG: &str = "train.jsonl";
 /// A file that the process that trains holds locked.
 const LOCK: &str = ".lock";
 /// Batches that are made ahead.
 const AHEAD: usize = 2;
-
-/// What a run is asked for. Everything that decides what comes out is compared when it is resumed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PretrainConfig {
-    /// Which losses are trained.
-    pub objective: Objective,
-    /// Which engine does the arithmetic.
-    #[serde(default)]
-    pub engine: EngineKind,
-    /// How products are computed.
-    #[serde(default)]
-    pub precision: Precision,
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Most tokens in a step's batch.
-    pub batch_tokens: usize,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Steps of linear warmup.
-    pub warmup_steps: u64,
-    /// Decoupled weight decay of matrices and embeddings.
-    pub weight_decay: f64,
-    /// Decay of Adam's first moment.
-    pub beta1: f64,
-    /// Decay of Adam's second moment.
-    pub beta2: f64,
-    /// Added to the root of Adam's second moment.
-    pub epsilon: f64,
-    /// Largest global norm of the gradient; 0 for no clipping.
-    pub clip: f64,
-    /// Dropout everywhere; the model's own where it is `None`.
-    pub dropout: Option<f64>,
-    /// Share of tokens that dynamic masks predict.
-    pub mask_rate: f64,
-    /// Keys every random draw.
-    pub seed: u64,
-    /// Steps between evaluations on the validation split; 0 for none but the last.
-    pub eval_every: u64,
-    /// Rows an evaluation looks at, at most; 0 for all.
-    pub eval_rows: u64,
-    /// Steps between checkpoints; 0 for none but the last.
-    pub checkpoint_every: u64,
-    /// Steps between lines of the log.
-    pub log_every: u64,
-    /// Checkpoints that are kept.
-    pub keep: usize,
-}
-
-impl Default for PretrainConfig {
-    fn default() -> Self {
-        Self {
-            objective: Objective::MlmNsp,
-            engine: EngineKind::default(),
-            precision: Precision::default(),
-            steps: 10_000,
-            batch_tokens: 4_096,
-            learning_rate: 1e-4,
-            warmup_steps: 100,
-            weight_decay: 0.01,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            clip: 1.0,
-            dropout: None,
-            mask_rate: 0.15,
-            seed: 0,
-            eval_every: 1_000,
-            eval_rows: 2_000,
-            checkpoint_every: 1_000,
-            log_every: 10,
-            keep: 3,
-        }
-    }
-}
-
-impl PretrainConfig {
-    fn check(&self) -> Result<()> {
-        let fail = |option, why: String| Err(Error::Config { option, why });
-        let positive = |option, value: f64| {
-            if value > 0.0 && value.is_finite() {
-                Ok(())
-            } else {
-                fail(option, format!("is {value}, must be over 0"))
-            }
-        };
-        positive("--steps", self.steps as f64)?;
-        positive("--learning-rate", self.learning_rate)?;
-        positive("--log-every", self.log_every as f64)?;
-        for (option, value) in [("--weight-decay", self.weight_decay), ("--clip", self.clip)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return fail(option, format!("is {value}, must be a number from 0"));
-            }
-        }
-        if let Some(p) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
-            return fail("--dropout", format!("is {p}, must be from 0 to under 1"));
-        }
-        if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
-            return fail(
-                "--mask-rate",
-                format!("is {}, must be over 0 and at most 1", self.mask_rate),
-            );
-        }
-        Ok(())
-    }
-
-    fn rule(&self) -> MaskingRule {
-        MaskingRule {
-            rate: self.mask_rate,
-            ..MaskingRule::default()
-        }
-    }
-
-    /// Names of the options that differ and change what comes out.
-    fn differences(&self, other: &Self) -> Vec<String> {
-        let as_map = |c: &Self| serde_json::to_value(c).unwrap_or_default();
-        let (ours, theirs) = (as_map(self), as_map(other));
-        let harmless = [
-            "eval_every",
-            "eval_rows",
-            "checkpoint_every",
-            "log_every",
-            "keep",
-        ];
-        let Some(fields) = ours.as_object() else {
-            return Vec::new();
-        };
-        let differs = |name: &&String| {
-            !harmless.contains(&name.as_str()) && ours[name.as_str()] != theirs[name.as_str()]
-        };
-        let show = |name: &String| {
-            format!(
-                "--{} was {}, is {}",
-                name.replace('_', "-"),
-                theirs[name.as_str()],
-                ours[name.as_str()]
-            )
-        };
-        fields.keys().filter(differs).map(show).collect()
-    }
-}
 
 /// Where parameters come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -612,52 +467,5 @@ impl Clock {
             step_seconds: spent / self.steps.max(1) as f64,
             ..record
         }
-    }
-}
-
-/// `train.jsonl`.
-struct Log {
-    path: PathBuf,
-    file: File,
-}
-
-impl Log {
-    /// Opens the log; lines about steps after `step`, which a resumed run makes again, are dropped.
-    fn open(run: &Path, step: u64) -> Result<Self> {
-        let path = run.join(LOG);
-        let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
-        if path.exists() {
-            let text = fs::read_to_string(&path).map_err(io)?;
-            let keep =
-                |line: &&str| serde_json::from_str::<Record>(line).is_ok_and(|r| r.step() <= step);
-            let kept: String = text
-                .lines()
-                .filter(keep)
-                .flat_map(|line| [line, "\n"])
-                .collect();
-            atomic::write(&path, kept.as_bytes())?;
-        }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(io)?;
-        Ok(Self { path, file })
-    }
-
-    fn write(&mut self, record: &Record) -> Result<()> {
-        let path = self.path.clone();
-        let line = serde_json::to_string(record).map_err(|e| Error::Checkpoint {
-            path: path.clone(),
-            why: e.to_string(),
-        })?;
-        Ok(writeln!(self.file, "{line}").map_err(cloze_shard::Error::io(&path))?)
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(self
-            .file
-            .sync_data()
-            .map_err(cloze_shard::Error::io(&self.path))?)
     }
 }

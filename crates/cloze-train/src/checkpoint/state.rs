@@ -10,8 +10,7 @@ use super::{CHECKPOINTS, CONFIG, STATE_FOLDER};
 use crate::engine::EngineState;
 use crate::feed::Position;
 use crate::parameters::Layout;
-use crate::trainer::PretrainConfig;
-use crate::{BertConfig, Error, Result};
+use crate::{BertConfig, Error, PretrainConfig, Result};
 
 /// `trainer_state/state.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
