@@ -90,6 +90,12 @@ impl PretrainConfig {
                 fail(option, format!("is {value}, must be over 0"))
             }
         };
+        if (self.engine, self.precision) == (EngineKind::Reference, Precision::Bf16) {
+            return fail(
+                "--precision",
+                "is bf16, which --engine reference does not have".into(),
+            );
+        }
         positive("--steps", self.steps as f64)?;
         positive("--learning-rate", self.learning_rate)?;
         positive("--log-every", self.log_every as f64)?;

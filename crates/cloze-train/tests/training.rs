@@ -11,7 +11,7 @@ use cloze_shard::manifest::Masking;
 use cloze_shard::masking::MaskingRule;
 use cloze_shard::{Dataset, manifest};
 use cloze_train::checkpoint::{self, LoadReport, read_state};
-use cloze_train::engine::{Engine, Objective};
+use cloze_train::engine::{Engine, EngineKind, Objective, Precision};
 use cloze_train::eval::evaluate;
 use cloze_train::feed::{Feed, Position};
 use cloze_train::record::{Record, StepRecord, ValidationRecord};
@@ -477,6 +477,16 @@ fn what_does_not_fit_is_refused() {
             ..short()
         },
         &["--warmup-steps"],
+    );
+    fails(
+        Start::Config(shape.clone()),
+        "new",
+        PretrainConfig {
+            engine: EngineKind::Reference,
+            precision: Precision::Bf16,
+            ..short()
+        },
+        &["--precision", "--engine reference"],
     );
 
     let changed = |name: &str, value: u64| {
