@@ -24,6 +24,14 @@ impl Shape<'_> {
         self.heads * self.size
     }
 
+    /// Demands that the rows cover `tokens` tokens, one after another, each with one at least: what is written relies on it.
+    fn check(&self, tokens: usize) {
+        let cu = self.cu_seqlens;
+        let covers = cu.first() == Some(&0) && cu.last().is_some_and(|&t| t as usize == tokens);
+        let ascending = cu.windows(2).all(|w| w[0] < w[1]);
+        assert!(covers && ascending, "rows do not cover the tokens");
+    }
+
     /// Runs `work(head, first token, tokens)` on every pair of a row and a head.
     fn each(&self, work: impl Fn(usize, usize, usize) + Sync) {
         let rows = self.cu_seqlens.len().saturating_sub(1);
@@ -33,7 +41,6 @@ impl Shape<'_> {
                 self.cu_seqlens[row] as usize,
                 self.cu_seqlens[row + 1] as usize,
             );
-            assert!(start < end, "a row without tokens");
             work(head, start, end - start);
         });
     }
@@ -95,13 +102,7 @@ pub fn forward(
         qkv.len() == 3 * h * tokens && log_sums.len() >= shape.heads * tokens,
         "attention's views do not fit"
     );
-    assert!(
-        shape
-            .cu_seqlens
-            .last()
-            .is_none_or(|&t| t as usize == tokens),
-        "rows end elsewhere than tokens do"
-    );
+    shape.check(tokens);
     let (to_context, to_sums) = (Shared(context.as_mut_ptr()), Shared(log_sums.as_mut_ptr()));
     let scale = 1.0 / (d as f32).sqrt();
     shape.each(|head, start, n| {
@@ -147,13 +148,7 @@ pub fn backward(
         qkv.len() == 3 * h * tokens && dqkv.len() == qkv.len() && dcontext.len() == context.len(),
         "attention's views do not fit"
     );
-    assert!(
-        shape
-            .cu_seqlens
-            .last()
-            .is_none_or(|&t| t as usize == tokens),
-        "rows end elsewhere than tokens do"
-    );
+    shape.check(tokens);
     let to = Shared(dqkv.as_mut_ptr());
     let scale = 1.0 / (d as f32).sqrt();
     shape.each(|head, start, n| {

@@ -470,6 +470,27 @@ fn attention_case(
     b.equal(out, &dqkv, 1e-5, &format!("{what}, back"));
 }
 
+/// Boundaries that do not cover the tokens never reach memory.
+#[test]
+fn attention_refuses_rows_that_do_not_fit() {
+    for cu in [&[0u32, 50, 10, 20][..], &[1, 20], &[0, 10, 10, 20], &[]] {
+        let run = || {
+            let mut b = Bench::new(Isa::best());
+            let attention = Attention {
+                qkv: b.put(&[1.0; 20 * 6]),
+                cu_seqlens: b.put_words(cu),
+                longest: 20,
+                heads: 1,
+                context: b.put(&[0.0; 40]),
+                log_sums: b.put(&[0.0; 20]),
+                dropout: None,
+            };
+            b.cpu.attention(&attention).unwrap();
+        };
+        assert!(std::panic::catch_unwind(run).is_err(), "{cu:?}");
+    }
+}
+
 #[test]
 fn cross_entropies() {
     each(|b, isa| {
