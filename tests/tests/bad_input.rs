@@ -374,6 +374,15 @@ fn a_manifest_that_does_not_add_up() {
     fs::write(&manifest, value.to_string()).unwrap();
     let found = place.cloze("verify data").status(1).out();
     assert!(found.contains("totals"), "{found}");
+    // The trainer sizes batches and checks positions by the lengths: it must not believe false ones.
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let rows = value["splits"]["train"]["shards"][0]["rows"].clone();
+    value["splits"]["train"]["shards"][0]["lengths"] = serde_json::json!({ "8": rows });
+    fs::write(&manifest, value.to_string()).unwrap();
+    let _ = place
+        .cloze("inspect data")
+        .status(2)
+        .says(&["part-00000.arrow", "other lengths than the manifest says"]);
 }
 
 /// Runs on a file system of 300 kB. Needs the right to mount one; says so where it has not.

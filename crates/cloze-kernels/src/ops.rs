@@ -45,7 +45,8 @@ impl View {
     /// Where they do not lie within: a mistake in the program, never in data.
     #[must_use]
     pub fn part(self, start: usize, len: usize) -> Self {
-        assert!(start + len <= self.len, "{start} + {len} of {}", self.len);
+        let inside = start.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(inside, "{start} + {len} of {}", self.len);
         Self {
             start: self.start + start,
             len,

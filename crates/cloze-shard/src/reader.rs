@@ -189,7 +189,10 @@ impl Shard {
             let why = format!("{} rows, the manifest says {}", shard.rows, record.rows);
             return Err(Error::Shard { path, why });
         }
-        shard.check_lengths(manifest.max_seq_length)?;
+        if shard.check_lengths(manifest.max_seq_length)? != record.lengths {
+            let why = "its rows have other lengths than the manifest says".into();
+            return Err(Error::Shard { path, why });
+        }
         Ok(shard)
     }
 
@@ -221,7 +224,9 @@ impl Shard {
     }
 
     /// What a reader relies on without looking: lengths, segment starts and labels in their ranges.
-    fn check_lengths(&self, max_seq_length: u16) -> Result<()> {
+    /// The histogram of lengths.
+    fn check_lengths(&self, max_seq_length: u16) -> Result<BTreeMap<u16, u64>> {
+        let mut lengths = vec![0u64; usize::from(max_seq_length) + 1];
         for i in 0..self.rows {
             let fail = |why: String| {
                 Err(Error::Row {
@@ -244,6 +249,7 @@ impl Shard {
                     row.len()
                 ));
             }
+            lengths[row.len()] += 1;
             if usize::from(row.b_start) > row.len() {
                 return fail(format!(
                     "b_start {} in a row of {} tokens",
@@ -258,7 +264,8 @@ impl Shard {
                 }
             }
         }
-        Ok(())
+        let seen = (0u16..).zip(lengths).filter(|&(_, n)| n > 0);
+        Ok(seen.collect())
     }
 
     /// The file.

@@ -74,7 +74,9 @@ impl Ops for Cpu {
         // Beyond AVX-512, instructions are for bf16 only.
         let used = match self.precision {
             Precision::F32 => self.isa.min(Isa::Avx512),
-            Precision::Bf16 => self.isa,
+            Precision::Bf16 if self.isa >= Isa::Avx512Bf16 => self.isa,
+            // Without an instruction for it, bf16 is rounded to and computed by plain loops.
+            Precision::Bf16 => Isa::Scalar,
         };
         format!(
             "CPU, {threads} thread{s}, products in {} by {used}",

@@ -52,7 +52,9 @@ impl<'a> Matrix<'a> {
 
     /// Whether `rows × cols` elements of it exist.
     fn holds(&self, rows: usize, cols: usize) -> bool {
-        rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < self.data.len()
+        let far = |count: usize, step: usize| (count - 1).checked_mul(step);
+        let last = || far(rows, self.row)?.checked_add(far(cols, self.col)?);
+        rows == 0 || cols == 0 || last().is_some_and(|at| at < self.data.len())
     }
 }
 
@@ -92,7 +94,7 @@ pub fn product(
 ) {
     let sizes = (m, n, k);
     assert!(
-        m == 0 || n == 0 || (ldc >= n && (m - 1) * ldc + n <= c.len()),
+        m == 0 || n == 0 || (ldc >= n && Matrix::rows(c, ldc).holds(m, n)),
         "C is too small"
     );
     // SAFETY: C holds the rows, and is borrowed by nobody else.
