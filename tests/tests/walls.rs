@@ -23,6 +23,7 @@ const WALLS: [(&str, &[&str]); 9] = [
     (
         "cloze-shard",
         &[
+            "cloze-kernels",
             "tokenizers",
             "candle-core",
             "rayon",
@@ -36,6 +37,7 @@ const WALLS: [(&str, &[&str]); 9] = [
     (
         "cloze-text",
         &[
+            "cloze-kernels",
             "cloze-shard",
             "cloze-prep",
             "cloze-train",
@@ -55,6 +57,7 @@ const WALLS: [(&str, &[&str]); 9] = [
     (
         "cloze-cli",
         &[
+            "cloze-kernels",
             "cloze-shard",
             "cloze-text",
             "cloze-prep",
@@ -72,6 +75,7 @@ const WALLS: [(&str, &[&str]); 9] = [
     (
         "xtask",
         &[
+            "cloze-kernels",
             "cloze-shard",
             "cloze-text",
             "cloze-prep",
