@@ -372,6 +372,7 @@ fn training_verbs_are_handed_over() {
         "tokens",
         "tokens_per_second",
         "data_wait_fraction",
+        "seconds_left",
     ] {
         assert!(first.get(field).is_some(), "{field}: {first}");
     }

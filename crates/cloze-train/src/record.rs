@@ -43,6 +43,9 @@ pub struct StepRecord {
     /// Share of the time since the last line that was spent waiting for data.
     pub data_wait_fraction: f64,
     pub step_seconds: f64,
+    /// Seconds until the last step, at the speed of these steps; evaluations and checkpoints are not counted.
+    #[serde(default)]
+    pub seconds_left: f64,
 }
 
 /// An evaluation in the course of training.

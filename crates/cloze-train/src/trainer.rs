@@ -328,7 +328,7 @@ impl Run<'_> {
             let last = step == config.steps;
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
             if due(config.log_every) || step == 1 {
-                let record = clock.complete(record);
+                let record = clock.complete(record, config.steps);
                 observer.on_step(&record);
                 self.log.write(&Record::Train(record))?;
                 clock = Clock::start();
@@ -399,6 +399,7 @@ impl Run<'_> {
             tokens_per_second: 0.0,
             data_wait_fraction: 0.0,
             step_seconds: 0.0,
+            seconds_left: 0.0,
         })
     }
 
@@ -459,12 +460,15 @@ impl Clock {
         result
     }
 
-    fn complete(&self, record: StepRecord) -> StepRecord {
+    /// `record` with what the clock says; `steps` is how many there will be.
+    fn complete(&self, record: StepRecord, steps: u64) -> StepRecord {
         let spent = self.started.elapsed().as_secs_f64().max(1e-9);
+        let each = spent / self.steps.max(1) as f64;
         StepRecord {
             tokens_per_second: self.tokens as f64 / spent,
             data_wait_fraction: self.waited / spent,
-            step_seconds: spent / self.steps.max(1) as f64,
+            step_seconds: each,
+            seconds_left: each * steps.saturating_sub(record.step) as f64,
             ..record
         }
     }

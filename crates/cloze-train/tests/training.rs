@@ -89,6 +89,7 @@ fn losses(run: &Path) -> Vec<String> {
                 tokens_per_second: 0.0,
                 data_wait_fraction: 0.0,
                 step_seconds: 0.0,
+                seconds_left: 0.0,
                 ..r
             }
         ),
