@@ -12,6 +12,7 @@
 )]
 
 pub mod cpu;
+pub mod cuda;
 pub mod dropout;
 mod error;
 mod ops;
