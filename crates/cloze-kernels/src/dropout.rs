@@ -4,30 +4,64 @@
 //! 2011) that a vector unit computes side by side: feature `16 j + l` of a chunk takes the `j`-th 16 bits of block `l`. It is dropped where
 //! they are below `p · 2¹⁶`, rounded; what is kept is multiplied by the inverse of the share that is kept.
 
+use crate::ops::View;
+
 /// Features of a chunk.
 pub const CHUNK: usize = 128;
 /// Blocks of a chunk.
 const LANES: usize = 16;
 
-/// Keys one site of one step: where in the network something is dropped.
+/// A place in the network where something is dropped, at whatever step is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropout {
+pub struct Site {
+    /// The stage's key.
+    pub key: [u32; 2],
+    /// Which one: under 2¹².
+    pub number: u32,
+    /// What is dropped: draws of 16 bits below this.
+    pub below: u32,
+    /// `[2]`: the step, and how many tokens of the step's batch came before the first.
+    pub draw: View,
+}
+
+impl Site {
+    /// Drops each feature with probability `p`, to the nearest 2⁻¹⁶.
+    #[must_use]
+    pub fn new(key: [u32; 2], number: u32, p: f64, draw: View) -> Self {
+        let below = (p * 65_536.0).round() as u32;
+        Self {
+            key,
+            number,
+            below,
+            draw,
+        }
+    }
+
+    /// What is dropped there, for what `draw` holds.
+    pub(crate) fn at(&self, draw: &[u32]) -> Dropout {
+        Dropout {
+            key: self.key,
+            place: u64::from(draw[0]) << 24 | u64::from(self.number) << 12,
+            first_token: draw[1],
+            below: self.below,
+        }
+    }
+}
+
+/// Keys one site of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dropout {
     /// The stage's key.
     pub key: [u32; 2],
     /// The step and the site.
     pub place: u64,
+    /// Added to a token's index.
+    pub first_token: u32,
     /// What is dropped: draws of 16 bits below this.
     pub below: u32,
 }
 
 impl Dropout {
-    /// Drops each feature with probability `p`, to the nearest 2⁻¹⁶.
-    #[must_use]
-    pub fn new(key: [u32; 2], place: u64, p: f64) -> Self {
-        let below = (p * 65_536.0).round() as u32;
-        Self { key, place, below }
-    }
-
     /// Multiplies what is kept.
     #[must_use]
     pub fn kept(&self) -> f32 {
@@ -48,6 +82,7 @@ impl Dropout {
     pub(crate) fn fill(&self, token: u32, mask: &mut [f32]) {
         let kept = self.kept();
         for (chunk, mask) in mask.chunks_mut(CHUNK).enumerate() {
+            let token = self.first_token.wrapping_add(token);
             let words = blocks(self.key, self.place, token, chunk as u32 * LANES as u32);
             let mut all = [0f32; CHUNK];
             for (j, all) in all.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
@@ -119,7 +154,12 @@ mod tests {
 
     #[test]
     fn shares_are_as_asked_and_a_mask_does_not_depend_on_its_length() {
-        let dropout = Dropout::new([1, 2], 77 << 12, 0.3);
+        let dropout = Dropout {
+            key: [1, 2],
+            place: 77 << 12,
+            first_token: 0,
+            below: (0.3f64 * 65_536.0).round() as u32,
+        };
         let (mut dropped, mut short) = (0, vec![0.0; 200]);
         for token in 0..1_000 {
             let mut mask = vec![9.0; 300];
@@ -134,7 +174,13 @@ mod tests {
             (share - 0.3).abs() < 4.0 * (0.3f64 * 0.7 / n).sqrt(),
             "{share}"
         );
+        let later = Dropout {
+            first_token: 990,
+            ..dropout
+        };
         let mut other = vec![0.0; 200];
+        later.fill(9, &mut other);
+        assert_eq!(other, short);
         dropout.head(3).fill(999, &mut other);
         assert_ne!(other, short);
     }

@@ -16,7 +16,10 @@ pub mod cuda;
 pub mod dropout;
 mod error;
 mod ops;
+pub mod oracle;
 
-pub use dropout::Dropout;
+pub use dropout::Site;
 pub use error::{Error, Result};
-pub use ops::{AdamW, Attention, Embedding, Gelu, Kind, Norm, NormBackward, Ops, View};
+pub use ops::{
+    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, NONE, Norm, NormBackward, Ops, View,
+};

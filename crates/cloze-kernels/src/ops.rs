@@ -2,9 +2,16 @@
 //!
 //! `T` tokens of all rows stand one after another, without padding; `H` is the hidden size. Matrices are row-major; weights are `[out, in]`,
 //! as PyTorch has them.
+//!
+//! What changes from step to step (boundaries of rows, scales, rates, what keys dropout) is looked up in memory when an operation runs, never
+//! in what it is called with: so a sequence of operations can be recorded once and run again. Where shapes must be the same each time, too,
+//! views are larger than what a batch fills: tokens after the last row and places that are [`NONE`] are padding, which no result depends on.
 
 use crate::Result;
-use crate::dropout::Dropout;
+use crate::dropout::Site;
+
+/// In place of a row, a token or a label: there is none.
+pub const NONE: u32 = u32::MAX;
 
 /// What lies in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +112,9 @@ pub struct Norm {
     /// Added to the variance.
     pub eps: f32,
     /// Drops features of `x`.
-    pub before: Option<Dropout>,
+    pub before: Option<Site>,
     /// Drops features of the result.
-    pub after: Option<Dropout>,
+    pub after: Option<Site>,
 }
 
 /// The gradients of a [`Norm`].
@@ -132,9 +139,9 @@ pub struct NormBackward {
 pub struct Attention {
     /// `[T, 3 H]`: queries, keys, values; heads side by side in each.
     pub qkv: View,
-    /// `[B + 1]`: where each row begins, then `T`.
+    /// `[B + 1]`: where each row begins, then where the last ends. Tokens after it are padding, their results and gradients zeros.
     pub cu_seqlens: View,
-    /// Tokens of the longest row.
+    /// No row has more tokens.
     pub longest: usize,
     /// Heads.
     pub heads: usize,
@@ -143,26 +150,56 @@ pub struct Attention {
     /// `[heads, T]`: the logarithm of each softmax's denominator.
     pub log_sums: View,
     /// Drops attention weights.
-    pub dropout: Option<Dropout>,
+    pub dropout: Option<Site>,
 }
 
-/// What a step of AdamW (Loshchilov and Hutter, ICLR 2019) multiplies and adds, as PyTorch computes it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Cross-entropy of `logits[n, width]` at `labels[n]`.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropy {
+    /// `[n, width]`; with a scale, they become their gradient times it.
+    pub logits: View,
+    /// `[n]`: under `classes`, or [`NONE`], where loss, hit and gradient are 0.
+    pub labels: View,
+    /// Columns that count; the others' gradient is 0.
+    pub classes: usize,
+    /// `[n]`: in nats.
+    pub losses: View,
+    /// `[n]`: 1 where the label is the largest (the first of equals), else 0.
+    pub hits: View,
+    /// `[1]`.
+    pub scale: Option<View>,
+}
+
+/// A step of AdamW (Loshchilov and Hutter, ICLR 2019), as PyTorch computes it, on all parameters at once.
+///
+/// With g = gradient · min(1, clip / (norm + 10⁻⁶)): m ← m + (1−β₁)(g − m); v ← β₂v + (1−β₂)g²; θ ← keep θ − rate m / (√v/root2 + ε).
+/// Where the norm is not finite nothing changes.
+#[derive(Clone, Copy, Debug)]
 pub struct AdamW {
-    /// Multiplies the gradient: clipping.
-    pub gradient_scale: f32,
-    /// Multiplies the parameter: 1 − ηλ.
-    pub keep: f32,
-    /// η / (1 − β₁ᵗ).
-    pub rate: f32,
+    /// θ, m, v and gradients, each of the same length.
+    pub parameters: View,
+    /// First moment.
+    pub m: View,
+    /// Second moment.
+    pub v: View,
+    /// Gradients.
+    pub gradients: View,
+    /// `[length / block]`: which row of `rates` each block of elements follows.
+    pub groups: View,
+    /// `[groups, 2]`: keep, 1 − ηλ, and rate, η / (1 − β₁ᵗ).
+    pub rates: View,
+    /// `[1]`: root2, √(1 − β₂ᵗ).
+    pub root2: View,
+    /// `[1]`: the gradients' global norm.
+    pub norm: View,
     /// Decay of the first moment.
     pub beta1: f32,
     /// Decay of the second moment.
     pub beta2: f32,
-    /// √(1 − β₂ᵗ).
-    pub root2: f32,
     /// Added to the root of the second moment.
     pub eps: f32,
+    /// Largest norm that is not clipped; 0 for no clipping.
+    pub clip: f32,
 }
 
 /// A device: it owns memory, and does the arithmetic.
@@ -210,10 +247,10 @@ pub trait Ops {
     fn linear_backward_weight(&mut self, dy: View, x: View, dw: View, out: usize) -> Result<()>;
     /// `sum[n] +=` the sum of the rows of `x[T, n]`.
     fn column_sum(&mut self, x: View, sum: View) -> Result<()>;
-    /// `y = GELU(x)`; with `slope`, `x` becomes the derivative, which is all that the way back needs.
-    fn gelu(&mut self, kind: Gelu, x: View, y: View, slope: bool) -> Result<()>;
-    /// `dy` becomes the gradient of what GELU was given, by its derivative `slope`; its sum over tokens is added to `dbias[n]`.
-    fn gelu_backward(&mut self, slope: View, dy: View, dbias: View) -> Result<()>;
+    /// `y = GELU(x)`; with `back`, `x` becomes whatever this device's way back needs.
+    fn gelu(&mut self, kind: Gelu, x: View, y: View, back: bool) -> Result<()>;
+    /// `dy` becomes the gradient of what GELU was given, of which `kept` is left; its sum over tokens is added to `dbias[n]`.
+    fn gelu_backward(&mut self, kind: Gelu, kept: View, dy: View, dbias: View) -> Result<()>;
     /// See [`Attention`].
     fn attention(&mut self, attention: &Attention) -> Result<()>;
     /// From `dcontext[T, H]` the gradient `dqkv[T, 3 H]`.
@@ -223,33 +260,37 @@ pub trait Ops {
         dcontext: View,
         dqkv: View,
     ) -> Result<()>;
-    /// `y[i] = x[rows[i]]`, rows `width` wide.
+    /// `y[i] = x[rows[i]]`, rows `width` wide; zeros where `rows[i]` is [`NONE`].
     fn gather(&mut self, x: View, rows: View, y: View, width: usize) -> Result<()>;
-    /// `x[rows[i]] += y[i]`; no row is named twice.
+    /// `x[rows[i]] += y[i]`; no row is named twice, and [`NONE`] names none.
     fn scatter_add(&mut self, y: View, rows: View, x: View, width: usize) -> Result<()>;
     /// `x = tanh(x)`.
     fn tanh(&mut self, x: View) -> Result<()>;
     /// `dy` becomes the gradient of what tanh made `y` of.
     fn tanh_backward(&mut self, y: View, dy: View) -> Result<()>;
-    /// Cross-entropy of `logits[n, classes]` at `labels[n]`, in nats, into `losses[n]`; `hits[n]` is 1 where the label is the largest (the first
-    /// of equals). With a scale, `logits` become their gradient times it.
-    fn cross_entropy(
-        &mut self,
-        logits: View,
-        labels: View,
-        losses: View,
-        hits: View,
-        scale: Option<f32>,
-    ) -> Result<()>;
-    /// The sum of squares, in double precision and a fixed order.
-    fn sum_of_squares(&mut self, x: View) -> Result<f64>;
-    /// m ← m + (1−β₁)(g − m); v ← β₂v + (1−β₂)g²; θ ← keep θ − rate m / (√v/root2 + ε).
-    fn adamw(
-        &mut self,
-        step: &AdamW,
-        parameters: View,
-        m: View,
-        v: View,
-        gradients: View,
-    ) -> Result<()>;
+    /// See [`CrossEntropy`].
+    fn cross_entropy(&mut self, c: &CrossEntropy) -> Result<()>;
+    /// `sum[0] +=` the sum of `x`, made in double precision and a fixed order.
+    fn total(&mut self, x: View, sum: View) -> Result<()>;
+    /// `norm[0]` = the root of the sum of squares, which is made in double precision and a fixed order.
+    fn norm_of(&mut self, x: View, norm: View) -> Result<()>;
+    /// See [`AdamW`].
+    fn adamw(&mut self, step: &AdamW) -> Result<()>;
+
+    /// Whether it is worth making every batch look alike, so that a recording fits it.
+    fn records(&self) -> bool {
+        false
+    }
+    /// Runs what is recorded under `key` once more; false where nothing is.
+    fn replay(&mut self, _key: u64) -> Result<bool> {
+        Ok(false)
+    }
+    /// Until [`Ops::end`], operations run as ever, and may be recorded under `key`. Copies to and from the device are not among them.
+    fn begin(&mut self, _key: u64) -> Result<()> {
+        Ok(())
+    }
+    /// See [`Ops::begin`].
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -24,12 +24,13 @@ impl Shape<'_> {
         self.heads * self.size
     }
 
-    /// Demands that the rows cover `tokens` tokens, one after another, each with one at least: what is written relies on it.
-    fn check(&self, tokens: usize) {
+    /// Demands that the rows lie one after another within `tokens` tokens: what is written relies on it. How many tokens they cover.
+    fn check(&self, tokens: usize) -> usize {
         let cu = self.cu_seqlens;
-        let covers = cu.first() == Some(&0) && cu.last().is_some_and(|&t| t as usize == tokens);
-        let ascending = cu.windows(2).all(|w| w[0] < w[1]);
-        assert!(covers && ascending, "rows do not cover the tokens");
+        let end = cu.last().map_or(usize::MAX, |&t| t as usize);
+        let ascending = cu.first() == Some(&0) && cu.windows(2).all(|w| w[0] <= w[1]);
+        assert!(ascending && end <= tokens, "rows do not fit the tokens");
+        end
     }
 
     /// Runs `work(head, first token, tokens)` on every pair of a row and a head.
@@ -41,7 +42,9 @@ impl Shape<'_> {
                 self.cu_seqlens[row] as usize,
                 self.cu_seqlens[row + 1] as usize,
             );
-            work(head, start, end - start);
+            if start < end {
+                work(head, start, end - start);
+            }
         });
     }
 }
@@ -102,7 +105,8 @@ pub fn forward(
         qkv.len() == 3 * h * tokens && log_sums.len() >= shape.heads * tokens,
         "attention's views do not fit"
     );
-    shape.check(tokens);
+    let end = shape.check(tokens);
+    context[end * h..].fill(0.0);
     let (to_context, to_sums) = (Shared(context.as_mut_ptr()), Shared(log_sums.as_mut_ptr()));
     let scale = 1.0 / (d as f32).sqrt();
     shape.each(|head, start, n| {
@@ -148,7 +152,8 @@ pub fn backward(
         qkv.len() == 3 * h * tokens && dqkv.len() == qkv.len() && dcontext.len() == context.len(),
         "attention's views do not fit"
     );
-    shape.check(tokens);
+    let end = shape.check(tokens);
+    dqkv[end * 3 * h..].fill(0.0);
     let to = Shared(dqkv.as_mut_ptr());
     let scale = 1.0 / (d as f32).sqrt();
     shape.each(|head, start, n| {

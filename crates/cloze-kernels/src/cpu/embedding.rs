@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::isa::Isa;
 use super::pointwise::add;
 use super::rows::Shared;
+use crate::ops::NONE;
 
 /// `sum[t] = words[ids[t]] + positions[at[t]] + types[kinds[t]]`.
 #[allow(clippy::too_many_arguments)]
@@ -67,16 +68,18 @@ pub fn scatter(isa: Isa, ids: &[u32], d: &[f32], h: usize, table: &mut [f32]) {
     });
 }
 
-/// `y[i] = x[rows[i]]`.
+/// `y[i] = x[rows[i]]`, or zeros.
 pub fn gather(x: &[f32], rows: &[u32], y: &mut [f32], width: usize) {
-    y.par_chunks_mut(width)
-        .zip(rows)
-        .for_each(|(y, &r)| y.copy_from_slice(&x[r as usize * width..][..width]));
+    let pairs = y.par_chunks_mut(width).zip(rows);
+    pairs.for_each(|(y, &r)| match r {
+        NONE => y.fill(0.0),
+        r => y.copy_from_slice(&x[r as usize * width..][..width]),
+    });
 }
 
 /// `x[rows[i]] += y[i]`, one after another.
 pub fn scatter_add(isa: Isa, y: &[f32], rows: &[u32], x: &mut [f32], width: usize) {
-    for (y, &r) in y.chunks(width).zip(rows) {
+    for (y, &r) in y.chunks(width).zip(rows).filter(|(_, r)| **r != NONE) {
         add(isa, y, &mut x[r as usize * width..][..width]);
     }
 }

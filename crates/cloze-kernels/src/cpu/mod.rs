@@ -16,7 +16,10 @@ use gemm::{Finish, Matrix, Scratch, product};
 use isa::{Isa, Precision};
 use memory::Memory;
 
-use crate::ops::{AdamW, Attention, Embedding, Gelu, Kind, Norm, NormBackward, Ops, View};
+use crate::dropout::{Dropout, Site};
+use crate::ops::{
+    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Norm, NormBackward, Ops, View,
+};
 use crate::{Error, Result};
 
 /// The CPU: activations in single precision, products in single precision or with factors rounded to bf16.
@@ -51,19 +54,31 @@ impl Cpu {
             ..Self::new(precision)
         })
     }
+
+    /// What is dropped at `site` in this step.
+    fn dropped(&mut self, site: Option<Site>) -> Option<Dropout> {
+        let site = site?;
+        let ([draw], [], []) = self.memory.open([site.draw], [], []);
+        Some(site.at(draw))
+    }
 }
 
 fn add_all(from: &[f32], to: &mut [f32]) {
     to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
 }
 
-fn shape<'a>(norm: &Norm, weight: &'a [f32], bias: &'a [f32]) -> norm::Shape<'a> {
+fn shape<'a>(
+    norm: &Norm,
+    [before, after]: [Option<Dropout>; 2],
+    weight: &'a [f32],
+    bias: &'a [f32],
+) -> norm::Shape<'a> {
     norm::Shape {
         weight,
         bias,
         eps: norm.eps,
-        before: norm.before,
-        after: norm.after,
+        before,
+        after,
     }
 }
 
@@ -143,24 +158,28 @@ impl Ops for Cpu {
     }
 
     fn norm(&mut self, n: &Norm) -> Result<()> {
+        let dropped = [self.dropped(n.before), self.dropped(n.after)];
         let residual = n.residual.unwrap_or(n.weight);
         let (_, [weight, bias, residual], [x, stats, y]) =
             self.memory
                 .open([], [n.weight, n.bias, residual], [n.x, n.stats, n.y]);
         let residual = n.residual.map(|_| residual);
-        norm::forward(self.isa, shape(n, weight, bias), x, residual, stats, y);
+        let shape = shape(n, dropped, weight, bias);
+        norm::forward(self.isa, shape, x, residual, stats, y);
         Ok(())
     }
 
     fn norm_backward(&mut self, b: &NormBackward) -> Result<()> {
         let n = &b.forward;
+        let dropped = [self.dropped(n.before), self.dropped(n.after)];
         let sums = {
             let dx = b.dx.unwrap_or(b.dy.first(0));
             let (_, [x, weight, bias, stats], [dy, dx]) =
                 self.memory
                     .open([], [n.x, n.weight, n.bias, n.stats], [b.dy, dx]);
             let dx = b.dx.map(|_| dx);
-            norm::backward(self.isa, shape(n, weight, bias), x, stats, dy, dx)
+            let shape = shape(n, dropped, weight, bias);
+            norm::backward(self.isa, shape, x, stats, dy, dx)
         };
         let (_, _, [dweight, dbias]) = self.memory.open([], [], [b.dweight, b.dbias]);
         add_all(&sums.dweight, dweight);
@@ -251,13 +270,13 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn gelu(&mut self, kind: Gelu, x: View, y: View, slope: bool) -> Result<()> {
+    fn gelu(&mut self, kind: Gelu, x: View, y: View, back: bool) -> Result<()> {
         let (_, _, [x, y]) = self.memory.open([], [], [x, y]);
-        pointwise::gelu(self.isa, kind, x, y, slope);
+        pointwise::gelu(self.isa, kind, x, y, back);
         Ok(())
     }
 
-    fn gelu_backward(&mut self, slope: View, dy: View, dbias: View) -> Result<()> {
+    fn gelu_backward(&mut self, _: Gelu, slope: View, dy: View, dbias: View) -> Result<()> {
         let (_, [slope], [dy, dbias]) = self.memory.open([], [slope], [dy, dbias]);
         let sums = pointwise::multiply(self.isa, slope, dy, dbias.len());
         add_all(&sums, dbias);
@@ -265,16 +284,15 @@ impl Ops for Cpu {
     }
 
     fn attention(&mut self, a: &Attention) -> Result<()> {
+        let dropout = self.dropped(a.dropout);
         let ([cu_seqlens], [qkv], [context, sums]) =
             self.memory
                 .open([a.cu_seqlens], [a.qkv], [a.context, a.log_sums]);
-        let tokens = cu_seqlens.last().copied().unwrap_or(0) as usize;
-        let size = context.len() / tokens.max(1) / a.heads;
         let shape = attention::Shape {
             cu_seqlens,
             heads: a.heads,
-            size,
-            dropout: a.dropout,
+            size: attention_size(a),
+            dropout,
         };
         let machine = attention::Machine {
             isa: self.isa,
@@ -286,16 +304,15 @@ impl Ops for Cpu {
     }
 
     fn attention_backward(&mut self, a: &Attention, dcontext: View, dqkv: View) -> Result<()> {
+        let dropout = self.dropped(a.dropout);
         let reads = [a.qkv, a.context, a.log_sums, dcontext];
         let ([cu_seqlens], [qkv, context, sums, dcontext], [dqkv]) =
             self.memory.open([a.cu_seqlens], reads, [dqkv]);
-        let tokens = cu_seqlens.last().copied().unwrap_or(0) as usize;
-        let size = context.len() / tokens.max(1) / a.heads;
         let shape = attention::Shape {
             cu_seqlens,
             heads: a.heads,
-            size,
-            dropout: a.dropout,
+            size: attention_size(a),
+            dropout,
         };
         let machine = attention::Machine {
             isa: self.isa,
@@ -330,35 +347,56 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn cross_entropy(
-        &mut self,
-        logits: View,
-        labels: View,
-        losses: View,
-        hits: View,
-        scale: Option<f32>,
-    ) -> Result<()> {
+    fn cross_entropy(&mut self, c: &CrossEntropy) -> Result<()> {
+        let scale = match c.scale {
+            Some(view) => {
+                let (_, [scale], _) = self.memory.open([], [view], []);
+                Some(scale[0])
+            }
+            None => None,
+        };
         let ([labels], _, [logits, losses, hits]) =
-            self.memory.open([labels], [], [logits, losses, hits]);
-        pointwise::cross_entropy(self.isa, logits, labels, losses, hits, scale);
+            self.memory
+                .open([c.labels], [], [c.logits, c.losses, c.hits]);
+        pointwise::cross_entropy(self.isa, logits, labels, c.classes, losses, hits, scale);
         Ok(())
     }
 
-    fn sum_of_squares(&mut self, x: View) -> Result<f64> {
-        let (_, [x], _) = self.memory.open([], [x], []);
-        Ok(pointwise::sum_of_squares(self.isa, x))
-    }
-
-    fn adamw(
-        &mut self,
-        step: &AdamW,
-        parameters: View,
-        m: View,
-        v: View,
-        gradients: View,
-    ) -> Result<()> {
-        let (_, [g], [p, m, v]) = self.memory.open([], [gradients], [parameters, m, v]);
-        pointwise::adamw(self.isa, step, p, m, v, g);
+    fn total(&mut self, x: View, sum: View) -> Result<()> {
+        let (_, [x], [sum]) = self.memory.open([], [x], [sum]);
+        sum[0] += pointwise::total(x) as f32;
         Ok(())
     }
+
+    fn norm_of(&mut self, x: View, norm: View) -> Result<()> {
+        let (_, [x], [norm]) = self.memory.open([], [x], [norm]);
+        norm[0] = pointwise::sum_of_squares(self.isa, x).sqrt() as f32;
+        Ok(())
+    }
+
+    fn adamw(&mut self, s: &AdamW) -> Result<()> {
+        let reads = [s.gradients, s.rates, s.root2, s.norm];
+        let ([groups], [g, rates, root2, norm], [p, m, v]) =
+            self.memory
+                .open([s.groups], reads, [s.parameters, s.m, s.v]);
+        let constants = pointwise::Moments {
+            gradient_scale: match norm[0] {
+                norm if !norm.is_finite() => return Ok(()),
+                norm if s.clip > 0.0 => (s.clip / (norm + 1e-6)).min(1.0),
+                _ => 1.0,
+            },
+            beta1: s.beta1,
+            beta2: s.beta2,
+            eps: s.eps,
+            root2: root2[0],
+        };
+        pointwise::adamw(self.isa, constants, groups, rates, [p, m, v], g);
+        Ok(())
+    }
+}
+
+/// Features of a head.
+fn attention_size(a: &Attention) -> usize {
+    let tokens = a.log_sums.len() / a.heads.max(1);
+    a.context.len() / (tokens * a.heads).max(1)
 }

@@ -6,7 +6,7 @@ use super::isa::{Isa, fma, vectorized};
 use super::math::{exp_falling, normal, tanh};
 use super::norm::sum;
 use super::rows::{Shared, sum_blocks};
-use crate::ops::{AdamW, Gelu};
+use crate::ops::{Gelu, NONE};
 
 /// Elements that one task takes.
 const SPAN: usize = 1 << 13;
@@ -131,19 +131,28 @@ pub fn cross_entropy(
     isa: Isa,
     logits: &mut [f32],
     labels: &[u32],
+    classes: usize,
     losses: &mut [f32],
     hits: &mut [f32],
     scale: Option<f32>,
 ) {
-    let classes = logits.len() / labels.len().max(1);
+    let width = logits.len() / labels.len().max(1);
     let rows = logits
-        .par_chunks_mut(classes.max(1))
+        .par_chunks_mut(width.max(1))
         .zip(labels)
         .zip(losses)
         .zip(hits);
     rows.for_each(|(((row, &label), loss), hit)| {
+        let (row, rest) = row.split_at_mut(classes);
         let mut found = [0.0; 2];
-        cross_entropy_row(isa, row, label as usize, &mut found, scale);
+        if label != NONE {
+            cross_entropy_row(isa, row, label as usize, &mut found, scale);
+        } else if scale.is_some() {
+            row.fill(0.0);
+        }
+        if scale.is_some() {
+            rest.fill(0.0);
+        }
         [*loss, *hit] = found;
     });
 }
@@ -176,6 +185,11 @@ vectorized! {
     }
 }
 
+/// The sum in double precision, one after another.
+pub fn total(x: &[f32]) -> f64 {
+    x.iter().map(|&x| f64::from(x)).sum()
+}
+
 /// The sum of squares in double precision, by blocks of a fixed size.
 pub fn sum_of_squares(isa: Isa, x: &[f32]) -> f64 {
     let partial: Vec<f64> = x.par_chunks(SPAN).map(|x| squares(isa, x)).collect();
@@ -196,22 +210,62 @@ vectorized! {
     }
 }
 
-pub fn adamw(isa: Isa, step: &AdamW, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+/// What a step of AdamW does to every element alike.
+#[derive(Clone, Copy)]
+pub struct Moments {
+    pub gradient_scale: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    pub root2: f32,
+}
+
+/// Blocks of `p`, `m`, `v` move as `rates[group]` says.
+pub fn adamw(
+    isa: Isa,
+    moments: Moments,
+    groups: &[u32],
+    rates: &[f32],
+    [p, m, v]: [&mut [f32]; 3],
+    g: &[f32],
+) {
+    let block = p.len() / groups.len().max(1);
+    let span = (SPAN / block.max(1)).max(1);
     let spans = p
-        .par_chunks_mut(SPAN)
-        .zip(m.par_chunks_mut(SPAN))
-        .zip(v.par_chunks_mut(SPAN))
-        .zip(g.par_chunks(SPAN));
-    spans.for_each(|(((p, m), v), g)| adamw_span(isa, *step, p, m, v, g));
+        .par_chunks_mut(span * block)
+        .zip(m.par_chunks_mut(span * block))
+        .zip(v.par_chunks_mut(span * block))
+        .zip(g.par_chunks(span * block))
+        .zip(groups.par_chunks(span));
+    spans.for_each(|((((p, m), v), g), groups)| {
+        // Neighbours of one group in one go.
+        let mut start = 0;
+        for run in groups.chunk_by(|a, b| a == b) {
+            let part = start..start + run.len() * block;
+            start = part.end;
+            let (group, g) = (run[0] as usize, &g[part.clone()]);
+            let (p, m, v) = (&mut p[part.clone()], &mut m[part.clone()], &mut v[part]);
+            adamw_span(
+                isa,
+                moments,
+                rates[group * 2],
+                rates[group * 2 + 1],
+                p,
+                m,
+                v,
+                g,
+            );
+        }
+    });
 }
 
 vectorized! {
-    fn adamw_span(s: AdamW, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+    fn adamw_span(s: Moments, keep: f32, rate: f32, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
         for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
             let g = g * s.gradient_scale;
             *m = fma::<FMA>(g - *m, 1.0 - s.beta1, *m);
             *v = fma::<FMA>((1.0 - s.beta2) * g, g, s.beta2 * *v);
-            *p = fma::<FMA>(-s.rate, *m / (v.sqrt() / s.root2 + s.eps), *p * s.keep);
+            *p = fma::<FMA>(-rate, *m / (v.sqrt() / s.root2 + s.eps), *p * keep);
         }
     }
 }

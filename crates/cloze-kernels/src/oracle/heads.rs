@@ -1,0 +1,169 @@
+//! Losses, sums, rows that move, the optimizer.
+
+use super::{Bench, EXACT, rounded, sums, wide};
+use crate::ops::{AdamW, CrossEntropy, NONE, Ops};
+
+impl<O: Ops> Bench<O> {
+    /// Cross-entropy, its gradient in place, padding in both directions.
+    pub fn cross_entropies(&mut self) {
+        for (n, classes, width) in [
+            (1, 1, 1),
+            (3, 2, 64),
+            (5, 61, 61),
+            (4, 1_000, 1_024),
+            (3, 5_000, 5_003),
+        ] {
+            let width = self.size(width);
+            let mut logits = self.numbers(n * width);
+            let mut labels = self.below(classes, n);
+            logits[0] = 60.0;
+            if n > 2 {
+                labels[1] = NONE;
+            }
+            let what = format!("cross-entropy {n} × {classes} of {width}");
+            let (vl, losses) = (self.put(&logits), self.put_single(&vec![9.0; n]));
+            let (labels_view, hits) = (self.put_words(&labels), self.put_single(&vec![9.0; n]));
+            let scale = self.put_single(&[0.25]);
+            let mut expected = [vec![0.0; n], vec![0.0; n]];
+            let mut gradient = vec![0.0; n * width];
+            for (r, &label) in labels.iter().enumerate().filter(|(_, l)| **l != NONE) {
+                let row = wide(&logits[r * width..][..classes]);
+                let most = row.iter().copied().fold(f64::MIN, f64::max);
+                let total: f64 = row.iter().map(|x| (x - most).exp()).sum();
+                let right = label as usize;
+                expected[0][r] = total.ln() + most - row[right];
+                expected[1][r] =
+                    f64::from(u8::from(row.iter().position(|&x| x == most) == Some(right)));
+                for (i, x) in row.iter().enumerate() {
+                    let own = f64::from(u8::from(i == right));
+                    gradient[r * width + i] = 0.25 * ((x - most).exp() / total - own);
+                }
+            }
+            for scale in [None, Some(scale)] {
+                let c = CrossEntropy {
+                    logits: vl,
+                    labels: labels_view,
+                    classes,
+                    losses,
+                    hits,
+                    scale,
+                };
+                self.ops.cross_entropy(&c).unwrap();
+                self.compare(losses, &expected[0], sums(2e-6), &format!("{what}, losses"));
+                self.compare(hits, &expected[1], EXACT, &format!("{what}, hits"));
+                if scale.is_some() {
+                    self.compare(vl, &gradient, rounded(1e-6), &format!("{what}, gradient"));
+                } else {
+                    self.compare(vl, &wide(&logits), EXACT, &format!("{what}, given"));
+                }
+            }
+            self.clear();
+        }
+    }
+
+    /// Sums of columns and of all, norms, rows picked and put back.
+    pub fn sums_and_moves(&mut self) {
+        let n = self.size(13);
+        let (x, old) = (self.numbers(700 * n), self.numbers(n));
+        let (vx, vs) = (self.put(&x), self.put_single(&old));
+        self.ops.column_sum(vx, vs).unwrap();
+        let mut expected = wide(&old);
+        let all = x.iter().enumerate();
+        all.for_each(|(i, v)| expected[i % n] += f64::from(*v));
+        self.compare(vs, &expected, sums(1e-6), "sums of columns");
+
+        let single = self.put_single(&x);
+        let out = self.put_single(&[2.0, 2.0]);
+        self.ops.norm_of(single, out.part(0, 1)).unwrap();
+        self.ops.total(single, out.part(1, 1)).unwrap();
+        let squares: f64 = x.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let sum: f64 = wide(&x).iter().sum::<f64>() + 2.0;
+        self.compare(out, &[squares.sqrt(), sum], sums(1e-6), "norm and total");
+
+        let rows = [699, NONE, 0, 3];
+        let (names, picked) = (self.put_words(&rows), self.put(&vec![4.0; 4 * n]));
+        self.ops.gather(vx, names, picked, n).unwrap();
+        let row = |r: u32| match r {
+            NONE => vec![0.0; n],
+            r => wide(&x[r as usize * n..][..n]),
+        };
+        let expected: Vec<f64> = rows.iter().flat_map(|r| row(*r)).collect();
+        self.compare(picked, &expected, EXACT, "gathered");
+        self.ops.scatter_add(picked, names, vx, n).unwrap();
+        let mut doubled = wide(&x);
+        for r in rows.iter().filter(|r| **r != NONE) {
+            doubled[*r as usize * n..][..n]
+                .iter_mut()
+                .for_each(|v| *v *= 2.0);
+        }
+        self.compare(vx, &doubled, EXACT, "scattered");
+        let dirty = self.put(&vec![3.0; 5 * n]);
+        self.ops.zero(dirty.part(n, 3 * n)).unwrap();
+        let expected: Vec<f64> = (0..5 * n)
+            .map(|i| if (n..4 * n).contains(&i) { 0.0 } else { 3.0 })
+            .collect();
+        self.compare(dirty, &expected, EXACT, "zeroed");
+        self.clear();
+    }
+
+    /// AdamW, clipped and not, by groups; nothing where the norm is not finite.
+    pub fn adamw(&mut self) {
+        for (blocks, clip, norm) in [
+            (1, 0.0, 3.0),
+            (33, 1.5, 3.0),
+            (300, 5.0, 3.0),
+            (7, 1.0, f32::INFINITY),
+            (7, 0.0, f32::NAN),
+        ] {
+            let n = blocks * 64;
+            let (p, m, g) = (self.numbers(n), self.numbers(n), self.numbers(n));
+            let v: Vec<f32> = self.numbers(n).iter().map(|x| x * x).collect();
+            let groups: Vec<u32> = (0..blocks as u32).map(|i| i / 3 % 3).collect();
+            let rates = [0.99, 0.1, 1.0, 0.2, 1.0, 0.0];
+            let views = [&p, &m, &v, &g].map(|x| self.put_single(x));
+            let step = AdamW {
+                parameters: views[0],
+                m: views[1],
+                v: views[2],
+                gradients: views[3],
+                groups: self.put_words(&groups),
+                rates: self.put_single(&rates),
+                root2: self.put_single(&[0.3]),
+                norm: self.put_single(&[norm]),
+                beta1: 0.9,
+                beta2: 0.99,
+                eps: 1e-3,
+                clip,
+            };
+            self.ops.adamw(&step).unwrap();
+            let norm = f64::from(norm);
+            let scale = match f64::from(clip) {
+                clip if clip > 0.0 => (clip / (norm + 1e-6)).min(1.0),
+                _ => 1.0,
+            };
+            let mut expected = [wide(&p), wide(&m), wide(&v), wide(&g)];
+            for i in (0..n).filter(|_| norm.is_finite()) {
+                let group = groups[i / 64] as usize;
+                let (keep, rate) = (f64::from(rates[group * 2]), f64::from(rates[group * 2 + 1]));
+                let g = f64::from(g[i]) * scale;
+                let m = 0.9 * f64::from(m[i]) + 0.1 * g;
+                let v = 0.99 * f64::from(v[i]) + 0.01 * g * g;
+                expected[0][i] = f64::from(p[i]) * keep - rate * m / (v.sqrt() / 0.3 + 1e-3);
+                (expected[1][i], expected[2][i]) = (m, v);
+            }
+            for (i, name) in ["parameters", "first moment", "second moment", "gradients"]
+                .into_iter()
+                .enumerate()
+            {
+                let tolerance = if norm.is_finite() && i < 3 {
+                    sums(3e-6)
+                } else {
+                    EXACT
+                };
+                let what = format!("AdamW {n}, clip {clip}, norm {norm}, {name}");
+                self.compare(views[i], &expected[i], tolerance, &what);
+            }
+            self.clear();
+        }
+    }
+}
