@@ -173,7 +173,7 @@ pub struct CrossEntropy {
 /// A step of AdamW (Loshchilov and Hutter, ICLR 2019), as PyTorch computes it, on all parameters at once.
 ///
 /// With g = gradient · min(1, clip / (norm + 10⁻⁶)): m ← m + (1−β₁)(g − m); v ← β₂v + (1−β₂)g²; θ ← keep θ − rate m / (√v/root2 + ε).
-/// Where the norm is not finite nothing changes.
+/// Where the norm is not finite nothing changes, but that `skipped` is one more.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     /// θ, m, v and gradients, each of the same length.
@@ -192,6 +192,8 @@ pub struct AdamW {
     pub root2: View,
     /// `[1]`: the gradients' global norm.
     pub norm: View,
+    /// `[1]`: added to.
+    pub skipped: View,
     /// Decay of the first moment.
     pub beta1: f32,
     /// Decay of the second moment.
@@ -270,8 +272,8 @@ pub trait Ops {
     fn tanh_backward(&mut self, y: View, dy: View) -> Result<()>;
     /// See [`CrossEntropy`].
     fn cross_entropy(&mut self, c: &CrossEntropy) -> Result<()>;
-    /// `sum[0] +=` the sum of `x`, made in double precision and a fixed order.
-    fn total(&mut self, x: View, sum: View) -> Result<()>;
+    /// `sum[0] +=` the sum of `x`, made in double precision and a fixed order, times `scale[0]`.
+    fn total(&mut self, x: View, scale: Option<View>, sum: View) -> Result<()>;
     /// `norm[0]` = the root of the sum of squares, which is made in double precision and a fixed order.
     fn norm_of(&mut self, x: View, norm: View) -> Result<()>;
     /// See [`AdamW`].

@@ -10,7 +10,7 @@ use cloze_shard::masking::MaskingRule;
 use cloze_train::BertConfig;
 use cloze_train::checkpoint::initial_parameters;
 use cloze_train::engine::{
-    Dropout, EngineKind, EngineState, Objective, OptimizerStep, Precision, build,
+    Dropout, EngineKind, EngineState, Objective, OptimizerStep, Precision, Whole, build,
 };
 use cloze_train::feed::Feed;
 
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             hidden: 0.1,
             attention: 0.1,
         };
-        loss = engine.accumulate(&batch, Some(&dropout))?.total();
+        engine.accumulate(&batch, &Whole::of(&batch), Some(&dropout))?;
         engine.step(&OptimizerStep {
             step,
             learning_rate: 1e-4,
@@ -75,6 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             eps: 1e-8,
             clip: 1.0,
         })?;
+        loss = engine.outcome()?.loss.total();
         if step > warmup {
             seconds.push(started.elapsed().as_secs_f64());
             counts.push(batch.tokens());

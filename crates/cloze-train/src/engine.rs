@@ -76,13 +76,24 @@ pub trait Engine {
     /// Where each parameter lies in the arenas.
     fn layout(&self) -> &Layout;
 
-    /// Runs forward and backward on `batch` and adds the gradient of its loss to the gradients.
+    /// Runs forward and backward on `batch`, which is part of the `whole` that a step is made of, and adds the gradient of its share of the
+    /// loss to the gradients. May return before it is done.
     ///
     /// `dropout` is `None` for none.
-    fn accumulate(&mut self, batch: &MaskedBatch, dropout: Option<&Dropout>) -> Result<BatchLoss>;
+    fn accumulate(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+    ) -> Result<()>;
 
-    /// Clips the gradients by their global norm, makes one AdamW step, and sets the gradients to zero.
-    fn step(&mut self, step: &OptimizerStep) -> Result<StepOutcome>;
+    /// Clips the gradients by their global norm, makes one AdamW step, and sets the gradients to zero. Where the norm is not finite, neither
+    /// parameters nor moments change. May return before it is done.
+    fn step(&mut self, step: &OptimizerStep) -> Result<()>;
+
+    /// Waits for what was asked for: the losses of all batches since the last step but one, and that step's norm. Between `accumulate` and
+    /// `step`, the losses so far.
+    fn outcome(&mut self) -> Result<StepOutcome>;
 
     /// Forward only, without dropout: sums that add up over batches. Only what the objective trains is measured.
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums>;
@@ -103,6 +114,35 @@ pub trait Engine {
     fn load_state(&mut self, state: EngineState) -> Result<()>;
 }
 
+/// What a step is made of, all its parts together: losses are means over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Predicted tokens.
+    pub masked: u64,
+    /// Rows that have a label.
+    pub labelled: u64,
+    /// Tokens of the whole that come before the part's first: dropout is keyed by a token's place in the whole.
+    pub first_token: u32,
+}
+
+impl Whole {
+    /// A step of one batch.
+    #[must_use]
+    pub fn of(batch: &MaskedBatch) -> Self {
+        Self {
+            masked: batch.masked_positions.len() as u64,
+            labelled: batch.labelled_rows() as u64,
+            first_token: 0,
+        }
+    }
+
+    /// One over the number of predicted tokens and of labelled rows; 0 for none.
+    #[must_use]
+    pub fn scales(&self) -> [f32; 2] {
+        [self.masked, self.labelled].map(|n| if n > 0 { (1.0 / n as f64) as f32 } else { 0.0 })
+    }
+}
+
 /// Keys dropout: every zero is a function of (seed, step, place), so a resumed step drops what it would have dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -116,12 +156,12 @@ pub struct Dropout {
     pub attention: f64,
 }
 
-/// Mean losses of a batch, in nats.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Mean losses, in nats.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BatchLoss {
     /// Mean cross-entropy over the predicted tokens; 0 where there is none.
     pub mlm: f64,
-    /// Mean cross-entropy over the labelled rows; `None` where there is none, or NSP is not trained.
+    /// Mean cross-entropy over the labelled rows; `None` where there was none, or NSP is not trained.
     pub nsp: Option<f64>,
 }
 
@@ -151,10 +191,14 @@ pub struct OptimizerStep {
 }
 
 /// What a step did.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepOutcome {
+    /// The losses it was made for.
+    pub loss: BatchLoss,
     /// Global L2 norm of the gradient before clipping.
     pub grad_norm: f64,
+    /// Steps that were not made, since the engine is there, because the norm was not finite.
+    pub skipped: u64,
 }
 
 /// Sums over the rows of one or more batches.

@@ -1,6 +1,5 @@
 //! AdamW and the global norm on flat arenas in memory.
 
-use cloze_kernels::AdamW;
 use rayon::prelude::*;
 
 use crate::engine::{EngineState, Objective, OptimizerStep};
@@ -19,13 +18,28 @@ pub fn global_norm(gradients: &[f32]) -> f64 {
     partial.iter().sum::<f64>().sqrt()
 }
 
-/// What one parameter's step multiplies and adds, for a gradient of global norm `norm`.
-pub fn constants(step: &OptimizerStep, norm: f64, decay: bool) -> AdamW {
-    let clipped = if step.clip > 0.0 {
-        (step.clip / (norm + 1e-6)).min(1.0)
+/// What one parameter's step multiplies and adds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Constants {
+    /// Multiplies the parameter: 1 − ηλ.
+    pub keep: f32,
+    /// η / (1 − β₁ᵗ).
+    pub rate: f32,
+    /// √(1 − β₂ᵗ).
+    pub root2: f32,
+}
+
+/// What multiplies a gradient of global norm `norm`: clipping.
+fn clipping(step: &OptimizerStep, norm: f64) -> f32 {
+    if step.clip > 0.0 {
+        (step.clip / (norm + 1e-6)).min(1.0) as f32
     } else {
         1.0
-    };
+    }
+}
+
+/// The constants of a parameter's step.
+pub fn constants(step: &OptimizerStep, decay: bool) -> Constants {
     let (beta1, beta2) = step.betas;
     let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
     let keep = if decay {
@@ -33,14 +47,10 @@ pub fn constants(step: &OptimizerStep, norm: f64, decay: bool) -> AdamW {
     } else {
         1.0
     };
-    AdamW {
-        gradient_scale: clipped as f32,
+    Constants {
         keep: keep as f32,
         rate: (step.learning_rate / correction(beta1)) as f32,
-        beta1: beta1 as f32,
-        beta2: beta2 as f32,
         root2: correction(beta2).sqrt() as f32,
-        eps: step.eps as f32,
     }
 }
 
@@ -48,7 +58,7 @@ pub fn constants(step: &OptimizerStep, norm: f64, decay: bool) -> AdamW {
 ///
 /// With g clipped by `clip / (norm + 1e-6)` where that is under 1: θ ← θ(1 − ηλ); m ← β₁m + (1−β₁)g;
 /// v ← β₂v + (1−β₂)g²; θ ← θ − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε). Parameters whose gradient cannot
-/// exist under the objective are left alone: decay would only shrink them.
+/// exist under the objective are left alone: decay would only shrink them. Where the norm is not finite nothing changes.
 pub fn adamw(
     layout: &Layout,
     objective: Objective,
@@ -57,11 +67,17 @@ pub fn adamw(
     step: &OptimizerStep,
 ) -> f64 {
     let norm = global_norm(gradients);
+    if !norm.is_finite() {
+        return norm;
+    }
+    let gradient_scale = clipping(step, norm);
+    let (beta1, beta2) = (step.betas.0 as f32, step.betas.1 as f32);
+    let eps = step.eps as f32;
     for parameter in layout.parameters() {
         if parameter.nsp_only && objective == Objective::Mlm {
             continue;
         }
-        let c = constants(step, norm, parameter.decay);
+        let c = constants(step, parameter.decay);
         let range = parameter.range();
         let chunks = state.parameters[range.clone()]
             .par_chunks_mut(CHUNK)
@@ -70,10 +86,10 @@ pub fn adamw(
             .zip(gradients[range].par_chunks(CHUNK));
         chunks.for_each(|(((p, m), v), g)| {
             for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                let g = g * c.gradient_scale;
-                *m += (g - *m) * (1.0 - c.beta1);
-                *v = c.beta2 * *v + (1.0 - c.beta2) * g * g;
-                *p = *p * c.keep - c.rate * (*m / (v.sqrt() / c.root2 + c.eps));
+                let g = g * gradient_scale;
+                *m += (g - *m) * (1.0 - beta1);
+                *v = beta2 * *v + (1.0 - beta2) * g * g;
+                *p = *p * c.keep - c.rate * (*m / (v.sqrt() / c.root2 + eps));
             }
         });
     }

@@ -1,4 +1,7 @@
 //! The named parameters of a BERT with both pre-training heads, laid out in one flat arena.
+//!
+//! Each begins at a multiple of [`ALIGN`] elements, but that a layer's query, key and value stand side by side; what is between is padding, as
+//! are the rows that make the outputs of both heads a multiple of [`ALIGN`]. Padding is zero, has a gradient of zero, and stays zero.
 
 use crate::BertConfig;
 
@@ -37,11 +40,15 @@ impl Parameter {
     }
 }
 
+/// Elements of what devices like to begin at, and multiples of which they like to multiply by.
+pub const ALIGN: usize = 64;
+
 /// All parameters, in order. The MLM decoder's weight is the word embeddings, its bias `cls.predictions.bias`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     parameters: Vec<Parameter>,
     len: usize,
+    block: usize,
 }
 
 /// Name of the word embeddings, to which the MLM decoder is tied.
@@ -56,9 +63,11 @@ impl Layout {
         let mut layout = Self {
             parameters: Vec::new(),
             len: 0,
+            block: ALIGN,
         };
         let (h, f) = (config.hidden_size, config.intermediate_size);
         layout.add(WORD_EMBEDDINGS.into(), &[config.vocab_size, h]);
+        layout.len = config.vocab_size.next_multiple_of(ALIGN) * h;
         layout.add(
             "bert.embeddings.position_embeddings.weight".into(),
             &[config.max_position_embeddings, h],
@@ -72,8 +81,9 @@ impl Layout {
             let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");
             // Side by side, so that one product makes all three.
             for (kind, shape) in [("weight", &[h, h][..]), ("bias", &[h][..])] {
+                layout.align();
                 for name in ["query", "key", "value"] {
-                    layout.add(at(&format!("attention.self.{name}.{kind}")), shape);
+                    layout.push(at(&format!("attention.self.{name}.{kind}")), shape);
                 }
             }
             layout.add_pair(&at("attention.output.dense"), &[h, h]);
@@ -86,8 +96,20 @@ impl Layout {
         layout.add_pair("cls.predictions.transform.dense", &[h, h]);
         layout.add_pair("cls.predictions.transform.LayerNorm", &[h]);
         layout.add(PREDICTION_BIAS.into(), &[config.vocab_size]);
-        layout.add_pair("cls.seq_relationship", &[2, h]);
+        layout.add("cls.seq_relationship.weight".into(), &[2, h]);
+        layout.len += (ALIGN - 2) * h;
+        layout.add("cls.seq_relationship.bias".into(), &[2]);
+        layout.align();
         layout
+    }
+
+    fn align(&mut self) {
+        self.len = self.len.next_multiple_of(ALIGN);
+    }
+
+    fn add(&mut self, name: String, shape: &[usize]) {
+        self.align();
+        self.push(name, shape);
     }
 
     /// `NAME.weight` of `shape`, and `NAME.bias` of its first dimension.
@@ -96,7 +118,7 @@ impl Layout {
         self.add(format!("{name}.bias"), &shape[..1]);
     }
 
-    fn add(&mut self, name: String, shape: &[usize]) {
+    fn push(&mut self, name: String, shape: &[usize]) {
         let decay = !name.ends_with("bias") && !name.contains("LayerNorm");
         let nsp_only =
             name.starts_with("bert.pooler.") || name.starts_with("cls.seq_relationship.");
@@ -107,6 +129,9 @@ impl Layout {
             decay,
             nsp_only,
         };
+        while !self.len.is_multiple_of(self.block) {
+            self.block /= 2;
+        }
         self.len += parameter.len();
         self.parameters.push(parameter);
     }
@@ -117,7 +142,17 @@ impl Layout {
         &self.parameters
     }
 
-    /// Elements of all parameters.
+    /// Which parameter each block of elements belongs to, and how many elements a block has; padding is of the parameter before it.
+    #[must_use]
+    pub fn blocks(&self) -> (Vec<u32>, usize) {
+        let mut owners = vec![0; self.len / self.block];
+        for (number, p) in (0..).zip(&self.parameters) {
+            owners[p.offset / self.block..].fill(number);
+        }
+        (owners, self.block)
+    }
+
+    /// Elements of the arena.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len

@@ -13,7 +13,7 @@ use crate::checkpoint::{
     Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
     read_trainer, write_checkpoint,
 };
-use crate::engine::{self, Dropout, Engine, EngineState, OptimizerStep};
+use crate::engine::{self, Dropout, Engine, EngineState, OptimizerStep, Whole};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position};
 use crate::log::{LOG, Log};
@@ -321,14 +321,14 @@ impl Run<'_> {
             let waiting = Instant::now();
             let (batch, position) = next()?;
             clock.waited += waiting.elapsed().as_secs_f64();
-            let record = self.step(&batch, position)?;
+            let learning_rate = self.step(&batch, position)?;
             clock.steps += 1;
             clock.tokens += batch.tokens() as u64;
             let step = self.trainer.step;
             let last = step == config.steps;
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
             if due(config.log_every) || step == 1 {
-                let record = clock.complete(record, config.steps);
+                let record = clock.complete(self.record(learning_rate)?, config.steps);
                 observer.on_step(&record);
                 self.log.write(&Record::Train(record))?;
                 clock = Clock::start();
@@ -343,7 +343,8 @@ impl Run<'_> {
         Ok(validation)
     }
 
-    fn step(&mut self, batch: &MaskedBatch, position: Position) -> Result<StepRecord> {
+    /// Makes a step, and says at which rate. The engine may still be at work on it.
+    fn step(&mut self, batch: &MaskedBatch, position: Position) -> Result<f64> {
         let config = self.config;
         let step = self.trainer.step + 1;
         let (hidden, attention) = match config.dropout {
@@ -360,22 +361,15 @@ impl Run<'_> {
             attention,
         };
         let dropout = (hidden > 0.0 || attention > 0.0).then_some(dropout);
-        let loss = self.engine.accumulate(batch, dropout.as_ref())?;
-        let finite = |what, value: f64| {
-            if value.is_finite() {
-                Ok(())
-            } else {
-                Err(Error::NonFinite { step, what, value })
-            }
-        };
-        finite("the loss", loss.total())?;
+        self.engine
+            .accumulate(batch, &Whole::of(batch), dropout.as_ref())?;
         let learning_rate = learning_rate(
             config.learning_rate,
             step,
             config.warmup_steps,
             config.steps,
         );
-        let outcome = self.engine.step(&OptimizerStep {
+        self.engine.step(&OptimizerStep {
             step,
             learning_rate,
             weight_decay: config.weight_decay,
@@ -383,18 +377,38 @@ impl Run<'_> {
             eps: config.epsilon,
             clip: config.clip,
         })?;
-        finite("the norm of the gradient", outcome.grad_norm)?;
         self.trainer.step = step;
         self.trainer.position = position;
         self.trainer.tokens += batch.tokens() as u64;
+        Ok(learning_rate)
+    }
+
+    /// What became of the steps up to the last, once it is done. A step that could not be made is an error.
+    fn record(&mut self, learning_rate: f64) -> Result<StepRecord> {
+        let outcome = self.engine.outcome()?;
+        let step = self.trainer.step;
+        let (loss, norm) = (outcome.loss, outcome.grad_norm);
+        for (what, value) in [
+            ("the loss", loss.total()),
+            ("the norm of the gradient", norm),
+        ] {
+            if !value.is_finite() {
+                return Err(Error::NonFinite { step, what, value });
+            }
+        }
+        if outcome.skipped > 0 {
+            let what = "the norm of the gradient, since the last line of the log,";
+            let value = f64::NAN;
+            return Err(Error::NonFinite { step, what, value });
+        }
         Ok(StepRecord {
             step,
-            epoch: position.epoch,
+            epoch: self.trainer.position.epoch,
             loss: loss.total(),
             mlm_loss: loss.mlm,
             nsp_loss: loss.nsp,
             learning_rate,
-            grad_norm: outcome.grad_norm,
+            grad_norm: norm,
             tokens: self.trainer.tokens,
             tokens_per_second: 0.0,
             data_wait_fraction: 0.0,
@@ -420,6 +434,8 @@ impl Run<'_> {
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.log.sync()?;
+        // Parameters are those of the step before where a step could not be made, which is not what a checkpoint says.
+        self.record(0.0)?;
         let engine = self.engine.state()?;
         let checkpoint = Checkpoint {
             config: &self.model,

@@ -12,7 +12,9 @@ use cloze_shard::random::{Key, Stage, Stream};
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
 use cloze_train::checkpoint::initial_parameters;
-use cloze_train::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep};
+use cloze_train::engine::{
+    BatchLoss, Dropout, Engine, EngineState, Objective, OptimizerStep, Whole,
+};
 use cloze_train::native::NativeEngine;
 use cloze_train::reference::ReferenceEngine;
 
@@ -79,6 +81,17 @@ fn usable() -> impl Iterator<Item = Isa> {
 
 fn largest(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |m, v| m.max(v.abs()))
+}
+
+/// Adds a batch's gradients; the losses so far.
+fn accumulate(
+    engine: &mut dyn Engine,
+    batch: &MaskedBatch,
+    dropout: Option<&Dropout>,
+) -> BatchLoss {
+    let whole = Whole::of(batch);
+    engine.accumulate(batch, &whole, dropout).unwrap();
+    engine.outcome().unwrap().loss
 }
 
 /// Compares every gradient; `relative` of the tensor's largest is allowed.
@@ -186,14 +199,14 @@ fn gradients_equal_the_reference() {
             ] {
                 let state = EngineState::initial(weights(&config));
                 let mut reference = ReferenceEngine::new(&config, objective, state).unwrap();
-                let expected = reference.accumulate(&batch, dropout.as_ref()).unwrap();
+                let expected = accumulate(&mut reference, &batch, dropout.as_ref());
                 for isa in usable() {
                     let what = format!(
                         "{name}, {objective:?}, {isa}, dropout {}",
                         dropout.is_some()
                     );
                     let mut engine = native(&config, isa, Precision::F32, objective);
-                    let loss = engine.accumulate(&batch, dropout.as_ref()).unwrap();
+                    let loss = accumulate(&mut engine, &batch, dropout.as_ref());
                     assert!(
                         (loss.mlm - expected.mlm).abs() < 3e-6 * expected.mlm.max(1.0),
                         "{what}: {loss:?} {expected:?}"
@@ -206,7 +219,7 @@ fn gradients_equal_the_reference() {
                     compare(&mut engine, &mut reference, 3e-5, 2e-6, &what);
                     // In bf16 the same, less exactly.
                     let mut engine = native(&config, isa, Precision::Bf16, objective);
-                    let loss = engine.accumulate(&batch, dropout.as_ref()).unwrap();
+                    let loss = accumulate(&mut engine, &batch, dropout.as_ref());
                     assert!(
                         (loss.total() - expected.total()).abs() < 0.01 * expected.total().max(1.0),
                         "{what}: {loss:?} {expected:?}"
@@ -239,19 +252,11 @@ fn batches_of_any_size_add_up() {
     let state = EngineState::initial(weights(&config));
     let mut reference = ReferenceEngine::new(&config, Objective::MlmNsp, state).unwrap();
     let mut engine = native(&config, Isa::best(), Precision::F32, Objective::MlmNsp);
-    let step = OptimizerStep {
-        step: 1,
-        learning_rate: 1e-3,
-        weight_decay: 0.1,
-        betas: (0.9, 0.999),
-        eps: 1e-8,
-        clip: 1.0,
-    };
     for round in 1..=2 {
         for batch in &batches {
             let (a, b) = (
-                engine.accumulate(batch, None).unwrap(),
-                reference.accumulate(batch, None).unwrap(),
+                accumulate(&mut engine, batch, None),
+                accumulate(&mut reference, batch, None),
             );
             assert!((a.total() - b.total()).abs() < 1e-4, "{a:?} {b:?}");
             let (a, b) = (
@@ -281,13 +286,146 @@ fn batches_of_any_size_add_up() {
         compare(&mut engine, &mut reference, 1e-4, 1e-5, "three batches");
         let step = OptimizerStep {
             step: round,
-            ..step
+            ..STEP
         };
-        let (a, b) = (engine.step(&step).unwrap(), reference.step(&step).unwrap());
+        engine.step(&step).unwrap();
+        reference.step(&step).unwrap();
+        let (a, b) = (engine.outcome().unwrap(), reference.outcome().unwrap());
         assert!(
             (a.grad_norm - b.grad_norm).abs() < 1e-4 * b.grad_norm,
             "{a:?} {b:?}"
         );
+        assert_eq!(largest(&engine.gradients().unwrap()), 0.0);
+    }
+}
+
+/// Batches that are filled up with padding, as a device that records steps wants them, give the same losses and gradients, whatever was in the
+/// room before.
+#[test]
+fn padding_changes_nothing() {
+    let config = config(64, 2, 128, 2, "gelu");
+    let dropout = Dropout {
+        seed: 3,
+        step: 9,
+        hidden: 0.1,
+        attention: 0.2,
+    };
+    let large = batch(&[150, 33, 2, 90, 120, 80], 4, &[NEXT, RANDOM]);
+    let mut padded = native(&config, Isa::best(), Precision::F32, Objective::MlmNsp).alike();
+    accumulate(&mut padded, &large, Some(&dropout));
+    for small in [
+        batch(&[5, 9], 1, &[NEXT, None]),
+        batch(&[3; 40], 1, &[NEXT, RANDOM]),
+        batch(&[8, 12], 0, &[NEXT]),
+        batch(&[8, 12], 1, &[None]),
+    ] {
+        let state = EngineState::initial(weights(&config));
+        padded.load_state(state).unwrap();
+        padded.step(&STEP).unwrap();
+        let state = padded.state().unwrap();
+        let mut plain = native(&config, Isa::best(), Precision::F32, Objective::MlmNsp);
+        plain.load_state(state).unwrap();
+        let (a, b) = (
+            accumulate(&mut padded, &small, Some(&dropout)),
+            accumulate(&mut plain, &small, Some(&dropout)),
+        );
+        assert!(
+            (a.total() - b.total()).abs() < 1e-6 && a.nsp.is_some() == b.nsp.is_some(),
+            "{a:?} {b:?}"
+        );
+        // Sums over tokens are made in blocks, which padding moves.
+        compare(&mut padded, &mut plain, 1e-6, 1e-9, "padded");
+        assert_eq!(
+            padded.evaluate(&small).unwrap(),
+            plain.evaluate(&small).unwrap()
+        );
+    }
+}
+
+const STEP: OptimizerStep = OptimizerStep {
+    step: 1,
+    learning_rate: 1e-3,
+    weight_decay: 0.1,
+    betas: (0.9, 0.999),
+    eps: 1e-8,
+    clip: 1.0,
+};
+
+/// Parts of a step's batch, each told where it begins, add up to the whole; a part may be empty.
+#[test]
+fn parts_add_up_to_the_whole() {
+    let config = config(64, 2, 128, 2, "gelu");
+    let dropout = Dropout {
+        seed: 3,
+        step: 9,
+        hidden: 0.1,
+        attention: 0.2,
+    };
+    let lengths: [&[usize]; 4] = [&[5, 9], &[150, 33, 2], &[], &[3]];
+    let parts = lengths.map(|n| batch(n, 1, &[NEXT, None, RANDOM]));
+    let mut all = MaskedBatch::new();
+    for part in &parts {
+        let base = all.tokens() as u32;
+        all.input_ids.extend(&part.input_ids);
+        all.token_type_ids.extend(&part.token_type_ids);
+        all.cu_seqlens
+            .extend(part.cu_seqlens[1..].iter().map(|n| n + base));
+        all.masked_positions
+            .extend(part.masked_positions.iter().map(|n| n + base));
+        all.masked_labels.extend(&part.masked_labels);
+        all.next_sentence_labels.extend(&part.next_sentence_labels);
+    }
+    let whole = Whole::of(&all);
+    let state = || EngineState::initial(weights(&config));
+    let mut expected = ReferenceEngine::new(&config, Objective::MlmNsp, state()).unwrap();
+    let loss = accumulate(&mut expected, &all, Some(&dropout));
+    let native = native(&config, Isa::best(), Precision::F32, Objective::MlmNsp);
+    let reference = ReferenceEngine::new(&config, Objective::MlmNsp, state()).unwrap();
+    let engines: [Box<dyn Engine>; 2] = [Box::new(native), Box::new(reference)];
+    for mut engine in engines {
+        let mut first_token = 0;
+        for part in &parts {
+            let whole = Whole {
+                first_token,
+                ..whole
+            };
+            engine.accumulate(part, &whole, Some(&dropout)).unwrap();
+            first_token += part.tokens() as u32;
+        }
+        let found = engine.outcome().unwrap().loss;
+        assert!(
+            (found.total() - loss.total()).abs() < 1e-5,
+            "{found:?} {loss:?}"
+        );
+        compare(engine.as_mut(), &mut expected, 3e-5, 2e-6, "parts");
+    }
+}
+
+/// A step whose gradient is not finite is not made, and counted.
+#[test]
+fn a_step_that_cannot_be_made_changes_nothing() {
+    let config = config(32, 2, 64, 1, "gelu");
+    let batch = batch(&[8, 12], 1, &[NEXT]);
+    let mut bad = EngineState::initial(weights(&config));
+    bad.parameters[40] = f32::NAN;
+    let native = native(&config, Isa::best(), Precision::F32, Objective::MlmNsp);
+    let reference = ReferenceEngine::new(
+        &config,
+        Objective::MlmNsp,
+        EngineState::initial(weights(&config)),
+    )
+    .unwrap();
+    let engines: [Box<dyn Engine>; 2] = [Box::new(native), Box::new(reference)];
+    for mut engine in engines {
+        engine.load_state(bad.clone()).unwrap();
+        accumulate(engine.as_mut(), &batch, None);
+        engine.step(&STEP).unwrap();
+        let outcome = engine.outcome().unwrap();
+        assert!(!outcome.grad_norm.is_finite() && outcome.skipped == 1);
+        let after = engine.state().unwrap();
+        let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same(&after.parameters, &bad.parameters));
+        assert!(same(&after.first_moment, &bad.first_moment));
         assert_eq!(largest(&engine.gradients().unwrap()), 0.0);
     }
 }
@@ -307,14 +445,6 @@ fn threads_do_not_change_a_bit() {
         hidden: 0.1,
         attention: 0.2,
     };
-    let step = OptimizerStep {
-        step: 1,
-        learning_rate: 1e-3,
-        weight_decay: 0.1,
-        betas: (0.9, 0.999),
-        eps: 1e-8,
-        clip: 1.0,
-    };
     for precision in [Precision::F32, Precision::Bf16] {
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new()
@@ -323,12 +453,13 @@ fn threads_do_not_change_a_bit() {
                 .unwrap();
             pool.install(|| {
                 let mut engine = native(&config, Isa::best(), precision, Objective::MlmNsp);
-                let loss = engine.accumulate(&batch, Some(&dropout)).unwrap();
+                let loss = accumulate(&mut engine, &batch, Some(&dropout));
                 let gradients = engine.gradients().unwrap();
+                engine.step(&STEP).unwrap();
                 (
                     loss,
                     gradients,
-                    engine.step(&step).unwrap(),
+                    engine.outcome().unwrap(),
                     engine.parameters().unwrap(),
                 )
             })

@@ -55,6 +55,11 @@ impl Cpu {
         })
     }
 
+    fn scale(&mut self, view: Option<View>) -> Option<f32> {
+        let (_, [scale], []) = self.memory.open([], [view?], []);
+        Some(scale[0])
+    }
+
     /// What is dropped at `site` in this step.
     fn dropped(&mut self, site: Option<Site>) -> Option<Dropout> {
         let site = site?;
@@ -348,13 +353,7 @@ impl Ops for Cpu {
     }
 
     fn cross_entropy(&mut self, c: &CrossEntropy) -> Result<()> {
-        let scale = match c.scale {
-            Some(view) => {
-                let (_, [scale], _) = self.memory.open([], [view], []);
-                Some(scale[0])
-            }
-            None => None,
-        };
+        let scale = self.scale(c.scale);
         let ([labels], _, [logits, losses, hits]) =
             self.memory
                 .open([c.labels], [], [c.logits, c.losses, c.hits]);
@@ -362,9 +361,10 @@ impl Ops for Cpu {
         Ok(())
     }
 
-    fn total(&mut self, x: View, sum: View) -> Result<()> {
+    fn total(&mut self, x: View, scale: Option<View>, sum: View) -> Result<()> {
+        let scale = self.scale(scale).unwrap_or(1.0);
         let (_, [x], [sum]) = self.memory.open([], [x], [sum]);
-        sum[0] += pointwise::total(x) as f32;
+        sum[0] += (pointwise::total(x) * f64::from(scale)) as f32;
         Ok(())
     }
 
@@ -376,12 +376,15 @@ impl Ops for Cpu {
 
     fn adamw(&mut self, s: &AdamW) -> Result<()> {
         let reads = [s.gradients, s.rates, s.root2, s.norm];
-        let ([groups], [g, rates, root2, norm], [p, m, v]) =
+        let ([groups], [g, rates, root2, norm], [p, m, v, skipped]) =
             self.memory
-                .open([s.groups], reads, [s.parameters, s.m, s.v]);
+                .open([s.groups], reads, [s.parameters, s.m, s.v, s.skipped]);
         let constants = pointwise::Moments {
             gradient_scale: match norm[0] {
-                norm if !norm.is_finite() => return Ok(()),
+                norm if !norm.is_finite() => {
+                    skipped[0] += 1.0;
+                    return Ok(());
+                }
                 norm if s.clip > 0.0 => (s.clip / (norm + 1e-6)).min(1.0),
                 _ => 1.0,
             },

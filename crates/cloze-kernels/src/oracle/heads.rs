@@ -75,9 +75,11 @@ impl<O: Ops> Bench<O> {
         let single = self.put_single(&x);
         let out = self.put_single(&[2.0, 2.0]);
         self.ops.norm_of(single, out.part(0, 1)).unwrap();
-        self.ops.total(single, out.part(1, 1)).unwrap();
+        let half = self.put_single(&[0.5]);
+        self.ops.total(single, None, out.part(1, 1)).unwrap();
+        self.ops.total(single, Some(half), out.part(1, 1)).unwrap();
         let squares: f64 = x.iter().map(|v| f64::from(*v).powi(2)).sum();
-        let sum: f64 = wide(&x).iter().sum::<f64>() + 2.0;
+        let sum: f64 = wide(&x).iter().sum::<f64>() * 1.5 + 2.0;
         self.compare(out, &[squares.sqrt(), sum], sums(1e-6), "norm and total");
 
         let rows = [699, NONE, 0, 3];
@@ -130,6 +132,7 @@ impl<O: Ops> Bench<O> {
                 rates: self.put_single(&rates),
                 root2: self.put_single(&[0.3]),
                 norm: self.put_single(&[norm]),
+                skipped: self.put_single(&[4.0]),
                 beta1: 0.9,
                 beta2: 0.99,
                 eps: 1e-3,
@@ -151,6 +154,9 @@ impl<O: Ops> Bench<O> {
                 expected[0][i] = f64::from(p[i]) * keep - rate * m / (v.sqrt() / 0.3 + 1e-3);
                 (expected[1][i], expected[2][i]) = (m, v);
             }
+            let skipped = 4.0 + f64::from(u8::from(!norm.is_finite()));
+            let what = format!("AdamW {n}, norm {norm}, skipped");
+            self.compare(step.skipped, &[skipped], EXACT, &what);
             for (i, name) in ["parameters", "first moment", "second moment", "gradients"]
                 .into_iter()
                 .enumerate()

@@ -4,11 +4,13 @@ mod room;
 mod step;
 mod weights;
 
-use cloze_kernels::{Kind, Ops, View};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use cloze_kernels::{AdamW, Kind, Ops, View};
 
 use crate::batch::MaskedBatch;
 use crate::engine::{
-    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome,
+    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome, Whole,
 };
 use crate::optimizer;
 use crate::parameters::Layout;
@@ -18,19 +20,41 @@ use room::{Room, Size};
 use step::Pass;
 use weights::Weights;
 
+/// What a step's optimizer reads, on the device.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    /// Which parameter each block of the arenas belongs to.
+    groups: View,
+    /// `[parameters, 2]`.
+    rates: View,
+    /// `[1]`.
+    root2: View,
+}
+
 /// The hand-written step on one device.
 pub struct NativeEngine<O: Ops> {
     ops: O,
     config: BertConfig,
     layout: Layout,
     objective: Objective,
+    /// Whether each batch is filled up to what the room holds, so that all look alike.
+    alike: bool,
     parameters: View,
     gradients: View,
     moments: [View; 2],
+    rates: Rates,
+    /// `[6]`: the sums of a pass, the norm of the gradient, and how many steps were not made.
+    sums: View,
     weights: Weights,
     weight_gradients: Weights,
     room: Option<Room>,
+    /// Whether the step is made, and sums begin anew.
+    stepped: bool,
+    labelled: u64,
 }
+
+/// Sums of a pass.
+const SUMS: usize = 4;
 
 impl<O: Ops> NativeEngine<O> {
     /// An engine that continues from `state`.
@@ -43,9 +67,18 @@ impl<O: Ops> NativeEngine<O> {
         let layout = Layout::new(config);
         let mut arena = || ops.allocate(Kind::Float, layout.len());
         let (parameters, gradients, moments) = (arena()?, arena()?, [arena()?, arena()?]);
+        let (owners, _) = layout.blocks();
+        let rates = Rates {
+            groups: ops.allocate(Kind::Word, owners.len())?,
+            rates: ops.allocate(Kind::Float, layout.parameters().len() * 2)?,
+            root2: ops.allocate(Kind::Float, 1)?,
+        };
+        ops.upload_words(rates.groups, &owners)?;
         let mut engine = Self {
             weights: Weights::new(config, &layout, parameters),
             weight_gradients: Weights::new(config, &layout, gradients),
+            sums: ops.allocate(Kind::Float, SUMS + 2)?,
+            alike: ops.records(),
             ops,
             config: config.clone(),
             layout,
@@ -53,10 +86,20 @@ impl<O: Ops> NativeEngine<O> {
             parameters,
             gradients,
             moments,
+            rates,
             room: None,
+            stepped: false,
+            labelled: 0,
         };
         engine.load_state(state)?;
         Ok(engine)
+    }
+
+    /// Fills each batch up, whether or not the device gains by it.
+    #[must_use]
+    pub fn alike(mut self) -> Self {
+        self.alike = true;
+        self
     }
 
     /// What it runs on, for a person.
@@ -65,56 +108,54 @@ impl<O: Ops> NativeEngine<O> {
         self.ops.describe()
     }
 
-    /// Brings a batch to the device and runs it forward; what the pass needs for the rest.
-    fn run<T>(
+    /// The device.
+    pub fn ops(&mut self) -> &mut O {
+        &mut self.ops
+    }
+
+    /// Runs a batch forward, and backward.
+    fn run(
         &mut self,
         batch: &MaskedBatch,
+        whole: &Whole,
         dropout: Option<&Dropout>,
         backward: bool,
-        then: impl FnOnce(&mut O, &Pass<'_>, &Weights) -> cloze_kernels::Result<T>,
-    ) -> Result<T> {
-        let size = Size {
-            tokens: batch.tokens(),
-            rows: batch.rows(),
-            masked: batch.masked_positions.len(),
-        };
-        let room = Room::fitting(&mut self.ops, &self.config, self.room.take(), size)?;
-        let ops = &mut self.ops;
-        ops.upload_words(room.input_ids.first(size.tokens), &batch.input_ids)?;
-        ops.upload_words(
-            room.token_type_ids.first(size.tokens),
-            &batch.token_type_ids,
-        )?;
-        let positions: Vec<u32> = batch.spans().flat_map(|(_, n)| 0..n as u32).collect();
-        ops.upload_words(room.position_ids.first(size.tokens), &positions)?;
-        ops.upload_words(room.cu_seqlens.first(size.rows + 1), &batch.cu_seqlens)?;
-        ops.upload_words(
-            room.masked_positions.first(size.masked),
-            &batch.masked_positions,
-        )?;
-        ops.upload_words(room.masked_labels.first(size.masked), &batch.masked_labels)?;
-        let mut labelled: Vec<(u32, u32)> = Vec::new();
-        if self.objective == Objective::MlmNsp {
-            let rows = batch.next_sentence_labels.iter().zip(&batch.cu_seqlens);
-            labelled.extend(rows.filter_map(|(label, &first)| Some((first, (*label)? as u32))));
+    ) -> Result<()> {
+        if batch.rows() == 0 {
+            return Ok(());
         }
-        let (first, labels): (Vec<u32>, Vec<u32>) = labelled.into_iter().unzip();
-        ops.upload_words(room.first.first(first.len()), &first)?;
-        ops.upload_words(room.next_labels.first(labels.len()), &labels)?;
+        let size = Size::of(batch, self.objective);
+        let room = Room::fitting(&mut self.ops, &self.config, self.room.take(), size)?;
+        let (ops, config) = (&mut self.ops, &self.config);
+        room.fill(ops, batch, whole, dropout, self.objective)?;
+        let size = match self.alike {
+            true if size.labelled == 0 => Size {
+                labelled: 0,
+                ..room.size
+            },
+            true => room.size,
+            false => size,
+        };
         let pass = Pass {
-            config: &self.config,
+            config,
             weights: &self.weights,
             room: &room,
             size,
-            labelled: first.len(),
-            longest: batch.spans().map(|(_, n)| n).max().unwrap_or(0),
+            sums: self.sums.first(SUMS),
             dropout,
             backward,
         };
-        pass.forward(ops)?;
-        let result = then(ops, &pass, &self.weight_gradients);
+        let rates = dropout.map(|d| (d.seed, d.hidden.to_bits(), d.attention.to_bits()));
+        let key = key(&("pass", size, backward, rates));
+        recorded(ops, key, |ops| {
+            pass.forward(ops)?;
+            if backward {
+                pass.backward(ops, &self.weight_gradients)?;
+            }
+            Ok(())
+        })?;
         self.room = Some(room);
-        Ok(result?)
+        Ok(())
     }
 
     fn download(&mut self, view: View) -> Result<Vec<f32>> {
@@ -122,10 +163,46 @@ impl<O: Ops> NativeEngine<O> {
         self.ops.download(view, &mut values)?;
         Ok(values)
     }
+
+    /// Uploads what this step multiplies and adds, by parameter.
+    fn set_rates(&mut self, step: &OptimizerStep) -> Result<()> {
+        let mut rates = Vec::with_capacity(self.rates.rates.len());
+        let mut root2 = 1.0;
+        for parameter in self.layout.parameters() {
+            let constants = optimizer::constants(step, parameter.decay);
+            let still = parameter.nsp_only && self.objective == Objective::Mlm;
+            rates.extend(if still {
+                [1.0, 0.0]
+            } else {
+                [constants.keep, constants.rate]
+            });
+            root2 = constants.root2;
+        }
+        self.ops.upload(self.rates.rates, &rates)?;
+        Ok(self.ops.upload(self.rates.root2, &[root2])?)
+    }
 }
 
-fn total(values: &[f32]) -> f64 {
-    values.iter().map(|&v| f64::from(v)).sum()
+/// What a recording goes by: what is not looked up in memory.
+fn key(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Does `work`, from its recording where there is one.
+fn recorded<O: Ops>(
+    ops: &mut O,
+    key: u64,
+    work: impl FnOnce(&mut O) -> cloze_kernels::Result<()>,
+) -> cloze_kernels::Result<()> {
+    if ops.replay(key)? {
+        return Ok(());
+    }
+    ops.begin(key)?;
+    let done = work(ops);
+    // What was begun must end, whatever happened.
+    ops.end().and(done)
 }
 
 impl<O: Ops> Engine for NativeEngine<O> {
@@ -137,63 +214,83 @@ impl<O: Ops> Engine for NativeEngine<O> {
         self.ops.describe()
     }
 
-    fn accumulate(&mut self, batch: &MaskedBatch, dropout: Option<&Dropout>) -> Result<BatchLoss> {
-        self.run(batch, dropout, true, |ops, pass, gradients| {
-            let mut loss = BatchLoss {
-                mlm: 0.0,
-                nsp: None,
-            };
-            if pass.size.masked > 0 {
-                loss.mlm = total(&pass.mlm_losses(ops)?.0) / pass.size.masked as f64;
-            }
-            if pass.labelled > 0 {
-                loss.nsp = Some(total(&pass.nsp_losses(ops)?.0) / pass.labelled as f64);
-            }
-            pass.backward(ops, gradients)?;
-            Ok(loss)
+    fn accumulate(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+    ) -> Result<()> {
+        if std::mem::take(&mut self.stepped) {
+            self.ops.zero(self.sums.first(SUMS))?;
+        }
+        self.labelled = match self.objective {
+            Objective::MlmNsp => whole.labelled,
+            Objective::Mlm => 0,
+        };
+        self.run(batch, whole, dropout, true)
+    }
+
+    fn step(&mut self, step: &OptimizerStep) -> Result<()> {
+        self.set_rates(step)?;
+        let adamw = AdamW {
+            parameters: self.parameters,
+            m: self.moments[0],
+            v: self.moments[1],
+            gradients: self.gradients,
+            groups: self.rates.groups,
+            rates: self.rates.rates,
+            root2: self.rates.root2,
+            norm: self.sums.part(SUMS, 1),
+            skipped: self.sums.part(SUMS + 1, 1),
+            beta1: step.betas.0 as f32,
+            beta2: step.betas.1 as f32,
+            eps: step.eps as f32,
+            clip: step.clip as f32,
+        };
+        let constants = [adamw.beta1, adamw.beta2, adamw.eps, adamw.clip].map(f32::to_bits);
+        recorded(&mut self.ops, key(&("step", constants)), |ops| {
+            ops.norm_of(adamw.gradients, adamw.norm)?;
+            ops.adamw(&adamw)?;
+            ops.zero(adamw.gradients)?;
+            ops.parameters_changed(adamw.parameters)
+        })?;
+        self.stepped = true;
+        Ok(())
+    }
+
+    fn outcome(&mut self) -> Result<StepOutcome> {
+        let sums = self.download(self.sums)?;
+        Ok(StepOutcome {
+            loss: BatchLoss {
+                mlm: f64::from(sums[0]),
+                nsp: (self.labelled > 0).then(|| f64::from(sums[2])),
+            },
+            grad_norm: f64::from(sums[SUMS]),
+            skipped: sums[SUMS + 1] as u64,
         })
     }
 
-    fn step(&mut self, step: &OptimizerStep) -> Result<StepOutcome> {
-        let grad_norm = self.ops.sum_of_squares(self.gradients)?.sqrt();
-        for parameter in self.layout.parameters() {
-            if parameter.nsp_only && self.objective == Objective::Mlm {
-                continue;
-            }
-            let part = |arena: View| arena.part(parameter.offset, parameter.len());
-            let constants = optimizer::constants(step, grad_norm, parameter.decay);
-            let [m, v] = self.moments.map(part);
-            self.ops.adamw(
-                &constants,
-                part(self.parameters),
-                m,
-                v,
-                part(self.gradients),
-            )?;
-        }
-        self.ops.zero(self.gradients)?;
-        self.ops.parameters_changed(self.parameters)?;
-        Ok(StepOutcome { grad_norm })
-    }
-
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums> {
-        self.run(batch, None, false, |ops, pass, _| {
-            let mut sums = EvalSums {
-                rows: batch.rows() as u64,
-                tokens: batch.tokens() as u64,
-                ..EvalSums::default()
-            };
-            if pass.size.masked > 0 {
-                let (losses, hits) = pass.mlm_losses(ops)?;
-                (sums.mlm_loss, sums.mlm_correct) = (total(&losses), total(&hits) as u64);
-                sums.masked_tokens = pass.size.masked as u64;
-            }
-            if pass.labelled > 0 {
-                let (losses, hits) = pass.nsp_losses(ops)?;
-                (sums.nsp_loss, sums.nsp_correct) = (total(&losses), total(&hits) as u64);
-                sums.labelled_rows = pass.labelled as u64;
-            }
-            Ok(sums)
+        let whole = Whole::of(batch);
+        // The sums of a step that is under way are none of an evaluation's business.
+        let before = self.download(self.sums)?;
+        self.ops.zero(self.sums)?;
+        self.run(batch, &whole, None, false)?;
+        let sums = self.download(self.sums)?;
+        self.ops.upload(self.sums, &before)?;
+        let labelled = match self.objective {
+            Objective::MlmNsp => whole.labelled,
+            Objective::Mlm => 0,
+        };
+        Ok(EvalSums {
+            mlm_loss: f64::from(sums[0]),
+            mlm_correct: sums[1] as u64,
+            masked_tokens: whole.masked,
+            nsp_loss: f64::from(sums[2]),
+            nsp_correct: sums[3] as u64,
+            labelled_rows: labelled,
+            rows: batch.rows() as u64,
+            tokens: batch.tokens() as u64,
         })
     }
 

@@ -1,11 +1,14 @@
 //! Where a step keeps what it computes: one set of places, made once and used by every step that fits.
 
-use cloze_kernels::{Kind, Ops, Result, View};
+use cloze_kernels::{Kind, NONE, Ops, Result, View};
 
 use crate::BertConfig;
+use crate::batch::MaskedBatch;
+use crate::engine::{Dropout, Objective, Whole};
+use crate::parameters::ALIGN;
 
 /// How much a batch holds, or a room can.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Size {
     /// `T`.
     pub tokens: usize,
@@ -13,11 +16,32 @@ pub struct Size {
     pub rows: usize,
     /// `M`: predicted tokens.
     pub masked: usize,
+    /// Rows that have a label, where the objective trains them.
+    pub labelled: usize,
+    /// Tokens of the longest row.
+    pub longest: usize,
 }
 
 impl Size {
+    /// Of a batch.
+    pub fn of(batch: &MaskedBatch, objective: Objective) -> Self {
+        Self {
+            tokens: batch.tokens(),
+            rows: batch.rows(),
+            masked: batch.masked_positions.len(),
+            labelled: match objective {
+                Objective::MlmNsp => batch.labelled_rows(),
+                Objective::Mlm => 0,
+            },
+            longest: batch.spans().map(|(_, n)| n).max().unwrap_or(0),
+        }
+    }
+
     fn holds(self, other: Self) -> bool {
-        self.tokens >= other.tokens && self.rows >= other.rows && self.masked >= other.masked
+        self.tokens >= other.tokens
+            && self.rows >= other.rows
+            && self.masked >= other.masked
+            && self.longest >= other.longest
     }
 
     /// A little more than both, so that batches that differ by a few tokens share a room.
@@ -26,6 +50,8 @@ impl Size {
             tokens: self.tokens.max(other.tokens).next_multiple_of(256),
             rows: self.rows.max(other.rows).next_multiple_of(16),
             masked: self.masked.max(other.masked).next_multiple_of(64),
+            labelled: self.rows.max(other.rows).next_multiple_of(16),
+            longest: self.longest.max(other.longest).next_multiple_of(64),
         }
     }
 }
@@ -57,6 +83,10 @@ pub struct LayerRoom {
 pub struct Room {
     pub size: Size,
     all: Vec<View>,
+    /// All that a batch says, one after another; the next nine are parts of it.
+    words: View,
+    /// `[2]`: the step, and tokens of it before the first: what keys dropout.
+    pub draw: View,
     pub input_ids: View,
     pub token_type_ids: View,
     pub position_ids: View,
@@ -66,19 +96,21 @@ pub struct Room {
     /// `[B]`: the `[CLS]` of rows that have a label, and their labels.
     pub first: View,
     pub next_labels: View,
+    /// `[2]`: one over the number of predicted tokens and of labelled rows.
+    pub scales: View,
     /// The embeddings' norm.
     pub sum0: View,
     pub stats0: View,
     pub y0: View,
     pub layers: Vec<LayerRoom>,
-    /// The MLM head, `[M, H]` but for `stats: [M, 2]` and `logits: [M, V]`.
+    /// The MLM head, `[M, H]` but for `stats: [M, 2]` and `logits: [M, V']`, padded to a multiple of [`ALIGN`].
     pub picked: View,
     pub inner: View,
     pub active: View,
     pub stats: View,
     pub normal: View,
     pub logits: View,
-    /// The NSP head, `[B, H]` but for `next_logits: [B, 2]`.
+    /// The NSP head, `[B, H]` but for `next_logits: [B, ALIGN]`.
     pub firsts: View,
     pub pooled: View,
     pub next_logits: View,
@@ -119,11 +151,12 @@ impl Room {
             tokens: t,
             rows: b,
             masked: m,
+            ..
         } = size;
         let (h, f, v) = (
             config.hidden_size,
             config.intermediate_size,
-            config.vocab_size,
+            config.vocab_size.next_multiple_of(ALIGN),
         );
         let mut all = Vec::new();
         let mut take = |kind: Kind, len: usize| -> Result<View> {
@@ -148,16 +181,30 @@ impl Room {
                 y2: take(act, t * h)?,
             });
         }
+        let lengths = [2, t, t, t, b + 1, m, m, b, b];
+        let words = take(
+            word,
+            lengths.iter().map(|n| n.next_multiple_of(ALIGN)).sum(),
+        )?;
+        let mut start = 0;
+        let parts = lengths.map(|n| {
+            let part = words.part(start, n);
+            start += n.next_multiple_of(ALIGN);
+            part
+        });
         Ok(Self {
             size,
-            input_ids: take(word, t)?,
-            token_type_ids: take(word, t)?,
-            position_ids: take(word, t)?,
-            cu_seqlens: take(word, b + 1)?,
-            masked_positions: take(word, m)?,
-            masked_labels: take(word, m)?,
-            first: take(word, b)?,
-            next_labels: take(word, b)?,
+            words,
+            draw: parts[0],
+            input_ids: parts[1],
+            token_type_ids: parts[2],
+            position_ids: parts[3],
+            cu_seqlens: parts[4],
+            masked_positions: parts[5],
+            masked_labels: parts[6],
+            first: parts[7],
+            next_labels: parts[8],
+            scales: take(float, 2)?,
             sum0: take(act, t * h)?,
             stats0: take(float, t * 2)?,
             y0: take(act, t * h)?,
@@ -170,7 +217,7 @@ impl Room {
             logits: take(act, m * v)?,
             firsts: take(act, b * h)?,
             pooled: take(act, b * h)?,
-            next_logits: take(act, b * 2)?,
+            next_logits: take(act, b * ALIGN)?,
             losses: take(float, m.max(b))?,
             hits: take(float, m.max(b))?,
             d: take(act, t * h)?,
@@ -181,5 +228,59 @@ impl Room {
             head2: take(act, m.max(b) * h)?,
             all,
         })
+    }
+
+    /// Brings a batch to the device, and padding after it.
+    pub fn fill(
+        &self,
+        ops: &mut impl Ops,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+        objective: Objective,
+    ) -> Result<()> {
+        let mut words = Vec::with_capacity(self.words.len());
+        let mut put = |view: View, values: &mut dyn Iterator<Item = u32>, padding: u32| {
+            let end = words.len() + view.len();
+            words.extend(values);
+            words.resize(end, padding);
+            words.resize(end.next_multiple_of(ALIGN), 0);
+        };
+        let step = dropout.map_or(0, |d| d.step as u32);
+        put(self.draw, &mut [step, whole.first_token].into_iter(), 0);
+        put(self.input_ids, &mut batch.input_ids.iter().copied(), 0);
+        put(
+            self.token_type_ids,
+            &mut batch.token_type_ids.iter().copied(),
+            0,
+        );
+        let mut positions = batch.spans().flat_map(|(_, n)| 0..n as u32);
+        put(self.position_ids, &mut positions, 0);
+        let end = batch.tokens() as u32;
+        put(self.cu_seqlens, &mut batch.cu_seqlens.iter().copied(), end);
+        put(
+            self.masked_positions,
+            &mut batch.masked_positions.iter().copied(),
+            NONE,
+        );
+        put(
+            self.masked_labels,
+            &mut batch.masked_labels.iter().copied(),
+            NONE,
+        );
+        let rows = batch.next_sentence_labels.iter().zip(&batch.cu_seqlens);
+        let labelled = || {
+            let trained = objective == Objective::MlmNsp;
+            let one = |(label, &first): (&Option<_>, _)| Some((first, (*label)? as u32));
+            rows.clone().filter_map(one).filter(move |_| trained)
+        };
+        put(self.first, &mut labelled().map(|(first, _)| first), NONE);
+        put(
+            self.next_labels,
+            &mut labelled().map(|(_, label)| label),
+            NONE,
+        );
+        ops.upload_words(self.words, &words)?;
+        ops.upload(self.scales, &whole.scales())
     }
 }

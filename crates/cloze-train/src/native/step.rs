@@ -3,13 +3,14 @@
 //! `[T, H]` throughout; attention alone looks at row boundaries, the MLM head at the predicted tokens only.
 
 use cloze_kernels::{
-    Attention, Dropout as Site, Embedding, Gelu, Norm, NormBackward, Ops, Result, View,
+    Attention, CrossEntropy, Embedding, Gelu, Norm, NormBackward, Ops, Result, Site, View,
 };
 use cloze_shard::random::{Key, Stage};
 
 use super::room::{LayerRoom, Room, Size};
 use super::weights::{Pair, Weights};
 use crate::engine::Dropout;
+use crate::parameters::ALIGN;
 use crate::{Activation, BertConfig};
 
 /// What is the same for the whole pass.
@@ -18,31 +19,35 @@ pub struct Pass<'a> {
     pub config: &'a BertConfig,
     pub weights: &'a Weights,
     pub room: &'a Room,
+    /// What the batch fills, or all that the room holds.
     pub size: Size,
-    /// Rows that have a label, where the objective trains them.
-    pub labelled: usize,
-    /// Tokens of the longest row.
-    pub longest: usize,
+    /// `[4]`, added to: loss and hits of the MLM head, then of the NSP head.
+    pub sums: View,
     pub dropout: Option<&'a Dropout>,
     /// Whether the way back follows.
     pub backward: bool,
 }
 
-/// A place where something is dropped. The numbers are those of the reference engine: in the order of the forward pass.
-fn site(dropout: Option<&Dropout>, number: u64, attention: bool) -> Option<Site> {
-    let dropout = dropout?;
-    let p = if attention {
-        dropout.attention
-    } else {
-        dropout.hidden
-    };
-    let key = Key::new(dropout.seed, Stage::Dropout).words();
-    (p > 0.0).then(|| Site::new(key, dropout.step << 24 | number << 12, p))
-}
-
 impl Pass<'_> {
     fn h(&self) -> usize {
         self.config.hidden_size
+    }
+
+    /// Columns of the MLM head's logits.
+    fn v(&self) -> usize {
+        self.config.vocab_size.next_multiple_of(ALIGN)
+    }
+
+    /// A place where something is dropped. The numbers are those of the reference engine: in the order of the forward pass.
+    fn site(&self, number: u32, attention: bool) -> Option<Site> {
+        let dropout = self.dropout?;
+        let p = if attention {
+            dropout.attention
+        } else {
+            dropout.hidden
+        };
+        let key = Key::new(dropout.seed, Stage::Dropout).words();
+        (p > 0.0).then(|| Site::new(key, number, p, self.room.draw))
     }
 
     /// `[T, n]` of a view that holds more.
@@ -57,7 +62,7 @@ impl Pass<'_> {
 
     /// `[labelled rows, n]`.
     fn b(&self, view: View, n: usize) -> View {
-        view.first(self.labelled * n)
+        view.first(self.size.labelled * n)
     }
 
     fn gelu(&self) -> Gelu {
@@ -114,14 +119,14 @@ impl Pass<'_> {
             room.y0,
         );
         Norm {
-            after: site(self.dropout, 1, false),
+            after: self.site(1, false),
             ..norm
         }
     }
 
     /// The norms of layer `i` after attention and after the feed-forward part.
     fn norms(&self, i: usize) -> [Norm; 2] {
-        let (room, weights, number) = (&self.room.layers[i], &self.weights.layers[i], 3 * i as u64);
+        let (room, weights, number) = (&self.room.layers[i], &self.weights.layers[i], 3 * i as u32);
         let tokens = self.size.tokens;
         let first = self.norm(
             tokens,
@@ -141,11 +146,11 @@ impl Pass<'_> {
         );
         [
             Norm {
-                before: site(self.dropout, number + 3, false),
+                before: self.site(number + 3, false),
                 ..first
             },
             Norm {
-                before: site(self.dropout, number + 4, false),
+                before: self.site(number + 4, false),
                 ..second
             },
         ]
@@ -167,11 +172,11 @@ impl Pass<'_> {
         Attention {
             qkv: self.t(room.qkv, 3 * self.h()),
             cu_seqlens: self.room.cu_seqlens.first(self.size.rows + 1),
-            longest: self.longest,
+            longest: self.size.longest,
             heads: self.config.num_attention_heads,
             context: self.t(room.context, self.h()),
             log_sums: self.t(room.log_sums, self.config.num_attention_heads),
-            dropout: site(self.dropout, 3 * i as u64 + 2, true),
+            dropout: self.site(3 * i as u32 + 2, true),
         }
     }
 
@@ -250,7 +255,7 @@ impl Pass<'_> {
             ops.linear(picked, w.transform.weight, w.transform.bias, inner, h)?;
             ops.gelu(self.gelu(), inner, norm.x, self.backward)?;
             ops.norm(&norm)?;
-            let v = self.config.vocab_size;
+            let v = self.v();
             ops.linear(
                 norm.y,
                 w.words,
@@ -259,7 +264,7 @@ impl Pass<'_> {
                 v,
             )?;
         }
-        if self.labelled > 0 {
+        if self.size.labelled > 0 {
             let (firsts, pooled) = (self.b(room.firsts, h), self.b(room.pooled, h));
             ops.gather(self.last(), self.b(room.first, 1), firsts, h)?;
             ops.linear(firsts, w.pooler.weight, w.pooler.bias, pooled, h)?;
@@ -268,45 +273,44 @@ impl Pass<'_> {
                 pooled,
                 w.relationship.weight,
                 w.relationship.bias,
-                self.b(room.next_logits, 2),
-                2,
+                self.b(room.next_logits, ALIGN),
+                ALIGN,
             )?;
         }
+        self.losses(ops)
+    }
+
+    /// Losses and hits of both heads. On the way to a backward pass losses are means, and the logits become their gradient.
+    fn losses(&self, ops: &mut impl Ops) -> Result<()> {
+        let (room, size) = (self.room, self.size);
+        let heads = [
+            (
+                size.masked,
+                room.logits,
+                room.masked_labels,
+                self.config.vocab_size,
+                self.v(),
+            ),
+            (size.labelled, room.next_logits, room.next_labels, 2, ALIGN),
+        ];
+        for (i, (n, logits, labels, classes, width)) in heads.into_iter().enumerate() {
+            if n == 0 {
+                continue;
+            }
+            let (losses, hits) = (room.losses.first(n), room.hits.first(n));
+            let scale = self.backward.then(|| room.scales.part(i, 1));
+            ops.cross_entropy(&CrossEntropy {
+                logits: logits.first(n * width),
+                labels: labels.first(n),
+                classes,
+                losses,
+                hits,
+                scale,
+            })?;
+            ops.total(losses, scale, self.sums.part(2 * i, 1))?;
+            ops.total(hits, None, self.sums.part(2 * i + 1, 1))?;
+        }
         Ok(())
-    }
-
-    /// Losses in nats and hits of the MLM head; on the way to a backward pass, the logits become their gradient of the mean loss.
-    pub fn mlm_losses(&self, ops: &mut impl Ops) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (room, n) = (self.room, self.size.masked);
-        let logits = self.m(room.logits, self.config.vocab_size);
-        self.losses(ops, logits, self.m(room.masked_labels, 1), n)
-    }
-
-    /// As `mlm_losses`, of the NSP head.
-    pub fn nsp_losses(&self, ops: &mut impl Ops) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (room, n) = (self.room, self.labelled);
-        self.losses(
-            ops,
-            self.b(room.next_logits, 2),
-            self.b(room.next_labels, 1),
-            n,
-        )
-    }
-
-    fn losses(
-        &self,
-        ops: &mut impl Ops,
-        logits: View,
-        labels: View,
-        n: usize,
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (losses, hits) = (self.room.losses.first(n), self.room.hits.first(n));
-        let scale = self.backward.then(|| 1.0 / n as f32);
-        ops.cross_entropy(logits, labels, losses, hits, scale)?;
-        let mut found = (vec![0.0; n], vec![0.0; n]);
-        ops.download(losses, &mut found.0)?;
-        ops.download(hits, &mut found.1)?;
-        Ok(found)
     }
 
     /// Adds the gradient of every parameter to `gradients`; the logits hold theirs already.
@@ -336,7 +340,7 @@ impl Pass<'_> {
         if self.size.masked == 0 {
             return Ok(());
         }
-        let (h, v, room, w) = (self.h(), self.config.vocab_size, self.room, self.weights);
+        let (h, v, room, w) = (self.h(), self.v(), self.room, self.weights);
         let (logits, norm) = (self.m(room.logits, v), self.head_norm());
         let (dhead, dpicked) = (self.m(room.head, h), self.m(room.head2, h));
         ops.column_sum(logits, g.prediction_bias)?;
@@ -351,22 +355,22 @@ impl Pass<'_> {
             dbias,
             dx_bias: None,
         })?;
-        ops.gelu_backward(self.m(room.inner, h), dhead, g.transform.bias)?;
+        ops.gelu_backward(self.gelu(), self.m(room.inner, h), dhead, g.transform.bias)?;
         ops.linear_backward_weight(dhead, self.m(room.picked, h), g.transform.weight, h)?;
         ops.linear_backward_input(dhead, w.transform.weight, dpicked, h, false)?;
         ops.scatter_add(dpicked, self.m(room.masked_positions, 1), d, h)
     }
 
     fn nsp_backward(&self, ops: &mut impl Ops, g: &Weights, d: View) -> Result<()> {
-        if self.labelled == 0 {
+        if self.size.labelled == 0 {
             return Ok(());
         }
         let (h, room, w) = (self.h(), self.room, self.weights);
-        let (logits, pooled) = (self.b(room.next_logits, 2), self.b(room.pooled, h));
+        let (logits, pooled) = (self.b(room.next_logits, ALIGN), self.b(room.pooled, h));
         let (dpooled, dfirsts) = (self.b(room.head, h), self.b(room.head2, h));
         ops.column_sum(logits, g.relationship.bias)?;
-        ops.linear_backward_weight(logits, pooled, g.relationship.weight, 2)?;
-        ops.linear_backward_input(logits, w.relationship.weight, dpooled, 2, false)?;
+        ops.linear_backward_weight(logits, pooled, g.relationship.weight, ALIGN)?;
+        ops.linear_backward_input(logits, w.relationship.weight, dpooled, ALIGN, false)?;
         ops.tanh_backward(pooled, dpooled)?;
         ops.column_sum(dpooled, g.pooler.bias)?;
         ops.linear_backward_weight(dpooled, self.b(room.firsts, h), g.pooler.weight, h)?;
@@ -406,7 +410,7 @@ impl Pass<'_> {
         let inner = self.t(room.wide, f);
         ops.linear_backward_weight(dense, self.t(at.active, f), g.output.weight, h)?;
         ops.linear_backward_input(dense, w.output.weight, inner, h, false)?;
-        ops.gelu_backward(self.t(at.inner, f), inner, g.intermediate.bias)?;
+        ops.gelu_backward(self.gelu(), self.t(at.inner, f), inner, g.intermediate.bias)?;
         ops.linear_backward_weight(inner, norm1.y, g.intermediate.weight, f)?;
         ops.linear_backward_input(inner, w.intermediate.weight, d, f, true)?;
 

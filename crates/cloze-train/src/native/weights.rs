@@ -3,7 +3,7 @@
 use cloze_kernels::View;
 
 use crate::BertConfig;
-use crate::parameters::{Layout, PREDICTION_BIAS, WORD_EMBEDDINGS};
+use crate::parameters::{ALIGN, Layout, PREDICTION_BIAS, WORD_EMBEDDINGS};
 
 /// A weight and its bias.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,7 @@ pub struct LayerWeights {
 /// Views into an arena that is laid out as parameters are.
 #[derive(Clone, Debug)]
 pub struct Weights {
+    /// `[V', H]`, padded as the layout says, as is all of the heads' last layers.
     pub words: View,
     pub positions: View,
     pub types: View,
@@ -40,12 +41,16 @@ pub struct Weights {
 
 impl Weights {
     pub fn new(config: &BertConfig, layout: &Layout, arena: View) -> Self {
-        let view = |name: &str| {
-            // Names come from this file and the layout of the same configuration.
-            let parameter = layout
+        // Names come from this file and the layout of the same configuration.
+        let find = |name: &str| {
+            layout
                 .find(name)
-                .unwrap_or_else(|| unreachable!("no parameter {name}"));
-            arena.part(parameter.offset, parameter.len())
+                .unwrap_or_else(|| unreachable!("no parameter {name}"))
+        };
+        let view = |name: &str| arena.part(find(name).offset, find(name).len());
+        let padded = |name: &str| {
+            let (rows, width) = (find(name).shape[0], find(name).len() / find(name).shape[0]);
+            arena.part(find(name).offset, rows.next_multiple_of(ALIGN) * width)
         };
         let pair = |name: &str| Pair {
             weight: view(&format!("{name}.weight")),
@@ -55,8 +60,8 @@ impl Weights {
         let layer = |i: usize| {
             let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");
             let three = |kind: &str, len: usize| {
-                let first = layout.find(&at(&format!("attention.self.query.{kind}")));
-                arena.part(first.map_or(0, |p| p.offset), 3 * len)
+                let first = find(&at(&format!("attention.self.query.{kind}")));
+                arena.part(first.offset, 3 * len)
             };
             let h = config.hidden_size;
             LayerWeights {
@@ -72,7 +77,7 @@ impl Weights {
             }
         };
         Self {
-            words: view(WORD_EMBEDDINGS),
+            words: padded(WORD_EMBEDDINGS),
             positions: table("position"),
             types: table("token_type"),
             norm0: pair("bert.embeddings.LayerNorm"),
@@ -80,8 +85,11 @@ impl Weights {
             pooler: pair("bert.pooler.dense"),
             transform: pair("cls.predictions.transform.dense"),
             transform_norm: pair("cls.predictions.transform.LayerNorm"),
-            prediction_bias: view(PREDICTION_BIAS),
-            relationship: pair("cls.seq_relationship"),
+            prediction_bias: padded(PREDICTION_BIAS),
+            relationship: Pair {
+                weight: padded("cls.seq_relationship.weight"),
+                bias: padded("cls.seq_relationship.bias"),
+            },
         }
     }
 }

@@ -12,17 +12,19 @@ use crate::engine::Dropout;
 pub struct Dropper {
     key: Key,
     step: u64,
+    first_token: u32,
     site: u64,
     hidden: f64,
     attention: f64,
 }
 
 impl Dropper {
-    pub fn new(dropout: &Dropout) -> Self {
+    pub fn new(dropout: &Dropout, first_token: u32) -> Self {
         let key = Key::new(dropout.seed, Stage::Dropout);
         Self {
             key,
             step: dropout.step,
+            first_token,
             site: 0,
             hidden: dropout.hidden,
             attention: dropout.attention,
@@ -78,6 +80,7 @@ impl Dropper {
             place: self.step << 24 | site << 12,
             below: below as u32,
             kept: (65_536.0 / (65_536.0 - below)) as f32,
+            first_token: self.first_token,
         }
     }
 }
@@ -87,6 +90,7 @@ struct Draw {
     place: u64,
     below: u32,
     kept: f32,
+    first_token: u32,
 }
 
 impl Draw {
@@ -95,9 +99,11 @@ impl Draw {
         // `cloze_kernels::dropout` says which draw is whose, and computes sixteen blocks at a time; here it is one at a time.
         for (feature, mask) in mask.iter_mut().enumerate() {
             let (chunk, j, l) = (feature / 128, feature % 128 / 16, feature % 16);
-            let words = self
-                .key
-                .block(self.place | head, token, (chunk * 16 + l) as u32);
+            let words = self.key.block(
+                self.place | head,
+                self.first_token + token,
+                (chunk * 16 + l) as u32,
+            );
             let draw = words[j / 2] >> (16 * (j % 2)) & 0xFFFF;
             *mask = if draw < self.below { 0.0 } else { self.kept };
         }
@@ -121,7 +127,7 @@ mod tests {
     fn keeps_the_mean_and_repeats_for_a_key() {
         let ones = Tensor::ones((400, 50), candle_core::DType::F32, &Device::Cpu).unwrap();
         let drop = |step| {
-            Dropper::new(&dropout(step))
+            Dropper::new(&dropout(step), 0)
                 .hidden(&ones)
                 .unwrap()
                 .to_vec2::<f32>()
@@ -131,7 +137,7 @@ mod tests {
         let (a, b, c) = (drop(1), drop(1), drop(2));
         assert!(a == b && a != c);
         // Another site of the same step drops others.
-        let mut dropper = Dropper::new(&dropout(1));
+        let mut dropper = Dropper::new(&dropout(1), 0);
         let mut site = || {
             dropper
                 .hidden(&ones)
@@ -158,7 +164,7 @@ mod tests {
                 &Device::Cpu,
             )
             .unwrap();
-            let x = Dropper::new(&dropout(1))
+            let x = Dropper::new(&dropout(1), 0)
                 .attention(&ones, &[(7, 5)])
                 .unwrap();
             x.narrow(2, 0, 5)

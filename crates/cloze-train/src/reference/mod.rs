@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor, Var};
 
 use crate::batch::MaskedBatch;
 use crate::engine::{
-    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome,
+    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome, Whole,
 };
 use crate::optimizer::adamw;
 use crate::parameters::Layout;
@@ -26,6 +26,8 @@ pub struct ReferenceEngine {
     variables: Vec<Var>,
     state: EngineState,
     gradients: Vec<f32>,
+    outcome: StepOutcome,
+    stepped: bool,
 }
 
 impl ReferenceEngine {
@@ -48,6 +50,8 @@ impl ReferenceEngine {
             variables,
             state,
             gradients,
+            outcome: StepOutcome::default(),
+            stepped: false,
         })
     }
 
@@ -77,23 +81,40 @@ impl Engine for ReferenceEngine {
         "reference, on the CPU".into()
     }
 
-    fn accumulate(&mut self, batch: &MaskedBatch, dropout: Option<&Dropout>) -> Result<BatchLoss> {
-        let heads = self.model().forward(batch, dropout, self.objective)?;
-        let (mlm, nsp) = (heads.mlm_loss()?, heads.nsp_loss()?);
-        let scalar = |t: &Option<Tensor>| -> Result<Option<f64>> {
-            Ok(t.as_ref()
-                .map(|t| t.to_scalar::<f32>())
-                .transpose()?
-                .map(f64::from))
-        };
-        let loss = BatchLoss {
-            mlm: scalar(&mlm)?.unwrap_or(0.0),
-            nsp: scalar(&nsp)?,
-        };
+    fn accumulate(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+    ) -> Result<()> {
+        if std::mem::take(&mut self.stepped) {
+            self.outcome.loss = BatchLoss::default();
+        }
+        if batch.rows() == 0 {
+            return Ok(());
+        }
+        let heads = self
+            .model()
+            .forward(batch, whole.first_token, dropout, self.objective)?;
+        let share = |part: usize, whole: u64| part as f64 / whole.max(1) as f64;
+        let shares = [
+            share(batch.masked_positions.len(), whole.masked),
+            share(batch.labelled_rows(), whole.labelled),
+        ];
+        let scaled = |loss: Option<Tensor>, share: f64| loss.map(|l| l * share).transpose();
+        let mlm = scaled(heads.mlm_loss()?, shares[0])?;
+        let nsp = scaled(heads.nsp_loss()?, shares[1])?;
+        if let Some(mlm) = &mlm {
+            self.outcome.loss.mlm += f64::from(mlm.to_scalar::<f32>()?);
+        }
+        if let Some(nsp) = &nsp {
+            let nsp = f64::from(nsp.to_scalar::<f32>()?);
+            *self.outcome.loss.nsp.get_or_insert(0.0) += nsp;
+        }
         let total = match (mlm, nsp) {
             (Some(a), Some(b)) => (a + b)?,
             (Some(only), None) | (None, Some(only)) => only,
-            (None, None) => return Ok(loss),
+            (None, None) => return Ok(()),
         };
         let found = total.backward()?;
         for (parameter, variable) in self.layout.parameters().iter().zip(&self.variables) {
@@ -103,24 +124,31 @@ impl Engine for ReferenceEngine {
                 sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
             }
         }
-        Ok(loss)
+        Ok(())
     }
 
-    fn step(&mut self, step: &OptimizerStep) -> Result<StepOutcome> {
-        let grad_norm = adamw(
+    fn step(&mut self, step: &OptimizerStep) -> Result<()> {
+        self.outcome.grad_norm = adamw(
             &self.layout,
             self.objective,
             &mut self.state,
             &self.gradients,
             step,
         );
+        if !self.outcome.grad_norm.is_finite() {
+            self.outcome.skipped += 1;
+        }
+        self.stepped = true;
         self.gradients.fill(0.0);
-        self.refresh()?;
-        Ok(StepOutcome { grad_norm })
+        self.refresh()
+    }
+
+    fn outcome(&mut self) -> Result<StepOutcome> {
+        Ok(self.outcome)
     }
 
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums> {
-        let heads: Heads = self.model().forward(batch, None, self.objective)?;
+        let heads: Heads = self.model().forward(batch, 0, None, self.objective)?;
         let mut sums = EvalSums {
             rows: batch.rows() as u64,
             tokens: batch.tokens() as u64,

@@ -80,10 +80,11 @@ impl<'a> Model<'a> {
     pub fn forward(
         &self,
         batch: &MaskedBatch,
+        first_token: u32,
         dropout: Option<&Dropout>,
         objective: Objective,
     ) -> Result<Heads> {
-        let mut dropper = dropout.map(Dropper::new);
+        let mut dropper = dropout.map(|d| Dropper::new(d, first_token));
         let padding = Padding::new(batch)?;
         let mut x = self.embed(batch, &mut dropper)?;
         for i in 0..self.config.num_hidden_layers {
