@@ -10,6 +10,16 @@ pub enum Error {
         /// What there is.
         best: crate::cpu::isa::Isa,
     },
+    /// A model's size that a device's kernels do not take.
+    #[error(
+        "a {what} of {size} cannot be computed on CUDA: sizes must be multiples of 8, the hidden size at most 2048"
+    )]
+    Shape {
+        /// Which size.
+        what: &'static str,
+        /// How much.
+        size: usize,
+    },
     /// A device holds no memory for what was asked.
     #[error("no memory for {len} elements")]
     NoMemory {
