@@ -6,7 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cloze_train::engine::Objective;
-use cloze_train::{EngineKind, Precision, PretrainConfig, Start};
+use cloze_train::{Build, DeviceChoice, EngineKind, Precision, PretrainConfig, Start};
 
 /// Train BERT from datasets that `cloze prepare` made, and measure it
 #[derive(Debug, Parser)]
@@ -102,9 +102,12 @@ pub struct PretrainArgs {
     /// What does the arithmetic
     #[arg(long, value_enum, default_value = "native")]
     pub engine: EngineArg,
-    /// How products are computed: bf16 is faster on processors that have it, and less exact
-    #[arg(long, value_enum, default_value = "f32")]
-    pub precision: PrecisionArg,
+    /// Where it is done: auto, cpu, cuda, or cuda:N for one of several GPUs; auto says what it took and why
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// How products are computed: bf16 is faster where there is hardware for it, and less exact [default: bf16 on a GPU, f32 on the CPU]
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionArg>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
@@ -226,7 +229,8 @@ impl PretrainArgs {
                 ObjectiveArg::Mlm => Objective::Mlm,
             },
             engine: self.engine.into(),
-            precision: self.precision.into(),
+            device: self.device,
+            precision: self.precision.map(Into::into),
             steps: self.steps,
             batch_tokens: self.batch_tokens,
             learning_rate: self.learning_rate,
@@ -275,13 +279,27 @@ pub struct EvalArgs {
     /// What does the arithmetic
     #[arg(long, value_enum, default_value = "native")]
     pub engine: EngineArg,
-    /// How products are computed: bf16 is faster on processors that have it, and less exact
-    #[arg(long, value_enum, default_value = "f32")]
-    pub precision: PrecisionArg,
+    /// Where it is done: auto, cpu, cuda, or cuda:N for one of several GPUs; auto says what it took and why
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// How products are computed: bf16 is faster where there is hardware for it, and less exact [default: bf16 on a GPU, f32 on the CPU]
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionArg>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
     /// Print one JSON object instead
     #[arg(long)]
     pub json: bool,
+}
+
+impl EvalArgs {
+    /// What the engine is built of.
+    pub fn build(&self) -> Build {
+        Build {
+            engine: self.engine.into(),
+            device: self.device,
+            precision: self.precision.map(Into::into),
+        }
+    }
 }

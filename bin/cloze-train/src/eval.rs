@@ -33,7 +33,7 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
         args.seed,
         args.batch_tokens,
         args.rows,
-        (args.engine.into(), args.precision.into()),
+        args.build(),
         &mut |rows| work.advance(rows),
     )?;
     work.end();

@@ -8,9 +8,8 @@ use anyhow::bail;
 use cloze_cli::{Status, format, table};
 use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
 use cloze_train::checkpoint::LoadReport;
-use cloze_train::engine::Engine;
 use cloze_train::record::{StepRecord, ValidationRecord};
-use cloze_train::{BertConfig, Observer, pretrain, stored_config};
+use cloze_train::{Begun, Observer, pretrain, stored_config};
 
 use crate::cli::{PretrainArgs, Typed};
 
@@ -81,14 +80,8 @@ impl View {
 }
 
 impl Observer for View {
-    fn on_start(
-        &mut self,
-        dataset: &Dataset,
-        config: &BertConfig,
-        engine: &dyn Engine,
-        report: Option<&LoadReport>,
-        step: u64,
-    ) {
+    fn on_start(&mut self, begun: &Begun<'_>) {
+        let (dataset, config, step) = (begun.dataset, begun.config, begun.step);
         let manifest = dataset.manifest();
         let split = |name: &str| manifest.splits.get(name).cloned().unwrap_or_default();
         let (train, validation) = (split("train"), split("validation"));
@@ -100,14 +93,18 @@ impl Observer for View {
             format::count(validation.rows)
         ));
         self.line(&format!(
-            "model    {} layers, hidden {}, {} heads, {} parameters; {}",
+            "model    {} layers, hidden {}, {} heads, {} parameters",
             config.num_hidden_layers,
             config.hidden_size,
             config.num_attention_heads,
-            format::short(engine.layout().len() as f64),
-            engine.describe()
+            format::short(begun.engine.layout().count() as f64),
         ));
-        if let Some(report) = report {
+        self.line(&format!(
+            "device   {}; {}",
+            begun.engine.describe(),
+            begun.device
+        ));
+        if let Some(report) = begun.report {
             self.line(&load_table(report));
         }
         if let Some(text) = first_row(dataset) {

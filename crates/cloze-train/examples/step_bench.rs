@@ -9,8 +9,9 @@ use cloze_shard::Dataset;
 use cloze_shard::masking::MaskingRule;
 use cloze_train::BertConfig;
 use cloze_train::checkpoint::initial_parameters;
+use cloze_train::device::{Build, DeviceChoice, build};
 use cloze_train::engine::{
-    Dropout, EngineKind, EngineState, Objective, OptimizerStep, Precision, Whole, build,
+    Dropout, EngineKind, EngineState, Objective, OptimizerStep, Precision, Whole,
 };
 use cloze_train::feed::Feed;
 
@@ -45,7 +46,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .to_string(),
     )?;
     let state = EngineState::initial(initial_parameters(&config, 0));
-    let mut engine = build(kind, precision, &config, Objective::MlmNsp, state)?;
+    let build_of = Build {
+        engine: kind,
+        device: DeviceChoice::Cpu,
+        precision: Some(precision),
+    };
+    let mut engine = build(build_of, &config, Objective::MlmNsp, state)?.engine;
     let split = dataset.split("train").ok_or("no training rows")?;
     let mut feed = Feed::new(
         &dataset,

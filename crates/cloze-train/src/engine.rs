@@ -1,10 +1,8 @@
 //! What does the arithmetic of a step.
 
+use crate::Result;
 use crate::batch::MaskedBatch;
-use crate::native::NativeEngine;
 use crate::parameters::Layout;
-use crate::reference::ReferenceEngine;
-use crate::{BertConfig, Result};
 
 /// Which losses are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,7 +26,7 @@ pub enum EngineKind {
     Reference,
 }
 
-/// How products of matrices are computed; all else is in single precision.
+/// How products of matrices are computed; on the CPU, all else is in single precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -37,36 +35,6 @@ pub enum Precision {
     F32,
     /// With factors rounded to bfloat16, and sums in single precision.
     Bf16,
-}
-
-/// An engine that continues from `state`.
-pub fn build(
-    kind: EngineKind,
-    precision: Precision,
-    config: &BertConfig,
-    objective: Objective,
-    state: EngineState,
-) -> Result<Box<dyn Engine>> {
-    use cloze_kernels::cpu::{Cpu, isa};
-    let precision = match (kind, precision) {
-        (EngineKind::Reference, Precision::F32) => {
-            return Ok(Box::new(ReferenceEngine::new(config, objective, state)?));
-        }
-        (EngineKind::Reference, Precision::Bf16) => {
-            return Err(crate::Error::Config {
-                option: "--precision",
-                why: "is bf16, which the reference engine does not have".into(),
-            });
-        }
-        (EngineKind::Native, Precision::F32) => isa::Precision::F32,
-        (EngineKind::Native, Precision::Bf16) => isa::Precision::Bf16,
-    };
-    Ok(Box::new(NativeEngine::new(
-        Cpu::new(precision),
-        config,
-        objective,
-        state,
-    )?))
 }
 
 /// Owns parameters, gradients and moments, and does the arithmetic of a step.

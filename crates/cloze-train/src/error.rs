@@ -41,6 +41,9 @@ pub enum Error {
     /// The device cannot do it.
     #[error(transparent)]
     Device(#[from] cloze_kernels::Error),
+    /// A GPU was asked of an executable that knows none.
+    #[error("this executable was built without CUDA")]
+    NoCuda,
     /// An option is out of range.
     #[error("{option} {why}")]
     Config {
@@ -104,6 +107,10 @@ impl Error {
                     .into(),
             ),
             Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),
+            Self::NoCuda => Some(
+                "build it with `cargo build --release -p cloze-train-bin --features cuda`, or give --device cpu"
+                    .into(),
+            ),
             Self::Engine(_) | Self::Device(_) | Self::Config { .. } | Self::FeedStopped => None,
         }
     }

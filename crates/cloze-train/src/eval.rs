@@ -7,7 +7,8 @@ use cloze_shard::masking::MaskingRule;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
-use crate::engine::{self, Engine, EngineKind, EngineState, EvalSums, Objective, Precision};
+use crate::device::{self, Build};
+use crate::engine::{Engine, EngineState, EvalSums, Objective};
 use crate::feed::Feed;
 use crate::matching;
 use crate::{Error, Result};
@@ -79,7 +80,7 @@ pub fn evaluate(
     seed: u64,
     batch_tokens: usize,
     rows: u64,
-    (kind, precision): (EngineKind, Precision),
+    build: Build,
     told: &mut dyn FnMut(u64),
 ) -> Result<EvalReport> {
     let dataset = Dataset::open(dataset)?;
@@ -113,6 +114,6 @@ pub fn evaluate(
         Objective::Mlm
     };
     let state = EngineState::initial(parameters);
-    let mut engine = engine::build(kind, precision, &config, objective, state)?;
+    let mut engine = device::build(build, &config, objective, state)?.engine;
     run(engine.as_mut(), &mut feed, told)
 }

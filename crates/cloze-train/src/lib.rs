@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod checkpoint;
 mod config;
+pub mod device;
 pub mod engine;
 mod error;
 pub mod eval;
@@ -22,7 +23,8 @@ pub mod schedule;
 mod trainer;
 
 pub use config::{Activation, BertConfig};
+pub use device::{Build, DeviceChoice};
 pub use engine::{EngineKind, Precision};
 pub use error::{Error, Result};
 pub use plan::PretrainConfig;
-pub use trainer::{Observer, Start, Summary, pretrain, stored_config};
+pub use trainer::{Begun, Observer, Start, Summary, pretrain, stored_config};

@@ -152,6 +152,12 @@ impl Layout {
         (owners, self.block)
     }
 
+    /// Elements of all parameters, without what is between them.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.parameters.iter().map(Parameter::len).sum()
+    }
+
     /// Elements of the arena.
     #[must_use]
     pub fn len(&self) -> usize {

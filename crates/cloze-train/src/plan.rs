@@ -3,6 +3,7 @@
 use cloze_shard::masking::MaskingRule;
 use serde::{Deserialize, Serialize};
 
+use crate::device::{Build, DeviceChoice};
 use crate::engine::{EngineKind, Objective, Precision};
 use crate::{Error, Result};
 
@@ -14,9 +15,12 @@ pub struct PretrainConfig {
     /// Which engine does the arithmetic.
     #[serde(default)]
     pub engine: EngineKind,
-    /// How products are computed.
+    /// Where it is done.
     #[serde(default)]
-    pub precision: Precision,
+    pub device: DeviceChoice,
+    /// How products are computed; `None` for the device's own way, or on resuming what the run was started with.
+    #[serde(default)]
+    pub precision: Option<Precision>,
     /// Optimizer steps.
     pub steps: u64,
     /// Most tokens in a step's batch.
@@ -58,7 +62,8 @@ impl Default for PretrainConfig {
         Self {
             objective: Objective::MlmNsp,
             engine: EngineKind::default(),
-            precision: Precision::default(),
+            device: DeviceChoice::default(),
+            precision: None,
             steps: 10_000,
             batch_tokens: 4_096,
             learning_rate: 1e-4,
@@ -90,12 +95,6 @@ impl PretrainConfig {
                 fail(option, format!("is {value}, must be over 0"))
             }
         };
-        if (self.engine, self.precision) == (EngineKind::Reference, Precision::Bf16) {
-            return fail(
-                "--precision",
-                "is bf16, which --engine reference does not have".into(),
-            );
-        }
         positive("--steps", self.steps as f64)?;
         positive("--learning-rate", self.learning_rate)?;
         positive("--log-every", self.log_every as f64)?;
@@ -116,6 +115,15 @@ impl PretrainConfig {
         Ok(())
     }
 
+    /// What the engine is built of.
+    pub(crate) fn build(&self) -> Build {
+        Build {
+            engine: self.engine,
+            device: self.device,
+            precision: self.precision,
+        }
+    }
+
     pub(crate) fn rule(&self) -> MaskingRule {
         MaskingRule {
             rate: self.mask_rate,
@@ -128,6 +136,7 @@ impl PretrainConfig {
         let as_map = |c: &Self| serde_json::to_value(c).unwrap_or_default();
         let (ours, theirs) = (as_map(self), as_map(other));
         let harmless = [
+            "device",
             "eval_every",
             "eval_rows",
             "checkpoint_every",

@@ -13,7 +13,8 @@ use crate::checkpoint::{
     Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
     read_trainer, write_checkpoint,
 };
-use crate::engine::{self, Dropout, Engine, EngineState, OptimizerStep, Whole};
+use crate::device;
+use crate::engine::{Dropout, Engine, EngineState, OptimizerStep, Whole};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position};
 use crate::log::{LOG, Log};
@@ -39,17 +40,27 @@ pub enum Start {
     Resume,
 }
 
+/// How training begins.
+#[allow(missing_debug_implementations)]
+pub struct Begun<'a> {
+    /// What is trained on.
+    pub dataset: &'a Dataset,
+    /// The model's shape.
+    pub config: &'a BertConfig,
+    /// What computes.
+    pub engine: &'a dyn Engine,
+    /// Why it runs where it does.
+    pub device: &'a str,
+    /// What became of the checkpoint it starts from.
+    pub report: Option<&'a LoadReport>,
+    /// Steps that were made before.
+    pub step: u64,
+}
+
 /// Is told how training goes.
 pub trait Observer {
     /// Before the first step: what is trained, and what became of the checkpoint it starts from.
-    fn on_start(
-        &mut self,
-        dataset: &Dataset,
-        config: &BertConfig,
-        engine: &dyn Engine,
-        report: Option<&LoadReport>,
-        step: u64,
-    );
+    fn on_start(&mut self, begun: &Begun<'_>);
     /// After a logged step.
     fn on_step(&mut self, record: &StepRecord);
     /// After an evaluation.
@@ -123,7 +134,7 @@ fn begin(
         dataset: dataset.manifest().digest(),
         config: config.clone(),
     };
-    let (model, state, trainer, report) = match start {
+    let (model, state, mut trainer, report) = match start {
         Start::Resume => {
             let checkpoint = checkpoint.ok_or_else(|| {
                 taken(
@@ -134,7 +145,11 @@ fn begin(
             let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
             matching::check_model(dataset, &checkpoint, &model)?;
             let (mut trainer, state) = read_state(&checkpoint)?;
-            let mut differences = config.differences(&trainer.config);
+            let asked = PretrainConfig {
+                precision: config.precision.or(trainer.config.precision),
+                ..config.clone()
+            };
+            let mut differences = asked.differences(&trainer.config);
             if trainer.dataset != fresh.dataset {
                 differences.push("the dataset is another one".into());
             }
@@ -147,7 +162,7 @@ fn begin(
                     "resume with what it was started with, or begin another run",
                 ));
             }
-            trainer.config = config.clone();
+            trainer.config = asked;
             (model, state, trainer, None)
         }
         _ if checkpoint.is_some() => {
@@ -203,21 +218,18 @@ fn begin(
     }
     fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
     let lock = lock(run)?;
-    let engine = engine::build(
-        config.engine,
-        config.precision,
-        &model,
-        config.objective,
-        state,
-    )?;
-    observer.on_start(
+    let asked = trainer.config.build();
+    let built = device::build(asked, &model, config.objective, state)?;
+    trainer.config.precision = Some(built.precision);
+    observer.on_start(&Begun {
         dataset,
-        &model,
-        engine.as_ref(),
-        report.as_ref(),
-        trainer.step,
-    );
-    Ok((model, engine, trainer, lock))
+        config: &model,
+        engine: built.engine.as_ref(),
+        device: &built.why,
+        report: report.as_ref(),
+        step: trainer.step,
+    });
+    Ok((model, built.engine, trainer, lock))
 }
 
 /// Whether there is anything in the folder, but for the lock of a run that never began.

@@ -10,25 +10,18 @@ use std::path::{Path, PathBuf};
 use cloze_shard::manifest::Masking;
 use cloze_shard::masking::MaskingRule;
 use cloze_shard::{Dataset, manifest};
-use cloze_train::checkpoint::{self, LoadReport, read_state};
-use cloze_train::engine::{Engine, EngineKind, Objective, Precision};
+use cloze_train::checkpoint::{self, read_state};
+use cloze_train::engine::{EngineKind, Objective, Precision};
 use cloze_train::eval::evaluate;
 use cloze_train::feed::{Feed, Position};
 use cloze_train::record::{Record, StepRecord, ValidationRecord};
-use cloze_train::{BertConfig, Error, Observer, PretrainConfig, Result, Start, Summary, pretrain};
+use cloze_train::{Begun, Error, Observer, PretrainConfig, Result, Start, Summary, pretrain};
 use support::{VOCAB, config, dataset, tokens};
 
 struct Quiet;
 
 impl Observer for Quiet {
-    fn on_start(
-        &mut self,
-        _: &Dataset,
-        _: &BertConfig,
-        _: &dyn Engine,
-        _: Option<&LoadReport>,
-        _: u64,
-    ) {
+    fn on_start(&mut self, _: &Begun<'_>) {
     }
     fn on_step(&mut self, _: &StepRecord) {}
     fn on_validation(&mut self, _: &ValidationRecord) {}
@@ -39,14 +32,7 @@ impl Observer for Quiet {
 struct KilledAfter(u64);
 
 impl Observer for KilledAfter {
-    fn on_start(
-        &mut self,
-        _: &Dataset,
-        _: &BertConfig,
-        _: &dyn Engine,
-        _: Option<&LoadReport>,
-        _: u64,
-    ) {
+    fn on_start(&mut self, _: &Begun<'_>) {
     }
     fn on_step(&mut self, record: &StepRecord) {
         assert!(record.step < self.0, "killed");
@@ -219,14 +205,7 @@ fn mlm_alone_leaves_the_nsp_head_as_it_was() {
 fn a_run_is_locked() {
     struct Nested<'a>(&'a Path, &'a Path, Option<String>);
     impl Observer for Nested<'_> {
-        fn on_start(
-            &mut self,
-            _: &Dataset,
-            _: &BertConfig,
-            _: &dyn Engine,
-            _: Option<&LoadReport>,
-            _: u64,
-        ) {
+        fn on_start(&mut self, _: &Begun<'_>) {
         }
         fn on_step(&mut self, _: &StepRecord) {}
         fn on_validation(&mut self, _: &ValidationRecord) {}
@@ -484,7 +463,7 @@ fn what_does_not_fit_is_refused() {
         "new",
         PretrainConfig {
             engine: EngineKind::Reference,
-            precision: Precision::Bf16,
+            precision: Some(Precision::Bf16),
             ..short()
         },
         &["--precision", "--engine reference"],
