@@ -216,11 +216,12 @@ fn begin(
             model.vocab_size,
         )?;
     }
-    fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
-    let lock = lock(run)?;
+    // So does a device that is not there.
     let asked = trainer.config.build();
     let built = device::build(asked, &model, config.objective, state)?;
     trainer.config.precision = Some(built.precision);
+    fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
+    let lock = lock(run)?;
     observer.on_start(&Begun {
         dataset,
         config: &model,
