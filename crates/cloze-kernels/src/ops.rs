@@ -204,6 +204,43 @@ pub struct AdamW {
     pub clip: f32,
 }
 
+/// A step of LAMB (You et al., ICLR 2020, algorithm 2), on all parameters at once.
+///
+/// With g = gradient · min(1, clip / (norm + 10⁻⁶)): m ← m + (1−β₁)(g − m); v ← β₂v + (1−β₂)g²; u = (m / c₁) / (√(v / c₂) + ε) + λθ;
+/// θ ← θ − η r u, where r = ‖θ‖ / ‖u‖ over all elements of a group that adapts and has both norms over 0, and 1 elsewhere. The gradients
+/// become u. Where the norm is not finite nothing changes, but that `skipped` is one more.
+#[derive(Clone, Copy, Debug)]
+pub struct Lamb {
+    /// θ, m, v and gradients, each of the same length.
+    pub parameters: View,
+    /// First moment.
+    pub m: View,
+    /// Second moment.
+    pub v: View,
+    /// Gradients.
+    pub gradients: View,
+    /// `[length / block]`: which row of `rates` each block of elements follows, ascending.
+    pub groups: View,
+    /// `[groups + 1]`: the first block of each group, then their number.
+    pub starts: View,
+    /// `[groups, 3]`: η, λ, and 1 where the group adapts, else 0.
+    pub rates: View,
+    /// `[2]`: c₁ = 1 − β₁ᵗ and c₂ = 1 − β₂ᵗ.
+    pub corrections: View,
+    /// `[1]`: the gradients' global norm.
+    pub norm: View,
+    /// `[1]`: added to.
+    pub skipped: View,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Largest norm that is not clipped; 0 for no clipping.
+    pub clip: f32,
+}
+
 /// A device: it owns memory, and does the arithmetic.
 ///
 /// Gradients of parameters are added to; other results are replaced. A view that is written must not overlap another of the same call.
@@ -278,6 +315,8 @@ pub trait Ops {
     fn norm_of(&mut self, x: View, norm: View) -> Result<()>;
     /// See [`AdamW`].
     fn adamw(&mut self, step: &AdamW) -> Result<()>;
+    /// See [`Lamb`].
+    fn lamb(&mut self, step: &Lamb) -> Result<()>;
 
     /// Whether it is worth making every batch look alike, so that a recording fits it.
     fn records(&self) -> bool {

@@ -21,8 +21,7 @@ use support::{VOCAB, config, dataset, tokens};
 struct Quiet;
 
 impl Observer for Quiet {
-    fn on_start(&mut self, _: &Begun<'_>) {
-    }
+    fn on_start(&mut self, _: &Begun<'_>) {}
     fn on_step(&mut self, _: &StepRecord) {}
     fn on_validation(&mut self, _: &ValidationRecord) {}
     fn on_checkpoint(&mut self, _: &Path) {}
@@ -32,8 +31,7 @@ impl Observer for Quiet {
 struct KilledAfter(u64);
 
 impl Observer for KilledAfter {
-    fn on_start(&mut self, _: &Begun<'_>) {
-    }
+    fn on_start(&mut self, _: &Begun<'_>) {}
     fn on_step(&mut self, record: &StepRecord) {
         assert!(record.step < self.0, "killed");
     }
@@ -205,8 +203,7 @@ fn mlm_alone_leaves_the_nsp_head_as_it_was() {
 fn a_run_is_locked() {
     struct Nested<'a>(&'a Path, &'a Path, Option<String>);
     impl Observer for Nested<'_> {
-        fn on_start(&mut self, _: &Begun<'_>) {
-        }
+        fn on_start(&mut self, _: &Begun<'_>) {}
         fn on_step(&mut self, _: &StepRecord) {}
         fn on_validation(&mut self, _: &ValidationRecord) {}
         fn on_checkpoint(&mut self, _: &Path) {

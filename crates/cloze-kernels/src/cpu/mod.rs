@@ -7,6 +7,7 @@ pub mod isa;
 mod math;
 mod memory;
 mod norm;
+mod optimizer;
 mod pointwise;
 mod rows;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use memory::Memory;
 
 use crate::dropout::{Dropout, Site};
 use crate::ops::{
-    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Norm, NormBackward, Ops, View,
+    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Lamb, Norm, NormBackward, Ops, View,
 };
 use crate::{Error, Result};
 
@@ -379,23 +380,52 @@ impl Ops for Cpu {
         let ([groups], [g, rates, root2, norm], [p, m, v, skipped]) =
             self.memory
                 .open([s.groups], reads, [s.parameters, s.m, s.v, s.skipped]);
-        let constants = pointwise::Moments {
-            gradient_scale: match norm[0] {
-                norm if !norm.is_finite() => {
-                    skipped[0] += 1.0;
-                    return Ok(());
-                }
-                norm if s.clip > 0.0 => (s.clip / (norm + 1e-6)).min(1.0),
-                _ => 1.0,
-            },
+        let Some(gradient_scale) = clipping(norm[0], s.clip) else {
+            skipped[0] += 1.0;
+            return Ok(());
+        };
+        let moments = optimizer::Moments {
+            gradient_scale,
             beta1: s.beta1,
             beta2: s.beta2,
             eps: s.eps,
-            root2: root2[0],
         };
-        pointwise::adamw(self.isa, constants, groups, rates, [p, m, v], g);
+        optimizer::adamw(self.isa, moments, root2[0], groups, rates, [p, m, v], g);
         Ok(())
     }
+
+    fn lamb(&mut self, s: &Lamb) -> Result<()> {
+        let writes = [s.parameters, s.m, s.v, s.gradients, s.skipped];
+        let ([starts], [rates, corrections, norm], [p, m, v, g, skipped]) =
+            self.memory
+                .open([s.starts], [s.rates, s.corrections, s.norm], writes);
+        let Some(gradient_scale) = clipping(norm[0], s.clip) else {
+            skipped[0] += 1.0;
+            return Ok(());
+        };
+        let moments = optimizer::Moments {
+            gradient_scale,
+            beta1: s.beta1,
+            beta2: s.beta2,
+            eps: s.eps,
+        };
+        let corrections = optimizer::Corrections {
+            first: corrections[0],
+            second: corrections[1],
+        };
+        optimizer::lamb(self.isa, moments, corrections, starts, rates, [p, m, v, g]);
+        Ok(())
+    }
+}
+
+/// What multiplies gradients of global norm `norm`; `None` where it is not finite.
+fn clipping(norm: f32, clip: f32) -> Option<f32> {
+    let scale = if clip > 0.0 {
+        (clip / (norm + 1e-6)).min(1.0)
+    } else {
+        1.0
+    };
+    norm.is_finite().then_some(scale)
 }
 
 /// Features of a head.

@@ -1,4 +1,4 @@
-//! GELU, tanh, cross-entropy, sums of columns, AdamW.
+//! GELU, tanh, cross-entropy, sums of columns.
 
 use rayon::prelude::*;
 
@@ -207,65 +207,5 @@ vectorized! {
         }
         let _ = FMA;
         strands.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
-    }
-}
-
-/// What a step of AdamW does to every element alike.
-#[derive(Clone, Copy)]
-pub struct Moments {
-    pub gradient_scale: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub eps: f32,
-    pub root2: f32,
-}
-
-/// Blocks of `p`, `m`, `v` move as `rates[group]` says.
-pub fn adamw(
-    isa: Isa,
-    moments: Moments,
-    groups: &[u32],
-    rates: &[f32],
-    [p, m, v]: [&mut [f32]; 3],
-    g: &[f32],
-) {
-    let block = p.len() / groups.len().max(1);
-    let span = (SPAN / block.max(1)).max(1);
-    let spans = p
-        .par_chunks_mut(span * block)
-        .zip(m.par_chunks_mut(span * block))
-        .zip(v.par_chunks_mut(span * block))
-        .zip(g.par_chunks(span * block))
-        .zip(groups.par_chunks(span));
-    spans.for_each(|((((p, m), v), g), groups)| {
-        // Neighbours of one group in one go.
-        let mut start = 0;
-        for run in groups.chunk_by(|a, b| a == b) {
-            let part = start..start + run.len() * block;
-            start = part.end;
-            let (group, g) = (run[0] as usize, &g[part.clone()]);
-            let (p, m, v) = (&mut p[part.clone()], &mut m[part.clone()], &mut v[part]);
-            adamw_span(
-                isa,
-                moments,
-                rates[group * 2],
-                rates[group * 2 + 1],
-                p,
-                m,
-                v,
-                g,
-            );
-        }
-    });
-}
-
-vectorized! {
-    fn adamw_span(s: Moments, keep: f32, rate: f32, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
-        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * s.gradient_scale;
-            *m = fma::<FMA>(g - *m, 1.0 - s.beta1, *m);
-            *v = fma::<FMA>((1.0 - s.beta2) * g, g, s.beta2 * *v);
-            *p = fma::<FMA>(-rate, *m / (v.sqrt() / s.root2 + s.eps), *p * keep);
-        }
     }
 }

@@ -56,6 +56,11 @@ fn adamw_by_definition() {
     each(Bench::adamw);
 }
 
+#[test]
+fn lamb_by_definition() {
+    each(Bench::lamb);
+}
+
 /// Boundaries that do not fit the tokens never reach memory.
 #[test]
 fn attention_refuses_rows_that_do_not_fit() {

@@ -13,6 +13,7 @@ mod losses;
 pub mod machine;
 mod memory;
 mod norm;
+mod optimizer;
 mod pointwise;
 
 pub use machine::Machine;
@@ -23,7 +24,7 @@ use memory::{Memory, to_bf16};
 
 use crate::dropout::Site;
 use crate::ops::{
-    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Norm, NormBackward, Ops, View,
+    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Lamb, Norm, NormBackward, Ops, View,
 };
 use crate::{Error, Result};
 
@@ -314,9 +315,11 @@ impl<M: Machine> Ops for Cuda<M> {
     }
 
     fn adamw(&mut self, step: &AdamW) -> Result<()> {
-        self.adamw_step(step)?;
-        self.renewed = self.memory.copy(step.parameters).map(|_| step.parameters);
-        Ok(())
+        self.adamw_step(step)
+    }
+
+    fn lamb(&mut self, step: &Lamb) -> Result<()> {
+        self.lamb_step(step)
     }
 
     fn records(&self) -> bool {

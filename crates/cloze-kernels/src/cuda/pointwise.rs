@@ -1,7 +1,7 @@
-//! GELU, sums of columns, rows that move, the optimizer.
+//! GELU, sums of columns, rows that move.
 
 use super::{Address, Arguments, Cuda, Machine, Result};
-use crate::ops::{AdamW, Gelu, View};
+use crate::ops::{Gelu, View};
 
 /// Rows whose columns a block sums.
 const ROWS: usize = 64;
@@ -85,33 +85,5 @@ impl<M: Machine> Cuda<M> {
             .word(count)
             .word(width);
         self.spread(kernel, count * width / 8, arguments)
-    }
-
-    pub(super) fn adamw_step(&mut self, s: &AdamW) -> Result<()> {
-        let n = s.parameters.len();
-        let block = n / s.groups.len().max(1);
-        // Four elements at a time, each with its own group.
-        assert!(block.is_power_of_two() && n.is_multiple_of(4), "{s:?}");
-        let whole = s.parameters.start == 0;
-        let copy = self.memory.copy(s.parameters).filter(|_| whole);
-        let arguments = Arguments::default()
-            .at(self.at(s.parameters))
-            .at(self.at(s.m))
-            .at(self.at(s.v))
-            .at(self.at(s.gradients))
-            .at(self.at(s.groups))
-            .at(self.at(s.rates))
-            .at(self.at(s.root2))
-            .at(self.at(s.norm))
-            .at(self.at(s.skipped))
-            .at(copy.unwrap_or(0))
-            .long(n)
-            .word(block.trailing_zeros() as usize)
-            .float(s.beta1)
-            .float(s.beta2)
-            .float(s.eps)
-            .float(s.clip)
-            .word(0);
-        self.spread("adamw", n / 4, arguments)
     }
 }

@@ -1,7 +1,7 @@
-//! Losses, sums, rows that move, the optimizer.
+//! Losses, sums, rows that move.
 
 use super::{Bench, EXACT, rounded, sums, wide};
-use crate::ops::{AdamW, CrossEntropy, NONE, Ops};
+use crate::ops::{CrossEntropy, NONE, Ops};
 
 impl<O: Ops> Bench<O> {
     /// Cross-entropy, its gradient in place, padding in both directions.
@@ -106,70 +106,5 @@ impl<O: Ops> Bench<O> {
             .collect();
         self.compare(dirty, &expected, EXACT, "zeroed");
         self.clear();
-    }
-
-    /// AdamW, clipped and not, by groups; nothing where the norm is not finite.
-    pub fn adamw(&mut self) {
-        for (blocks, clip, norm) in [
-            (1, 0.0, 3.0),
-            (33, 1.5, 3.0),
-            (300, 5.0, 3.0),
-            (7, 1.0, f32::INFINITY),
-            (7, 0.0, f32::NAN),
-        ] {
-            let n = blocks * 64;
-            let (p, m, g) = (self.numbers(n), self.numbers(n), self.numbers(n));
-            let v: Vec<f32> = self.numbers(n).iter().map(|x| x * x).collect();
-            let groups: Vec<u32> = (0..blocks as u32).map(|i| i / 3 % 3).collect();
-            let rates = [0.99, 0.1, 1.0, 0.2, 1.0, 0.0];
-            let views = [&p, &m, &v, &g].map(|x| self.put_single(x));
-            let step = AdamW {
-                parameters: views[0],
-                m: views[1],
-                v: views[2],
-                gradients: views[3],
-                groups: self.put_words(&groups),
-                rates: self.put_single(&rates),
-                root2: self.put_single(&[0.3]),
-                norm: self.put_single(&[norm]),
-                skipped: self.put_single(&[4.0]),
-                beta1: 0.9,
-                beta2: 0.99,
-                eps: 1e-3,
-                clip,
-            };
-            self.ops.adamw(&step).unwrap();
-            let norm = f64::from(norm);
-            let scale = match f64::from(clip) {
-                clip if clip > 0.0 => (clip / (norm + 1e-6)).min(1.0),
-                _ => 1.0,
-            };
-            let mut expected = [wide(&p), wide(&m), wide(&v), wide(&g)];
-            for i in (0..n).filter(|_| norm.is_finite()) {
-                let group = groups[i / 64] as usize;
-                let (keep, rate) = (f64::from(rates[group * 2]), f64::from(rates[group * 2 + 1]));
-                let g = f64::from(g[i]) * scale;
-                let m = 0.9 * f64::from(m[i]) + 0.1 * g;
-                let v = 0.99 * f64::from(v[i]) + 0.01 * g * g;
-                expected[0][i] = f64::from(p[i]) * keep - rate * m / (v.sqrt() / 0.3 + 1e-3);
-                (expected[1][i], expected[2][i]) = (m, v);
-            }
-            let skipped = 4.0 + f64::from(u8::from(!norm.is_finite()));
-            let what = format!("AdamW {n}, norm {norm}, skipped");
-            self.compare(step.skipped, &[skipped], EXACT, &what);
-            for (i, name) in ["parameters", "first moment", "second moment", "gradients"]
-                .into_iter()
-                .enumerate()
-            {
-                let tolerance = if norm.is_finite() && i < 3 {
-                    sums(3e-6)
-                } else {
-                    EXACT
-                };
-                let what = format!("AdamW {n}, clip {clip}, norm {norm}, {name}");
-                self.compare(views[i], &expected[i], tolerance, &what);
-            }
-            self.clear();
-        }
     }
 }

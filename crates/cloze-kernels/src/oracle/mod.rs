@@ -10,6 +10,7 @@
 mod attention;
 mod heads;
 mod layers;
+mod optimizer;
 
 use crate::dropout::{Dropout, Site};
 use crate::ops::{Kind, Ops, View};
@@ -94,6 +95,7 @@ impl<O: Ops> Bench<O> {
         self.cross_entropies();
         self.sums_and_moves();
         self.adamw();
+        self.lamb();
         self.take()
     }
 
