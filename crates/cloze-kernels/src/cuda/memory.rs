@@ -99,11 +99,14 @@ impl Memory {
         view: View,
     ) -> Result<(Address, usize)> {
         let len = self.buffers[view.buffer as usize].map_or(0, |b| b.len);
+        assert!(
+            len.is_multiple_of(8),
+            "parameters are copied by eights: {view:?}"
+        );
         if let Some(copy) = self.copies.get(&view.buffer) {
             return Ok((*copy, len));
         }
-        // A few more than there are: kernels take eight at a time.
-        let copy = machine.allocate((len + 8) * machine.format().bytes())?;
+        let copy = machine.allocate(len * machine.format().bytes())?;
         self.copies.insert(view.buffer, copy);
         Ok((copy, len))
     }

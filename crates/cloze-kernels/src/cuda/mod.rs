@@ -9,6 +9,8 @@
 mod arguments;
 mod attention;
 mod embedding;
+#[cfg(feature = "host")]
+pub mod host;
 mod losses;
 pub mod machine;
 mod memory;
@@ -182,8 +184,8 @@ impl<M: Machine> Ops for Cuda<M> {
                 ..parameters
             }))
             .at(copy)
-            .long(len);
-        self.spread("round_weights", len.div_ceil(8), arguments)
+            .long(len / 8);
+        self.spread("round_weights", len / 8, arguments)
     }
 
     fn embed(&mut self, e: &Embedding, sum: View) -> Result<()> {

@@ -23,6 +23,7 @@
    load(p), store(p, f)            act at p, as float
    load2(p, f), store2(p, f)       two neighbours, p aligned to both, f a float[2]
    load8(p, f), store8(p, f)       eight neighbours, p aligned to 16 bytes, f a float[8]
+   load4f(p, f), store4f(p, f)     four floats, p aligned to 16 bytes
    expf_, logf_, erff_, tanhf_, sqrtf_, rsqrtf_     accurate to a few units in the last place; never the fast-math forms
    fast_exp(x)                     exp(x) for x <= 0, as attention and cross-entropy need it: relative error under 2^-20
    fmaf_                           fused
@@ -32,3 +33,49 @@
    add_shared_u(p, v)              atomic add on a uint in shared memory; returns the old value
    philox(counter, key, out)       Philox4x32-10: uint counter[4], key[2], out[4]
 */
+
+#if ACT_BF16
+typedef bf16 act;
+#define load(p) float_of_bf16(*(p))
+#define store(p, f) (*(p) = bf16_of(f))
+#else
+typedef float act;
+#define load(p) (*(p))
+#define store(p, f) (*(p) = (f))
+#endif
+
+#define LANE (THREAD % 32)
+#define WARP (THREAD / 32)
+
+FUNCTION float warp_sum(float v) {
+    for (int mask = 16; mask > 0; mask /= 2) {
+        v += shfl_xor_f(v, mask);
+    }
+    return v;
+}
+
+FUNCTION float warp_max(float v) {
+    for (int mask = 16; mask > 0; mask /= 2) {
+        float other = shfl_xor_f(v, mask);
+        v = other > v ? other : v;
+    }
+    return v;
+}
+
+/* Salmon et al., SC 2011. */
+FUNCTION void philox(const uint *counter, const uint *key, uint *out) {
+    uint c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint k0 = key[0], k1 = key[1];
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        uint64 p0 = (uint64)0xD2511F53u * c0;
+        uint64 p1 = (uint64)0xCD9E8D57u * c2;
+        c0 = (uint)(p1 >> 32) ^ c1 ^ k0;
+        c1 = (uint)p1;
+        c2 = (uint)(p0 >> 32) ^ c3 ^ k1;
+        c3 = (uint)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
