@@ -3,7 +3,7 @@
 //! It is slow, exact in what it demands, and for tests: a barrier that not all threads reach, arguments of another size than the kernel's, or a
 //! write past the end of a buffer end the process with a message.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 
@@ -51,12 +51,12 @@ unsafe extern "C" {
 }
 
 thread_local! {
-    static NOW: RefCell<*mut HostThread> = const { RefCell::new(std::ptr::null_mut()) };
+    static NOW: Cell<*mut HostThread> = const { Cell::new(std::ptr::null_mut()) };
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
 
 fn wait(what: Wait) {
-    let now = NOW.with(|now| *now.borrow());
+    let now = NOW.with(Cell::get);
     // SAFETY: called by a kernel, so within a fibre, whose thread and yielder live until it ends.
     unsafe { (*(*now).yielder).suspend(what) };
 }
@@ -242,7 +242,7 @@ impl Host {
         };
         match self.order {
             Order::Forward => (0..blocks).into_par_iter().for_each(one),
-            Order::Backward => (0..blocks).rev().for_each(one),
+            Order::Backward => (0..blocks).into_par_iter().for_each(|b| one(blocks - 1 - b)),
         }
     }
 
@@ -364,52 +364,49 @@ fn run_block(kernel: &str, run: Run, grid: Grid, block: [u32; 3], arguments: &[u
         .collect();
     let mut waits: Vec<Option<Wait>> = vec![None; count];
     let mut left = count;
+    let turn = |i: usize| match order {
+        Order::Forward => i,
+        Order::Backward => count - 1 - i,
+    };
     while left > 0 {
-        let mut moved = false;
-        for k in 0..count {
-            let i = if order == Order::Forward {
-                k
-            } else {
-                count - 1 - k
-            };
-            if waits[i].is_some() {
-                continue;
-            }
-            let Some(fibre) = fibres[i].as_mut() else {
-                continue;
-            };
-            moved = true;
-            let me = std::ptr::addr_of_mut!(threads[i]);
-            NOW.with(|now| *now.borrow_mut() = me);
-            // SAFETY: the thread lives as long as its fibre.
-            unsafe { cloze_host_set(me) };
-            match fibre.resume(()) {
-                CoroutineResult::Yield(wait) => waits[i] = Some(wait),
-                CoroutineResult::Return(()) => {
-                    left -= 1;
-                    if let Some(fibre) = fibres[i].take() {
-                        STACKS.with(|s| s.borrow_mut().push(fibre.into_stack()));
+        for warp in 0..count / 32 {
+            // A warp goes on for as long as it waits for nobody but itself.
+            loop {
+                for i in (warp * 32..warp * 32 + 32).map(turn) {
+                    let Some(fibre) = fibres[i].as_mut().filter(|_| waits[i].is_none()) else {
+                        continue;
+                    };
+                    let me = std::ptr::addr_of_mut!(threads[i]);
+                    NOW.with(|now| now.set(me));
+                    // SAFETY: the thread lives as long as its fibre.
+                    unsafe { cloze_host_set(me) };
+                    match fibre.resume(()) {
+                        CoroutineResult::Yield(wait) => waits[i] = Some(wait),
+                        CoroutineResult::Return(()) => {
+                            left -= 1;
+                            let stack = fibres[i].take().map(Coroutine::into_stack);
+                            STACKS.with(|s| s.borrow_mut().extend(stack));
+                        }
                     }
                 }
+                let lanes = turn(warp * 32).min(turn(warp * 32 + 31));
+                let lanes = &mut waits[lanes..lanes + 32];
+                if !lanes.iter().all(|w| *w == Some(Wait::Warp)) {
+                    break;
+                }
+                lanes.fill(None);
             }
         }
-        for warp in waits.chunks_mut(32) {
-            if warp.iter().all(|w| *w == Some(Wait::Warp)) {
-                warp.fill(None);
-                moved = true;
-            }
-        }
-        if waits.iter().all(|w| *w == Some(Wait::Block)) {
-            waits.fill(None);
-            moved = true;
-        }
-        let stuck = || {
+        // All that is left waits: for the whole block, or for what does not come.
+        if left > 0 {
+            let all = waits.iter().all(|w| *w == Some(Wait::Block));
             let first = waits.iter().position(Option::is_some);
-            format!(
+            assert!(
+                all,
                 "{kernel}, block {block:?}: thread {first:?} waits for threads that do not come: {waits:?}"
-            )
-        };
-        assert!(moved || left == 0, "{}", stuck());
+            );
+            waits.fill(None);
+        }
     }
     let beyond = shared
         .iter()

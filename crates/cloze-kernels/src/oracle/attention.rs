@@ -20,12 +20,10 @@ impl<O: Ops> Bench<O> {
             (2, 64, &[300, 64, 1]),
             (2, 32, &[128, 5, 127]),
         ] {
-            for dropped in [false, true] {
-                for padding in [0, 7] {
-                    let size = self.size(size);
-                    self.attention_case(heads, size, lengths, dropped, padding);
-                    self.clear();
-                }
+            for (dropped, padding) in [(false, 7), (true, 0)] {
+                let size = self.size(size);
+                self.attention_case(heads, size, lengths, dropped, padding);
+                self.clear();
             }
         }
     }

@@ -12,3 +12,4 @@
 #include "embedding.cu"
 #include "losses.cu"
 #include "optimizer.cu"
+#include "attention.cu"
