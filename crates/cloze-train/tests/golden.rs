@@ -16,6 +16,9 @@ use std::path::PathBuf;
 
 use cloze_kernels::cpu::Cpu;
 use cloze_kernels::cpu::isa::{self, Isa};
+use cloze_kernels::cuda::Cuda;
+use cloze_kernels::cuda::host::{Host, Order};
+use cloze_kernels::cuda::machine::Format;
 use cloze_shard::NextSentenceLabel;
 use cloze_train::batch::MaskedBatch;
 use cloze_train::engine::{BatchLoss, Engine, EngineState, Objective, OptimizerStep, Whole};
@@ -112,7 +115,8 @@ impl Golden {
         batch
     }
 
-    /// Every engine in single precision: the reference, and the native one with each set of instructions that there is.
+    /// Every engine in single precision: the reference, the native one with CUDA's kernels on the host, and with each set of instructions that
+    /// there is.
     fn engines(&self) -> Vec<Box<dyn Engine>> {
         engines(
             &self.config(),
@@ -132,6 +136,10 @@ fn engines(config: &BertConfig, weights: &[f32]) -> Vec<Box<dyn Engine>> {
     let objective = Objective::MlmNsp;
     let reference = ReferenceEngine::new(config, objective, state()).unwrap();
     let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(reference)];
+    let host = Cuda::new(Host::new(Format::F32, Order::Forward));
+    engines.push(Box::new(
+        NativeEngine::new(host, config, objective, state()).unwrap(),
+    ));
     for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
         let cpu = Cpu::with(isa, isa::Precision::F32).unwrap();
         engines.push(Box::new(

@@ -5,59 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use cloze_kernels::cpu::Cpu;
 use cloze_kernels::cpu::isa::{Isa, Precision};
 use cloze_shard::NextSentenceLabel;
-use cloze_shard::random::{Key, Stage, Stream};
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
-use cloze_train::checkpoint::initial_parameters;
 use cloze_train::engine::{
     BatchLoss, Dropout, Engine, EngineState, Objective, OptimizerStep, Whole,
 };
 use cloze_train::native::NativeEngine;
 use cloze_train::reference::ReferenceEngine;
-
-const VOCAB: usize = 61;
-
-fn config(hidden: usize, heads: usize, inner: usize, layers: usize, act: &str) -> BertConfig {
-    let json = serde_json::json!({
-        "model_type": "bert", "vocab_size": VOCAB, "hidden_size": hidden, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "intermediate_size": inner, "max_position_embeddings": 160, "hidden_act": act
-    });
-    BertConfig::parse(&json.to_string()).unwrap()
-}
-
-/// Parameters far enough from their first values that every part matters.
-fn weights(config: &BertConfig) -> Vec<f32> {
-    let mut stream = Key::new(5, Stage::Sample).stream(0, 0);
-    let mut weights = initial_parameters(config, 3);
-    weights
-        .iter_mut()
-        .for_each(|w| *w += (stream.normal() * 0.06) as f32);
-    weights
-}
-
-fn batch(lengths: &[usize], masks: usize, labels: &[Option<NextSentenceLabel>]) -> MaskedBatch {
-    let mut stream = Key::new(lengths.len() as u64, Stage::Sample).stream(7, 7);
-    let word = |s: &mut Stream| s.below(VOCAB as u64) as u32;
-    let mut batch = MaskedBatch::new();
-    for (i, &n) in lengths.iter().enumerate() {
-        let ids: Vec<u32> = (0..n).map(|_| word(&mut stream)).collect();
-        let positions: Vec<u16> = (0..n as u16)
-            .filter(|p| (usize::from(*p) + i) % 5 < masks)
-            .collect();
-        let wanted: Vec<u32> = positions.iter().map(|_| word(&mut stream)).collect();
-        batch.push(
-            &ids,
-            n.div_ceil(2),
-            labels[i % labels.len()],
-            &positions,
-            &wanted,
-        );
-    }
-    batch
-}
+use support::model::{NEXT, RANDOM, batch, config, largest, weights};
 
 fn native(
     config: &BertConfig,
@@ -77,10 +37,6 @@ fn native(
 
 fn usable() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best())
-}
-
-fn largest(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |m, v| m.max(v.abs()))
 }
 
 /// Adds a batch's gradients; the losses so far.
@@ -120,9 +76,6 @@ fn compare(
         );
     }
 }
-
-const NEXT: Option<NextSentenceLabel> = Some(NextSentenceLabel::IsNext);
-const RANDOM: Option<NextSentenceLabel> = Some(NextSentenceLabel::NotNext);
 
 /// Name, hidden size, heads, inner size, activation, lengths of rows, masks in five tokens, labels.
 type Case = (

@@ -242,7 +242,9 @@ impl Host {
         };
         match self.order {
             Order::Forward => (0..blocks).into_par_iter().for_each(one),
-            Order::Backward => (0..blocks).into_par_iter().for_each(|b| one(blocks - 1 - b)),
+            Order::Backward => (0..blocks)
+                .into_par_iter()
+                .for_each(|b| one(blocks - 1 - b)),
         }
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each file of tests uses what it needs")]
 
+pub mod model;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

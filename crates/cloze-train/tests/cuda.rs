@@ -1,0 +1,175 @@
+//! The native engine with CUDA's kernels, run on the host: whole steps, recorded and run again, against the CPU's operations.
+//!
+//! Tolerance in single precision: as in `native.rs`. Where activations are rounded to bf16, each lies off by up to 2⁻⁹ of itself, and a gradient
+//! is the sum of some thousands of their products: within 5 % of the largest of its tensor, plus 0.1 % of the largest of all.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use cloze_kernels::cpu::Cpu;
+use cloze_kernels::cpu::isa::Precision;
+use cloze_kernels::cuda::Cuda;
+use cloze_kernels::cuda::host::{Host, Order};
+use cloze_kernels::cuda::machine::Format;
+use cloze_train::BertConfig;
+use cloze_train::batch::MaskedBatch;
+use cloze_train::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep, Whole};
+use cloze_train::native::NativeEngine;
+use support::model::{NEXT, RANDOM, batch, config, largest, weights};
+
+fn cpu(config: &BertConfig) -> NativeEngine<Cpu> {
+    let state = EngineState::initial(weights(config));
+    NativeEngine::new(Cpu::new(Precision::F32), config, Objective::MlmNsp, state).unwrap()
+}
+
+fn host(config: &BertConfig, format: Format, order: Order) -> NativeEngine<Cuda<Host>> {
+    let state = EngineState::initial(weights(config));
+    let ops = Cuda::new(Host::new(format, order));
+    NativeEngine::new(ops, config, Objective::MlmNsp, state).unwrap()
+}
+
+fn dropout(step: u64) -> Dropout {
+    Dropout {
+        seed: 3,
+        step,
+        hidden: 0.1,
+        attention: 0.2,
+    }
+}
+
+fn step(step: u64) -> OptimizerStep {
+    OptimizerStep {
+        step,
+        learning_rate: 1e-3 / step as f64,
+        weight_decay: 0.1,
+        betas: (0.9, 0.999),
+        eps: 1e-6,
+        clip: 1.0,
+    }
+}
+
+/// Compares every gradient: `relative` of the tensor's largest and `absolute` of the largest of all is allowed.
+fn compare(a: &mut dyn Engine, b: &mut dyn Engine, relative: f32, absolute: f32, what: &str) {
+    let (x, y) = (a.gradients().unwrap(), b.gradients().unwrap());
+    let all = largest(&y);
+    for p in b.layout().parameters() {
+        let (x, y) = (&x[p.range()], &y[p.range()]);
+        let off = x.iter().zip(y).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        // Key biases have a gradient of zero but for rounding.
+        let scale = if p.name.ends_with("key.bias") {
+            all
+        } else {
+            largest(y)
+        };
+        assert!(
+            off <= relative * scale + absolute * all,
+            "{what}: {}: off by {off:.2e} of {scale:.2e}",
+            p.name
+        );
+    }
+}
+
+fn batches() -> Vec<MaskedBatch> {
+    vec![
+        batch(&[40, 33, 2, 29, 17, 3], 2, &[NEXT, RANDOM, None]),
+        batch(&[5, 9, 31], 1, &[NEXT, RANDOM]),
+        batch(&[3; 20], 1, &[NEXT, RANDOM]),
+        batch(&[30, 30], 1, &[RANDOM]),
+        batch(&[7, 11], 1, &[None]),
+        batch(&[9, 40, 22], 2, &[NEXT, RANDOM]),
+    ]
+}
+
+/// Steps from a recording are the steps that would have been made: other tokens, lengths, masks, rates, dropout each time.
+#[test]
+fn steps_from_a_recording_are_the_same() {
+    for (hidden, heads, act) in [(64, 2, "gelu"), (128, 2, "gelu_new"), (24, 3, "gelu")] {
+        let config = config(hidden, heads, 2 * hidden, 2, act);
+        let (mut ours, mut theirs) = (host(&config, Format::F32, Order::Forward), cpu(&config));
+        for (number, batch) in (1..).zip(batches()) {
+            let what = format!("{hidden}, step {number}");
+            for engine in [&mut ours as &mut dyn Engine, &mut theirs] {
+                let (whole, dropout) = (Whole::of(&batch), dropout(number));
+                engine.accumulate(&batch, &whole, Some(&dropout)).unwrap();
+            }
+            compare(&mut ours, &mut theirs, 3e-5, 1e-6, &what);
+            let outcomes = [&mut ours as &mut dyn Engine, &mut theirs].map(|engine| {
+                engine.step(&step(number)).unwrap();
+                engine.outcome().unwrap()
+            });
+            let [a, b] = outcomes;
+            assert_eq!(a.loss.nsp.is_some(), b.loss.nsp.is_some(), "{what}");
+            assert!(
+                (a.loss.total() - b.loss.total()).abs() < 1e-5
+                    && (a.grad_norm - b.grad_norm).abs() < 1e-4 * b.grad_norm,
+                "{what}: {a:?} {b:?}"
+            );
+            let [a, b] =
+                [&mut ours as &mut dyn Engine, &mut theirs].map(|e| e.evaluate(&batch).unwrap());
+            assert!(
+                (a.mlm_loss - b.mlm_loss).abs() < 1e-4 * b.mlm_loss,
+                "{what}: {a:?} {b:?}"
+            );
+            assert_eq!(
+                (a.mlm_correct, a.nsp_correct),
+                (b.mlm_correct, b.nsp_correct),
+                "{what}"
+            );
+            // From the same place again, so that differences do not grow.
+            theirs.load_state(ours.state().unwrap()).unwrap();
+        }
+        assert!(
+            ours.ops().machine().replayed() >= 4,
+            "what is alike is recorded once"
+        );
+    }
+}
+
+/// In bf16 losses and gradients are those of single precision, less exactly; and what products read follows the parameters.
+#[test]
+fn bf16_is_near() {
+    for (hidden, heads) in [(64, 2), (64, 1)] {
+        let config = config(hidden, heads, 2 * hidden, 2, "gelu");
+        let (mut ours, mut theirs) = (host(&config, Format::Bf16, Order::Backward), cpu(&config));
+        for (number, batch) in (1..).zip(batches()) {
+            let what = format!("{hidden} of {heads}, step {number}");
+            for engine in [&mut ours as &mut dyn Engine, &mut theirs] {
+                let (whole, dropout) = (Whole::of(&batch), dropout(number));
+                engine.accumulate(&batch, &whole, Some(&dropout)).unwrap();
+            }
+            compare(&mut ours, &mut theirs, 0.05, 1e-3, &what);
+            let [a, b] = [&mut ours as &mut dyn Engine, &mut theirs].map(|engine| {
+                engine.step(&step(number)).unwrap();
+                engine.outcome().unwrap().loss
+            });
+            assert!(
+                (a.total() - b.total()).abs() < 0.01 * b.total(),
+                "{what}: {a:?} {b:?}"
+            );
+            theirs.load_state(ours.state().unwrap()).unwrap();
+        }
+    }
+}
+
+/// The order in which blocks and threads take turns changes no bit.
+#[test]
+fn turns_do_not_change_a_bit() {
+    let config = config(64, 2, 128, 2, "gelu");
+    for format in [Format::F32, Format::Bf16] {
+        let run = |order| {
+            let mut engine = host(&config, format, order);
+            let batch = &batches()[0];
+            let (whole, dropout) = (Whole::of(batch), dropout(1));
+            engine.accumulate(batch, &whole, Some(&dropout)).unwrap();
+            let gradients = engine.gradients().unwrap();
+            engine.step(&step(1)).unwrap();
+            (
+                gradients,
+                engine.outcome().unwrap(),
+                engine.state().unwrap(),
+            )
+        };
+        assert!(run(Order::Forward) == run(Order::Backward), "{format:?}");
+    }
+}
