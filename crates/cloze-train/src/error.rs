@@ -111,7 +111,8 @@ impl Error {
                 "build it with `cargo build --release -p cloze-train-bin --features cuda`, or give --device cpu"
                     .into(),
             ),
-            Self::Engine(_) | Self::Device(_) | Self::Config { .. } | Self::FeedStopped => None,
+            Self::Device(e) => e.hint(),
+            Self::Engine(_) | Self::Config { .. } | Self::FeedStopped => None,
         }
     }
 }

@@ -8,15 +8,23 @@
 
 mod arguments;
 mod attention;
+#[cfg(feature = "cuda")]
+pub mod driver;
 mod embedding;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "nvrtc")]
+mod libraries;
 mod losses;
 pub mod machine;
 mod memory;
 mod norm;
+#[cfg(feature = "nvrtc")]
+pub mod nvrtc;
 mod optimizer;
 mod pointwise;
+#[cfg(feature = "nvrtc")]
+mod sources;
 
 pub use machine::Machine;
 

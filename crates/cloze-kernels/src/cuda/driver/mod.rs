@@ -1,0 +1,473 @@
+//! A GPU through its driver: memory, kernels, products, recordings.
+//!
+//! Libraries are loaded at run time, so that an executable with this in it starts anywhere. Everything goes to one stream, in order.
+
+mod pinned;
+mod products;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CString, c_void};
+
+use cudarc::driver::{result, sys};
+
+use self::pinned::Pinned;
+use self::products::Products;
+use super::libraries;
+use super::machine::{Address, Format, Grid, Machine, Product};
+use super::nvrtc::Nvrtc;
+use crate::{Error, Result};
+
+/// Oldest compute capability that the kernels are written for: bf16 products and copies that do not wait.
+const OLDEST: (i32, i32) = (8, 0);
+
+/// What failed, as an error of ours.
+fn failed(call: &str) -> impl FnOnce(result::DriverError) -> Error + '_ {
+    move |e| Error::Cuda {
+        call: call.to_owned(),
+        why: e.to_string(),
+    }
+}
+
+/// How many GPUs the driver shows; an error says what is missing.
+pub fn count() -> Result<usize> {
+    // cudarc ends the process where a library is missing: what it will look for is loaded here first, and stays.
+    for name in ["cuda", "cublasLt"] {
+        std::mem::forget(libraries::load(name, None)?);
+    }
+    // SAFETY: asks the loader only.
+    let there = unsafe { sys::is_culib_present() && cudarc::cublaslt::sys::is_culib_present() };
+    if !there {
+        return Err(Error::NoDevice(
+            "CUDA's libraries were found, but not under a name that can be loaded".into(),
+        ));
+    }
+    result::init().map_err(|e| Error::NoDevice(format!("the driver does not start: {e}")))?;
+    let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// A recorded sequence, ready to run.
+#[derive(Debug)]
+struct Graph {
+    graph: sys::CUgraph,
+    executable: sys::CUgraphExec,
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: both were created together and are destroyed once. The driver keeps what is still running.
+        unsafe {
+            let _ = result::graph::exec_destroy(self.executable);
+            let _ = result::graph::destroy(self.graph);
+        }
+    }
+}
+
+/// What happens to operations between `begin` and `end`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Recording {
+    Off,
+    /// They run, so that all is loaded and chosen before they are recorded.
+    First,
+    /// They are recorded under a key.
+    On(u64),
+}
+
+/// A GPU.
+#[derive(Debug)]
+pub struct Device {
+    format: Format,
+    name: String,
+    number: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    module: sys::CUmodule,
+    functions: HashMap<&'static str, (sys::CUfunction, u32)>,
+    pinned: Pinned,
+    products: Products,
+    graphs: BTreeMap<u64, Graph>,
+    seen: BTreeMap<u64, ()>,
+    recording: Recording,
+    /// Milliseconds by name, while somebody asks.
+    profile: Option<BTreeMap<String, (u64, f64)>>,
+    /// Bytes that are allocated, and the most that ever were.
+    bytes: BTreeMap<Address, usize>,
+    peak: usize,
+}
+
+impl Device {
+    /// Opens GPU `number`, whose kernels keep activations in `format`.
+    pub fn open(format: Format, number: usize) -> Result<Self> {
+        let count = count()?;
+        if number >= count {
+            let why = match count {
+                0 => "the driver shows no GPU".to_owned(),
+                1 => format!("there is no GPU {number}, only GPU 0"),
+                n => format!("there is no GPU {number}, only 0 to {}", n - 1),
+            };
+            return Err(Error::NoDevice(why));
+        }
+        let device = result::device::get(number as i32).map_err(failed("cuDeviceGet"))?;
+        let attribute = |which| {
+            // SAFETY: the device was given by the driver.
+            unsafe { result::device::get_attribute(device, which) }
+                .map_err(failed("cuDeviceGetAttribute"))
+        };
+        use sys::CUdevice_attribute_enum as Attribute;
+        let capability = (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        );
+        let units = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let (major, minor) = capability;
+        let model = result::device::get_name(device).map_err(failed("cuDeviceGetName"))?;
+        if capability < OLDEST {
+            return Err(Error::NoDevice(format!(
+                "{model} has compute capability {major}.{minor}, 8.0 is needed (Ampere, 2020, or newer)"
+            )));
+        }
+        let mut version = 0;
+        // SAFETY: a place for one number.
+        let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
+        asked.result().map_err(failed("cuDriverGetVersion"))?;
+        let architecture = format!("sm_{major}{minor}");
+        let cubin = Nvrtc::load(None)?
+            .compile(&architecture, format, &[])?
+            .cubin;
+        // SAFETY: the device is there; the context is released when this is dropped.
+        let context = unsafe { result::primary_ctx::retain(device) }
+            .map_err(failed("cuDevicePrimaryCtxRetain"))?;
+        // SAFETY: the context was just retained.
+        unsafe { result::ctx::set_current(context) }.map_err(failed("cuCtxSetCurrent"))?;
+        // SAFETY: the image is whole, as the compiler gave it, and is copied by the driver.
+        let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) }
+            .map_err(failed("cuModuleLoadData"))?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .map_err(failed("cuStreamCreate"))?;
+        let kind = match format {
+            Format::F32 => "f32",
+            Format::Bf16 => "bf16",
+        };
+        let name = format!(
+            "CUDA: {model} ({architecture}, {units} multiprocessors), driver for CUDA {}.{}, {kind}",
+            version / 1000,
+            version % 1000 / 10
+        );
+        Ok(Self {
+            format,
+            name,
+            number: device,
+            context,
+            stream,
+            module,
+            functions: HashMap::new(),
+            pinned: Pinned::new()?,
+            products: Products::new(format, major)?,
+            graphs: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            recording: Recording::Off,
+            profile: None,
+            bytes: BTreeMap::new(),
+            peak: 0,
+        })
+    }
+
+    /// Most bytes that were allocated at a time.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.peak
+    }
+
+    /// Which algorithm was chosen for each shape of product, a line each.
+    #[must_use]
+    pub fn algorithms(&self) -> Vec<String> {
+        self.products.algorithms()
+    }
+
+    /// Milliseconds that the device takes for `work`.
+    pub fn time(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<f64> {
+        let start = Event::new()?;
+        let end = Event::new()?;
+        start.record(self.stream)?;
+        work(self)?;
+        end.record(self.stream)?;
+        end.since(&start)
+    }
+
+    /// From now on every kernel and product is timed by itself, which takes longer; nothing is recorded or run from a recording.
+    pub fn profile_start(&mut self) {
+        self.profile = Some(BTreeMap::new());
+    }
+
+    /// Name, calls and milliseconds of what ran since [`Device::profile_start`].
+    pub fn profile_stop(&mut self) -> Vec<(String, u64, f64)> {
+        let profile = self.profile.take().unwrap_or_default();
+        profile.into_iter().map(|(n, (c, ms))| (n, c, ms)).collect()
+    }
+
+    fn timed(
+        &mut self,
+        name: impl FnOnce() -> String,
+        work: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let Some(mut profile) = self.profile.take() else {
+            return work(self);
+        };
+        let took = self.time(work);
+        if let Ok(ms) = took {
+            let entry = profile.entry(name()).or_insert((0, 0.0));
+            *entry = (entry.0 + 1, entry.1 + ms);
+        }
+        self.profile = Some(profile);
+        took.map(|_| ())
+    }
+
+    fn bind(&self) -> Result<()> {
+        // SAFETY: the context lives as long as this.
+        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+    }
+
+    fn forget(&mut self) {
+        self.graphs.clear();
+        self.seen.clear();
+    }
+
+    /// The kernel of a name, which may take `shared` bytes of dynamic shared memory.
+    fn function(&mut self, kernel: &'static str, shared: u32) -> Result<sys::CUfunction> {
+        /// What a kernel may take without asking.
+        const FREE: u32 = 48 << 10;
+        let (function, allowed) = match self.functions.get(kernel) {
+            Some(found) => *found,
+            None => {
+                let name = CString::new(kernel).map_err(|e| Error::Cuda {
+                    call: kernel.to_owned(),
+                    why: e.to_string(),
+                })?;
+                // SAFETY: the module lives as long as this.
+                let found = unsafe { result::module::get_function(self.module, name) };
+                let call = format!("cuModuleGetFunction({kernel})");
+                (found.map_err(failed(&call))?, FREE)
+            }
+        };
+        if shared > allowed {
+            use sys::CUfunction_attribute_enum as Attribute;
+            let which = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is of a module that is loaded.
+            unsafe { result::function::set_function_attribute(function, which, shared as i32) }
+                .map_err(failed("cuFuncSetAttribute"))?;
+        }
+        self.functions
+            .insert(kernel, (function, allowed.max(shared)));
+        Ok(function)
+    }
+}
+
+/// A moment on the stream.
+#[derive(Debug)]
+struct Event(sys::CUevent);
+
+impl Event {
+    fn new() -> Result<Self> {
+        let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
+        result::event::create(flags)
+            .map(Self)
+            .map_err(failed("cuEventCreate"))
+    }
+
+    fn record(&self, stream: sys::CUstream) -> Result<()> {
+        // SAFETY: event and stream live.
+        unsafe { result::event::record(self.0, stream) }.map_err(failed("cuEventRecord"))
+    }
+
+    fn wait(&self) -> Result<()> {
+        // SAFETY: the event lives.
+        unsafe { result::event::synchronize(self.0) }.map_err(failed("cuEventSynchronize"))
+    }
+
+    /// Milliseconds since `start`, once this is reached.
+    fn since(&self, start: &Self) -> Result<f64> {
+        self.wait()?;
+        // SAFETY: both were recorded.
+        let ms = unsafe { result::event::elapsed(start.0, self.0) };
+        ms.map(f64::from).map_err(failed("cuEventElapsedTime"))
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once; the driver waits for what still uses it.
+        let _ = unsafe { result::event::destroy(self.0) };
+    }
+}
+
+impl Machine for Device {
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+
+    fn format(&self) -> Format {
+        self.format
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<Address> {
+        self.bind()?;
+        self.forget();
+        // SAFETY: the memory is set before anybody reads it.
+        let at = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|_| {
+            let (free, total) = result::mem_get_info().unwrap_or((0, 0));
+            Error::NoDeviceMemory { bytes, free, total }
+        })?;
+        self.bytes.insert(at, bytes);
+        self.peak = self.peak.max(self.bytes.values().sum());
+        // SAFETY: all of it was just allocated.
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }
+            .map_err(failed("cuMemsetD8Async"))?;
+        Ok(at)
+    }
+
+    fn release(&mut self, at: Address) -> Result<()> {
+        self.forget();
+        self.wait()?;
+        self.bytes.remove(&at);
+        // SAFETY: it was allocated here, and nothing runs that uses it.
+        unsafe { result::free_sync(at) }.map_err(failed("cuMemFree"))
+    }
+
+    fn write(&mut self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.bind()?;
+        self.pinned.write(self.stream, to, bytes)
+    }
+
+    fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        self.bind()?;
+        self.pinned.read(self.stream, from, bytes)
+    }
+
+    fn zero(&mut self, at: Address, bytes: usize) -> Result<()> {
+        self.timed(
+            || "zero".into(),
+            |d| {
+                // SAFETY: the caller's views lie in what was allocated.
+                unsafe { result::memset_d8_async(at, 0, bytes, d.stream) }
+                    .map_err(failed("cuMemsetD8Async"))
+            },
+        )
+    }
+
+    fn launch(&mut self, kernel: &'static str, grid: Grid, arguments: &[u8]) -> Result<()> {
+        let function = self.function(kernel, grid.shared)?;
+        // As aligned as any structure that a kernel takes.
+        let mut words = vec![0u64; arguments.len().div_ceil(8)];
+        for (word, bytes) in words.iter_mut().zip(arguments.chunks(8)) {
+            let mut eight = [0; 8];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_le_bytes(eight);
+        }
+        self.timed(
+            || kernel.to_owned(),
+            |d| {
+                let mut parameters = [words.as_mut_ptr().cast::<c_void>()];
+                let [x, y, z] = grid.blocks;
+                // SAFETY: the one parameter is as long as the kernel's structure, which tests on the host compare; the driver copies it before it
+                // returns. What the structure points to was allocated, and outlives the stream's work.
+                unsafe {
+                    result::launch_kernel(
+                        function,
+                        (x, y, z),
+                        (grid.threads, 1, 1),
+                        grid.shared,
+                        d.stream,
+                        &mut parameters,
+                    )
+                }
+                .map_err(failed(kernel))
+            },
+        )
+    }
+
+    fn product(&mut self, product: &Product) -> Result<()> {
+        let may_time = !matches!(self.recording, Recording::On(_));
+        self.timed(
+            || {
+                let kind = match (product.a.transposed, product.b.transposed) {
+                    (false, true) => "product",
+                    (false, false) => "product, input's gradient",
+                    _ => "product, weight's gradient",
+                };
+                format!("{kind} {} × {} × {}", product.m, product.n, product.k)
+            },
+            |d| d.products.run(product, d.stream, may_time),
+        )
+    }
+
+    fn replay(&mut self, key: u64) -> Result<bool> {
+        let graph = self.graphs.get(&key).filter(|_| self.profile.is_none());
+        let Some(graph) = graph else {
+            return Ok(false);
+        };
+        // SAFETY: the graph lives; what it uses was not released, or it would have been forgotten.
+        unsafe { result::graph::launch(graph.executable, self.stream) }
+            .map_err(failed("cuGraphLaunch"))?;
+        Ok(true)
+    }
+
+    fn begin(&mut self, key: u64) -> Result<()> {
+        self.bind()?;
+        let again = self.seen.insert(key, ()).is_some() && self.profile.is_none();
+        self.recording = if again {
+            Recording::On(key)
+        } else {
+            Recording::First
+        };
+        if again {
+            let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            // SAFETY: the stream lives, and is not the default one.
+            unsafe { result::stream::begin_capture(self.stream, mode) }
+                .map_err(failed("cuStreamBeginCapture"))?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Recording::On(key) = std::mem::replace(&mut self.recording, Recording::Off) else {
+            return Ok(());
+        };
+        // SAFETY: the stream is in capture mode since `begin`, and leaves it, whatever is returned.
+        let graph = unsafe { result::stream::end_capture(self.stream) }
+            .map_err(failed("cuStreamEndCapture"))?;
+        // SAFETY: the graph is whole.
+        let made = unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) };
+        let executable = made.map_err(|e| {
+            // SAFETY: destroyed once.
+            let _ = unsafe { result::graph::destroy(graph) };
+            failed("cuGraphInstantiate")(e)
+        })?;
+        self.graphs.insert(key, Graph { graph, executable });
+        self.replay(key).map(|_| ())
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the stream lives.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("cuStreamSynchronize"))
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = self.wait();
+        self.forget();
+        // SAFETY: nothing runs any more; each is given back once, and the context last. A process that ends may find the driver gone: errors are
+        // of no use to anybody.
+        unsafe {
+            for at in self.bytes.keys() {
+                let _ = result::free_sync(*at);
+            }
+            self.products.free();
+            self.pinned.free();
+            let _ = result::module::unload(self.module);
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.number);
+        }
+    }
+}
