@@ -330,8 +330,8 @@ pub trait Ops {
     fn begin(&mut self, _key: u64) -> Result<()> {
         Ok(())
     }
-    /// See [`Ops::begin`].
-    fn end(&mut self) -> Result<()> {
+    /// See [`Ops::begin`]; `whole` where nothing failed in between, or nothing is kept.
+    fn end(&mut self, _whole: bool) -> Result<()> {
         Ok(())
     }
 }

@@ -27,6 +27,34 @@ pub fn run(python: Option<&str>) -> Result<(), String> {
     // The tests of the executables run what is built here.
     run_program("cargo", &["build", "--workspace", "--bins", "--examples"])?;
     run_program("cargo", &["test", "--workspace"])?;
+    // The same executable with CUDA in it builds, and starts where there is none.
+    let cuda = ["--features", "cloze-train-bin/cuda,cloze-kernels/cuda"];
+    let ours = [
+        "-p",
+        "cloze-kernels",
+        "-p",
+        "cloze-train",
+        "-p",
+        "cloze-train-bin",
+    ];
+    let lint = [
+        &["clippy"],
+        &ours[..],
+        &cuda,
+        &["--all-targets", "--", "-D", "warnings"],
+    ]
+    .concat();
+    run_program("cargo", &lint)?;
+    let test = [
+        "test",
+        "-p",
+        "cloze-kernels",
+        "--features",
+        "cuda",
+        "--test",
+        "driver",
+    ];
+    run_program("cargo", &test)?;
     let Some(python) = python else {
         println!(
             "\nskipped: the comparisons with Python. To run them: pip install {}, and pass --python PYTHON",

@@ -139,7 +139,7 @@ pub struct Host {
     buffers: BTreeMap<Address, Buffer>,
     recordings: BTreeMap<u64, Vec<Deed>>,
     seen: BTreeMap<u64, u64>,
-    recording: Option<(u64, Option<Vec<Deed>>)>,
+    recording: Option<(u64, Vec<Deed>)>,
     replayed: u64,
 }
 
@@ -180,7 +180,7 @@ impl Host {
     }
 
     fn note(&mut self, deed: impl FnOnce() -> Deed) {
-        if let Some((_, Some(deeds))) = &mut self.recording {
+        if let Some((_, deeds)) = &mut self.recording {
             deeds.push(deed());
         }
     }
@@ -501,12 +501,14 @@ impl Machine for Host {
         let seen = self.seen.entry(key).or_insert(0);
         *seen += 1;
         let again = *seen > 1;
-        self.recording = again.then(|| (key, Some(Vec::new())));
+        self.recording = again.then(|| (key, Vec::new()));
         Ok(())
     }
 
-    fn end(&mut self) -> Result<()> {
-        if let Some((key, Some(deeds))) = self.recording.take() {
+    fn end(&mut self, whole: bool) -> Result<()> {
+        if let Some((key, deeds)) = self.recording.take()
+            && whole
+        {
             self.recordings.insert(key, deeds);
         }
         Ok(())

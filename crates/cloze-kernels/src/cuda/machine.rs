@@ -94,8 +94,8 @@ pub trait Machine {
     fn replay(&mut self, key: u64) -> Result<bool>;
     /// Until [`Machine::end`], what is asked for is done, and may be recorded under `key`.
     fn begin(&mut self, key: u64) -> Result<()>;
-    /// See [`Machine::begin`].
-    fn end(&mut self) -> Result<()>;
+    /// See [`Machine::begin`]; `whole` where nothing failed in between, or nothing is kept.
+    fn end(&mut self, whole: bool) -> Result<()>;
     /// Waits until all is done, and says what failed.
     fn wait(&mut self) -> Result<()>;
 }

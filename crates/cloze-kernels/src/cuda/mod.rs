@@ -344,8 +344,8 @@ impl<M: Machine> Ops for Cuda<M> {
         self.machine.begin(key)
     }
 
-    fn end(&mut self) -> Result<()> {
-        self.machine.end()
+    fn end(&mut self, whole: bool) -> Result<()> {
+        self.machine.end(whole)
     }
 }
 

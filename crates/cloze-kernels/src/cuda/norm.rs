@@ -11,7 +11,7 @@ const ROWS_EACH: usize = 16;
 fn named(h: usize, kernels: [&'static str; 3]) -> &'static str {
     match h {
         ..=512 => kernels[0],
-        ..=1024 => kernels[1],
+        513..=1024 => kernels[1],
         _ => kernels[2],
     }
 }

@@ -202,7 +202,8 @@ fn recorded<O: Ops>(
     ops.begin(key)?;
     let done = work(ops);
     // What was begun must end, whatever happened.
-    ops.end().and(done)
+    let ended = ops.end(done.is_ok());
+    done.and(ended)
 }
 
 impl<O: Ops> Engine for NativeEngine<O> {

@@ -46,19 +46,30 @@ pub fn count() -> Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// A recorded sequence, ready to run.
+/// A recorded sequence, and what runs it.
 #[derive(Debug)]
 struct Graph {
     graph: sys::CUgraph,
     executable: sys::CUgraphExec,
 }
 
+impl Graph {
+    fn with(mut self, executable: sys::CUgraphExec) -> Self {
+        self.executable = executable;
+        self
+    }
+}
+
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: both were created together and are destroyed once. The driver keeps what is still running.
+        // SAFETY: each was created once and is destroyed once. The driver keeps what is still running.
         unsafe {
-            let _ = result::graph::exec_destroy(self.executable);
-            let _ = result::graph::destroy(self.graph);
+            if !self.executable.is_null() {
+                let _ = result::graph::exec_destroy(self.executable);
+            }
+            if !self.graph.is_null() {
+                let _ = result::graph::destroy(self.graph);
+            }
         }
     }
 }
@@ -428,21 +439,26 @@ impl Machine for Device {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<()> {
+    fn end(&mut self, whole: bool) -> Result<()> {
         let Recording::On(key) = std::mem::replace(&mut self.recording, Recording::Off) else {
             return Ok(());
         };
         // SAFETY: the stream is in capture mode since `begin`, and leaves it, whatever is returned.
         let graph = unsafe { result::stream::end_capture(self.stream) }
             .map_err(failed("cuStreamEndCapture"))?;
+        let graph = Graph {
+            graph,
+            executable: std::ptr::null_mut(),
+        };
+        if !whole {
+            return Ok(());
+        }
         // SAFETY: the graph is whole.
-        let made = unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) };
-        let executable = made.map_err(|e| {
-            // SAFETY: destroyed once.
-            let _ = unsafe { result::graph::destroy(graph) };
-            failed("cuGraphInstantiate")(e)
-        })?;
-        self.graphs.insert(key, Graph { graph, executable });
+        let made =
+            unsafe { result::graph::instantiate(graph.graph, sys::CUgraphInstantiate_flags(0)) };
+        let executable = made.map_err(failed("cuGraphInstantiate"))?;
+        let graph = graph.with(executable);
+        self.graphs.insert(key, graph);
         self.replay(key).map(|_| ())
     }
 

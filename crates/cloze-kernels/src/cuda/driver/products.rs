@@ -326,10 +326,11 @@ impl Products {
         let mut best = (0, None);
         for (which, one) in offered.iter().enumerate() {
             // An algorithm that fails after all is passed over.
-            if let Ok(ms) = self.median(plan, p, c, &one.algo, stream) {
-                if best.1.is_none_or(|least| ms < least) {
-                    best = (which, Some(ms));
-                }
+            let took = self.median(plan, p, c, &one.algo, stream);
+            if let Ok(ms) = took
+                && best.1.is_none_or(|least| ms < least)
+            {
+                best = (which, Some(ms));
             }
         }
         if let Some(at) = spare {
