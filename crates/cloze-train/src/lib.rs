@@ -11,6 +11,7 @@ pub mod engine;
 mod error;
 pub mod eval;
 pub mod feed;
+pub mod golden;
 mod log;
 mod matching;
 pub mod native;

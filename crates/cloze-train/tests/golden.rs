@@ -11,7 +11,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use cloze_kernels::cpu::Cpu;
@@ -19,110 +18,23 @@ use cloze_kernels::cpu::isa::{self, Isa};
 use cloze_kernels::cuda::Cuda;
 use cloze_kernels::cuda::host::{Host, Order};
 use cloze_kernels::cuda::machine::Format;
-use cloze_shard::NextSentenceLabel;
 use cloze_train::batch::MaskedBatch;
-use cloze_train::engine::{BatchLoss, Engine, EngineState, Objective, OptimizerStep, Whole};
+use cloze_train::engine::{BatchLoss, Engine, EngineState, Objective, Whole};
+use cloze_train::golden::Golden;
 use cloze_train::native::NativeEngine;
 use cloze_train::parameters::{Layout, Parameter};
 use cloze_train::reference::ReferenceEngine;
-use cloze_train::schedule::learning_rate;
 use cloze_train::{Activation, BertConfig};
-use safetensors::SafeTensors;
 
-struct Golden {
-    bytes: Vec<u8>,
-    metadata: HashMap<String, String>,
+fn golden(name: &str) -> Golden {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden");
+    Golden::read(&folder.join(format!("{name}.safetensors"))).unwrap()
 }
 
-impl Golden {
-    fn read(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../../fixtures/golden")
-            .join(format!("{name}.safetensors"));
-        let bytes = std::fs::read(path).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        Self {
-            metadata: header.metadata().clone().unwrap(),
-            bytes,
-        }
-    }
-
-    fn words(&self, name: &str) -> Option<Vec<[u8; 4]>> {
-        let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
-        let view = tensors.tensor(name).ok()?;
-        Some(
-            view.data()
-                .chunks_exact(4)
-                .map(|b| [b[0], b[1], b[2], b[3]])
-                .collect(),
-        )
-    }
-
-    fn floats(&self, name: &str) -> Option<Vec<f32>> {
-        Some(
-            self.words(name)?
-                .into_iter()
-                .map(f32::from_le_bytes)
-                .collect(),
-        )
-    }
-
-    fn integers(&self, name: &str) -> Vec<i32> {
-        self.words(name)
-            .unwrap()
-            .into_iter()
-            .map(i32::from_le_bytes)
-            .collect()
-    }
-
-    fn config(&self) -> BertConfig {
-        BertConfig::parse(&self.metadata["config"]).unwrap()
-    }
-
-    fn arena(&self, prefix: &str, layout: &Layout) -> Vec<f32> {
-        let mut arena = vec![0.0; layout.len()];
-        for p in layout.parameters() {
-            let values = self.floats(&format!("{prefix}/{}", p.name)).unwrap();
-            arena[p.range()].copy_from_slice(&values);
-        }
-        arena
-    }
-
-    /// The padded batch of PyTorch as ours.
-    fn batch(&self) -> MaskedBatch {
-        let lengths: Vec<usize> = serde_json::from_str(&self.metadata["lengths"]).unwrap();
-        let longest = *lengths.iter().max().unwrap();
-        let [ids, types, labels] =
-            ["input_ids", "token_type_ids", "labels"].map(|n| self.integers(&format!("batch/{n}")));
-        let next = self.integers("batch/next");
-        let mut batch = MaskedBatch::new();
-        for (r, &n) in lengths.iter().enumerate() {
-            let row = r * longest..r * longest + n;
-            let b_start = types[row.clone()].iter().position(|&t| t == 1).unwrap_or(n);
-            let masked: Vec<u16> = (0..n as u16)
-                .filter(|&i| labels[r * longest + usize::from(i)] >= 0)
-                .collect();
-            let wanted: Vec<u32> = masked
-                .iter()
-                .map(|&i| labels[r * longest + usize::from(i)] as u32)
-                .collect();
-            let ids: Vec<u32> = ids[row].iter().map(|&id| id as u32).collect();
-            let label = i8::try_from(next[r])
-                .ok()
-                .and_then(NextSentenceLabel::from_i8);
-            batch.push(&ids, b_start, label, &masked, &wanted);
-        }
-        batch
-    }
-
-    /// Every engine in single precision: the reference, the native one with CUDA's kernels on the host, and with each set of instructions that
-    /// there is.
-    fn engines(&self) -> Vec<Box<dyn Engine>> {
-        engines(
-            &self.config(),
-            &self.arena("weights", &Layout::new(&self.config())),
-        )
-    }
+/// Every engine in single precision: the reference, the native one with CUDA's kernels on the host, and with each set of instructions that
+/// there is.
+fn engines_of(golden: &Golden) -> Vec<Box<dyn Engine>> {
+    engines(&golden.config().unwrap(), &golden.arena("weights").unwrap())
 }
 
 /// Adds a batch's gradients; its losses.
@@ -154,10 +66,10 @@ const CASES: [&str; 4] = ["small", "tanh", "steep", "unlabelled"];
 /// Every case with every engine.
 fn cases() -> impl Iterator<Item = (&'static str, Golden, Box<dyn Engine>)> {
     CASES.into_iter().flat_map(|case| {
-        let engines = Golden::read(case).engines();
+        let engines = engines_of(&golden(case));
         engines
             .into_iter()
-            .map(move |engine| (case, Golden::read(case), engine))
+            .map(move |engine| (case, golden(case), engine))
     })
 }
 
@@ -179,8 +91,8 @@ fn worst(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn losses_equal_pytorch() {
     for (case, golden, mut engine) in cases() {
-        let loss = accumulate(engine.as_mut(), &golden.batch());
-        let expected = golden.floats("losses").unwrap();
+        let loss = accumulate(engine.as_mut(), &golden.batch(0).unwrap());
+        let expected = golden.floats("losses").unwrap().unwrap();
         assert!(
             (loss.mlm - f64::from(expected[0])).abs() < 2e-6 * loss.mlm,
             "{case}: {loss:?} {expected:?}"
@@ -198,11 +110,11 @@ fn losses_equal_pytorch() {
 #[test]
 fn every_gradient_equals_pytorch() {
     for (case, golden, mut engine) in cases() {
-        accumulate(engine.as_mut(), &golden.batch());
+        accumulate(engine.as_mut(), &golden.batch(0).unwrap());
         let ours = engine.gradients().unwrap();
         for p in engine.layout().parameters() {
             let ours = &ours[p.range()];
-            let Some(theirs) = golden.floats(&format!("gradients/{}", p.name)) else {
+            let Some(theirs) = golden.floats(&format!("gradients/{}", p.name)).unwrap() else {
                 assert!(
                     case == "unlabelled" && p.nsp_only && largest(ours) == 0.0,
                     "{case}: {}",
@@ -214,6 +126,7 @@ fn every_gradient_equals_pytorch() {
                 Some(stem) => largest(
                     &golden
                         .floats(&format!("gradients/{stem}query.bias"))
+                        .unwrap()
                         .unwrap(),
                 ),
                 None => largest(&theirs),
@@ -231,7 +144,7 @@ fn every_gradient_equals_pytorch() {
 #[test]
 fn every_parameter_receives_a_gradient() {
     for (_, golden, mut engine) in cases().filter(|(case, ..)| *case == "small") {
-        accumulate(engine.as_mut(), &golden.batch());
+        accumulate(engine.as_mut(), &golden.batch(0).unwrap());
         let gradients = engine.gradients().unwrap();
         every_part_receives(engine.layout(), &gradients);
     }
@@ -256,32 +169,16 @@ fn every_part_receives(layout: &Layout, gradients: &[f32]) {
 #[test]
 fn twenty_steps_follow_pytorch() {
     for (case, golden, mut engine) in cases() {
-        let plan: serde_json::Value = serde_json::from_str(&golden.metadata["steps"]).unwrap();
-        let number = |name: &str| plan[name].as_f64().unwrap();
-        let steps = number("steps") as u64;
+        let steps = golden.steps().unwrap();
         let drift = if case == "steep" { 2e-3 } else { 1e-5 };
-        let batch = golden.batch();
+        let batch = golden.batch(0).unwrap();
         let (losses, norms) = (
-            golden.floats("track/losses").unwrap(),
-            golden.floats("track/norms").unwrap(),
+            golden.floats("track/losses").unwrap().unwrap(),
+            golden.floats("track/norms").unwrap().unwrap(),
         );
         for step in 1..=steps {
             let loss = accumulate(engine.as_mut(), &batch).total();
-            engine
-                .step(&OptimizerStep {
-                    step,
-                    learning_rate: learning_rate(
-                        number("peak"),
-                        step,
-                        number("warmup") as u64,
-                        steps,
-                    ),
-                    weight_decay: number("decay"),
-                    betas: (0.9, 0.999),
-                    eps: 1e-8,
-                    clip: number("clip"),
-                })
-                .unwrap();
+            engine.step(&golden.step(step).unwrap()).unwrap();
             let outcome = engine.outcome().unwrap();
             let at = step as usize - 1;
             let close = |ours: f64, theirs: f32, t: f64| {
@@ -305,7 +202,10 @@ fn twenty_steps_follow_pytorch() {
             .iter()
             .filter(|p| !is_noise(case, p))
         {
-            let theirs = golden.floats(&format!("after/{}", p.name)).unwrap();
+            let theirs = golden
+                .floats(&format!("after/{}", p.name))
+                .unwrap()
+                .unwrap();
             let off = worst(&ours[p.range()], &theirs);
             assert!(off <= drift, "{case}: {}: off by {off:.2e}", p.name);
         }
@@ -321,7 +221,7 @@ fn is_noise(case: &str, p: &Parameter) -> bool {
 #[test]
 fn rows_do_not_see_each_other() {
     for (_, golden, mut engine) in cases().filter(|(case, ..)| *case == "small") {
-        together_as_apart(&golden.batch(), engine.as_mut());
+        together_as_apart(&golden.batch(0).unwrap(), engine.as_mut());
     }
 }
 
@@ -374,16 +274,16 @@ fn together_as_apart(whole: &MaskedBatch, engine: &mut dyn Engine) {
 #[test]
 fn the_tanh_form_is_another_function() {
     assert_eq!(
-        Golden::read("tanh").config().hidden_act,
+        golden("tanh").config().unwrap().hidden_act,
         Activation::GeluTanh
     );
-    let golden = Golden::read("tanh");
-    let mut config = golden.config();
+    let golden = golden("tanh");
+    let mut config = golden.config().unwrap();
     config.hidden_act = Activation::GeluErf;
-    let weights = golden.arena("weights", &Layout::new(&config));
+    let weights = golden.arena("weights").unwrap();
     for mut erf in engines(&config, &weights) {
-        let other = accumulate(erf.as_mut(), &golden.batch()).mlm;
-        let expected = f64::from(golden.floats("losses").unwrap()[0]);
+        let other = accumulate(erf.as_mut(), &golden.batch(0).unwrap()).mlm;
+        let expected = f64::from(golden.floats("losses").unwrap().unwrap()[0]);
         assert!(
             (other - expected).abs() > 2e-6 * expected,
             "the tolerance would not see the wrong activation"
