@@ -94,6 +94,8 @@ struct Launcher {
     local: Option<Named>,
     /// Processes on this node.
     local_size: Option<Named>,
+    /// Whether it is srun. Daemons of mpirun may be steps too, but not all of them and not the same ones.
+    step: bool,
 }
 
 struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
@@ -184,13 +186,14 @@ impl Variables<'_> {
             });
         }
         let host = self.host(launcher.as_ref())?;
-        let port = self.port(launcher.is_some())?;
+        let step = launcher.as_ref().map(|l| l.step);
+        let port = self.port(step)?;
         Ok(World {
             rank: rank.value,
             world_size: size.value,
             local_rank,
             address: Some(Address { host, port }),
-            job: self.job(),
+            job: self.job(step.unwrap_or(false)),
         })
     }
 
@@ -219,6 +222,7 @@ impl Variables<'_> {
                         size,
                         local,
                         local_size,
+                        step: false,
                     }));
                 }
                 (Some(there), None) => {
@@ -257,6 +261,7 @@ impl Variables<'_> {
             size,
             local: self.number("SLURM_LOCALID")?,
             local_size: None,
+            step: true,
         }))
     }
 
@@ -269,11 +274,12 @@ impl Variables<'_> {
             if launcher.local_size.map(|n| n.value) == Some(launcher.size.value) {
                 return Ok("127.0.0.1".into());
             }
-            for variable in [
+            let lists = [
                 "SLURM_STEP_NODELIST",
                 "SLURM_JOB_NODELIST",
                 "SLURM_NODELIST",
-            ] {
+            ];
+            for variable in &lists[usize::from(!launcher.step)..] {
                 if let Some(list) = self.get(variable) {
                     return first_host(&list).map_err(|why| launch(variable, why));
                 }
@@ -285,7 +291,8 @@ impl Variables<'_> {
         ))
     }
 
-    fn port(&self, launched: bool) -> Result<u16> {
+    /// `step` is whether the launcher is srun, where there is one.
+    fn port(&self, step: Option<bool>) -> Result<u16> {
         if let Some(text) = self.get("MASTER_PORT") {
             let port = text.parse().ok().filter(|&p: &u16| p > 0).ok_or_else(|| {
                 launch(
@@ -303,12 +310,13 @@ impl Variables<'_> {
                 _ => port + 1,
             });
         }
-        if !launched {
+        let Some(step) = step else {
             let why = "is not set, expected a free port of the host of rank 0";
             return Err(launch("MASTER_PORT", why.into()));
-        }
+        };
         let job = self.first_number(&["SLURM_JOB_ID", "SLURM_JOBID"])?;
-        let step = self.first_number(&["SLURM_STEP_ID", "SLURM_STEPID"])?;
+        let steps = ["SLURM_STEP_ID", "SLURM_STEPID"];
+        let step = self.first_number(if step { &steps } else { &[] })?;
         Ok(job.map_or(DEFAULT_PORT, |job| {
             // Below the ports that Linux gives to outgoing connections.
             let n = job.value.wrapping_add(step.map_or(0, |s| s.value));
@@ -316,7 +324,7 @@ impl Variables<'_> {
         }))
     }
 
-    fn job(&self) -> String {
+    fn job(&self, step: bool) -> String {
         if let Some(run) = self.get("TORCHELASTIC_RUN_ID") {
             let again = self.get("TORCHELASTIC_RESTART_COUNT").unwrap_or_default();
             return format!("torchrun {run} {again}").trim_end().to_owned();
@@ -326,7 +334,8 @@ impl Variables<'_> {
                 return format!("mpirun {name}");
             }
         }
-        let step = self.get("SLURM_STEP_ID").unwrap_or_default();
+        let step = step.then(|| self.get("SLURM_STEP_ID")).flatten();
+        let step = step.unwrap_or_default();
         self.get("SLURM_JOB_ID").map_or_else(String::new, |job| {
             format!("slurm {job} {step}").trim_end().to_owned()
         })
