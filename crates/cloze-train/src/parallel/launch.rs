@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `torchrun --no-python`, or by hand | `RANK` | `WORLD_SIZE` | `LOCAL_RANK` |
 //! | `mpirun` of Open MPI | `OMPI_COMM_WORLD_RANK` | `OMPI_COMM_WORLD_SIZE` | `OMPI_COMM_WORLD_LOCAL_RANK` |
-//! | `mpirun` of MPICH and Intel MPI | `PMI_RANK` | `PMI_SIZE` | `MPI_LOCALRANKID`, `PALS_LOCAL_RANKID` or `SLURM_LOCALID` |
+//! | `mpirun` of MPICH and Intel MPI | `PMI_RANK` | `PMI_SIZE` | `MPI_LOCALRANKID` or `PALS_LOCAL_RANKID` |
 //! | `srun` | `SLURM_PROCID` | `SLURM_STEP_NUM_TASKS` or `SLURM_NTASKS` | `SLURM_LOCALID` |
 //!
 //! An inner launcher wins over the one that it was started by: torchrun and mpirun run within steps of srun. `RANK` and `WORLD_SIZE` that were set
@@ -208,7 +208,7 @@ impl Variables<'_> {
             (
                 "PMI_RANK",
                 "PMI_SIZE",
-                &["MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID"][..],
+                &["MPI_LOCALRANKID", "PALS_LOCAL_RANKID"][..],
                 "MPI_LOCALNRANKS",
             ),
         ];
@@ -217,6 +217,10 @@ impl Variables<'_> {
                 (None, None) => {}
                 (Some(rank), Some(size)) => {
                     let (local, local_size) = (self.first_number(local)?, self.number(local_size)?);
+                    if local.is_none() && self.get("SLURM_PROCID").is_some() {
+                        // `srun --mpi=pmi2` sets them too.
+                        break;
+                    }
                     return Ok(Some(Launcher {
                         rank,
                         size,

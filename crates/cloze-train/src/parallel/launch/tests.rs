@@ -137,6 +137,8 @@ fn srun() {
         "{lost}"
     );
     assert_eq!(world(&SRUN).unwrap().job, "slurm 123456 2");
+    let pmi2 = with(&SRUN, &[("PMI_RANK", "3"), ("PMI_SIZE", "6")]);
+    assert_eq!(world(&pmi2).unwrap(), world(&SRUN).unwrap());
 }
 
 #[test]
