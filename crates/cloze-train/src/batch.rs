@@ -1,5 +1,7 @@
 //! A batch: rows concatenated without padding, masked, ready for an engine.
 
+use std::ops::Range;
+
 use cloze_shard::NextSentenceLabel;
 
 /// Rows concatenated to `T` tokens, of which `M` are predicted; `B` rows.
@@ -17,6 +19,22 @@ pub struct MaskedBatch {
     pub masked_labels: Vec<u32>,
     /// `[B]`: `None` for rows of one segment.
     pub next_sentence_labels: Vec<Option<NextSentenceLabel>>,
+}
+
+/// How many terms the means of a batch's losses have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tokens that are predicted.
+    pub masked: u64,
+    /// Rows that have a `next_sentence_label`.
+    pub labelled: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.masked += other.masked;
+        self.labelled += other.labelled;
+    }
 }
 
 impl MaskedBatch {
@@ -45,6 +63,37 @@ impl MaskedBatch {
     #[must_use]
     pub fn labelled_rows(&self) -> usize {
         self.next_sentence_labels.iter().flatten().count()
+    }
+
+    /// What the means of the losses are taken over.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            masked: self.masked_positions.len() as u64,
+            labelled: self.labelled_rows() as u64,
+        }
+    }
+
+    /// `rows` alone, as a batch of their own.
+    ///
+    /// # Panics
+    /// Where they do not lie within: a mistake in the program, never in data.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let bounds = &self.cu_seqlens[rows.start..=rows.end];
+        let (first, end) = (bounds[0], bounds[rows.len()]);
+        let tokens = first as usize..end as usize;
+        let before = |token: u32| self.masked_positions.partition_point(|&p| p < token);
+        let masked = before(first)..before(end);
+        let rebased = |places: &[u32]| places.iter().map(|&p| p - first).collect();
+        Self {
+            input_ids: self.input_ids[tokens.clone()].to_vec(),
+            token_type_ids: self.token_type_ids[tokens].to_vec(),
+            cu_seqlens: rebased(bounds),
+            masked_positions: rebased(&self.masked_positions[masked.clone()]),
+            masked_labels: self.masked_labels[masked].to_vec(),
+            next_sentence_labels: self.next_sentence_labels[rows].to_vec(),
+        }
     }
 
     /// Appends a row: its ids as the model sees them, where B starts, its label, its masks.

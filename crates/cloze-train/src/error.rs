@@ -82,6 +82,34 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// The variables of a launcher do not say which process of how many this is.
+    #[error("{variable} {why}")]
+    Launch {
+        /// The variable, or the variables.
+        variable: String,
+        /// What was found, and what is expected.
+        why: String,
+    },
+    /// The processes of a run did not come together.
+    #[error("rank {rank} of {world_size} at {address}: {why}")]
+    Rendezvous {
+        /// This process.
+        rank: usize,
+        /// Processes.
+        world_size: usize,
+        /// Where rank 0 listens.
+        address: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// Another process of the run is gone, or has failed.
+    #[error("rank {rank} {why}")]
+    Rank {
+        /// That process.
+        rank: usize,
+        /// What became of it.
+        why: String,
+    },
     /// The feed stopped.
     #[error("the feed stopped without saying why")]
     FeedStopped,
@@ -112,6 +140,17 @@ impl Error {
                     .into(),
             ),
             Self::Device(e) => e.hint(),
+            Self::Launch { .. } => Some(
+                "start all processes by torchrun --no-python, srun or mpirun, or one process without these variables"
+                    .into(),
+            ),
+            Self::Rendezvous { .. } => Some(
+                "every process needs the same MASTER_ADDR and MASTER_PORT, which no other job uses, the same options and the same cloze-train"
+                    .into(),
+            ),
+            Self::Rank { rank, .. } => Some(format!(
+                "look at what rank {rank} said; --resume goes on from the newest checkpoint"
+            )),
             Self::Engine(_) | Self::Config { .. } | Self::FeedStopped => None,
         }
     }

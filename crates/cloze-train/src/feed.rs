@@ -6,7 +6,8 @@ use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
 use cloze_shard::{Dataset, Split};
 
-use crate::batch::MaskedBatch;
+use crate::batch::{Counts, MaskedBatch};
+use crate::parallel::{Share, share};
 use crate::{Error, Result};
 
 /// The epoch that keys masks of evaluations: training never reaches it, so the same masks are seen each time.
@@ -26,6 +27,7 @@ pub struct Feed<'a> {
     split: &'a Split,
     /// `None` where the shards hold static masks.
     masker: Option<Masker>,
+    rule: MaskingRule,
     seed: u64,
     batch_tokens: usize,
     vocab_size: u32,
@@ -71,6 +73,7 @@ impl<'a> Feed<'a> {
         Ok(Self {
             split,
             masker,
+            rule,
             seed,
             batch_tokens,
             vocab_size: vocab_size as u32,
@@ -115,10 +118,42 @@ impl<'a> Feed<'a> {
     /// The next batch: rows in order until the next would not fit. The last batch of an epoch may be short; after it,
     /// a shuffled feed goes on with the next epoch, one in order returns `None`.
     pub fn next_batch(&mut self) -> Result<Option<MaskedBatch>> {
+        Ok(self.next_share(0, 1)?.map(|share| share.batch))
+    }
+
+    /// What `rank` of `world_size` processes does of the next batch; equal to [`Share::of`] the whole.
+    ///
+    /// Only its own rows are checked and masked; of the others it looks at ids and counts.
+    pub fn next_share(&mut self, rank: usize, world_size: usize) -> Result<Option<Share>> {
+        let Some((numbers, lengths)) = self.choose() else {
+            return Ok(None);
+        };
+        let span = share(&lengths, world_size).swap_remove(rank);
+        let mut batch = MaskedBatch::new();
+        let mut counts = Counts::default();
+        for (i, &number) in numbers.iter().enumerate() {
+            if span.rows.contains(&i) {
+                self.push(number, &mut batch)?;
+            } else {
+                counts += self.count(number);
+            }
+        }
+        counts += batch.counts();
+        Ok(Some(Share {
+            batch,
+            first_token: span.first_token,
+            counts,
+            tokens: lengths.iter().map(|&n| n as usize).sum(),
+            rows: numbers.len(),
+        }))
+    }
+
+    /// Numbers and lengths of the rows of the next batch.
+    fn choose(&mut self) -> Option<(Vec<u64>, Vec<u32>)> {
         let rows = self.rows;
         if self.position.row_in_epoch >= rows {
             if !self.shuffle || rows == 0 {
-                return Ok(None);
+                return None;
             }
             self.position = Position {
                 epoch: self.position.epoch.wrapping_add(1),
@@ -127,17 +162,38 @@ impl<'a> Feed<'a> {
         }
         let key = Key::new(self.seed, Stage::EpochOrder);
         let order = Permutation::new(key, u64::from(self.position.epoch), 0, self.split.rows());
-        let mut batch = MaskedBatch::new();
+        let (mut numbers, mut lengths, mut tokens) = (Vec::new(), Vec::new(), 0);
         while self.position.row_in_epoch < rows {
             let at = self.position.row_in_epoch;
-            let row = if self.shuffle { order.at(at) } else { at };
-            if batch.tokens() + self.split.row(row).len() > self.batch_tokens {
+            let number = if self.shuffle { order.at(at) } else { at };
+            let length = self.split.row(number).len();
+            if tokens + length > self.batch_tokens {
                 break;
             }
-            self.push(row, &mut batch)?;
+            tokens += length;
+            numbers.push(number);
+            lengths.push(length as u32);
             self.position.row_in_epoch += 1;
         }
-        Ok(Some(batch))
+        Some((numbers, lengths))
+    }
+
+    /// What a row adds to the counts of its batch.
+    fn count(&self, number: u64) -> Counts {
+        let row = self.split.row(number);
+        let masked = match (&self.masker, row.masks) {
+            (Some(masker), _) => {
+                let ids = row.input_ids.iter();
+                let maskable = ids.filter(|&id| !masker.is_special(id)).count();
+                self.rule.count(maskable)
+            }
+            (None, Some(masks)) => masks.positions.len(),
+            (None, None) => 0,
+        };
+        Counts {
+            masked: masked as u64,
+            labelled: u64::from(row.next_sentence_label.is_some()),
+        }
     }
 
     fn push(&mut self, number: u64, batch: &mut MaskedBatch) -> Result<()> {

@@ -16,6 +16,7 @@ mod log;
 mod matching;
 pub mod native;
 pub mod optimizer;
+pub mod parallel;
 pub mod parameters;
 mod plan;
 pub mod record;
