@@ -66,6 +66,7 @@ impl Place {
     ) -> anyhow::Result<Box<dyn Engine>> {
         let asked = Build {
             engine: EngineKind::Native,
+            local_rank: 0,
             device: match self.which {
                 Which::Cpu => DeviceChoice::Cpu,
                 Which::Cuda => DeviceChoice::Cuda(0),

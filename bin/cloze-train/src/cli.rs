@@ -299,6 +299,7 @@ impl EvalArgs {
         Build {
             engine: self.engine.into(),
             device: self.device,
+            local_rank: 0,
             precision: self.precision.map(Into::into),
         }
     }

@@ -8,8 +8,9 @@ use anyhow::bail;
 use cloze_cli::{Status, format, table};
 use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
 use cloze_train::checkpoint::LoadReport;
+use cloze_train::parallel::World;
 use cloze_train::record::{StepRecord, ValidationRecord};
-use cloze_train::{Begun, Observer, pretrain, stored_config};
+use cloze_train::{Begun, Observer, pretrain_in, stored_config};
 
 use crate::cli::{PretrainArgs, Typed};
 
@@ -18,7 +19,10 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         bail!("nothing to start from: give --init HF_DIR, --config config.json, or --resume");
     };
     crate::start_threads(args.jobs)?;
-    crate::warn(&args.dataset, args.init.as_deref(), typed);
+    let world = World::from_environment()?;
+    if world.rank == 0 {
+        crate::warn(&args.dataset, args.init.as_deref(), typed);
+    }
     let stored = if args.resume {
         stored_config(&args.out)?
     } else {
@@ -34,7 +38,10 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         started: Instant::now(),
         header: false,
     };
-    let summary = pretrain(&args.dataset, &start, &args.out, &config, &mut view)?;
+    let summary = pretrain_in(&world, &args.dataset, &start, &args.out, &config, &mut view)?;
+    if world.rank > 0 {
+        return Ok(Status::Done);
+    }
     let mut out = std::io::stdout().lock();
     let time = format::duration(view.started.elapsed());
     writeln!(
@@ -104,6 +111,9 @@ impl Observer for View {
             begun.engine.describe(),
             begun.device
         ));
+        if !begun.processes.is_empty() {
+            self.line(&format!("together {}", begun.processes));
+        }
         if let Some(report) = begun.report {
             self.line(&load_table(report));
         }

@@ -318,6 +318,11 @@ pub trait Ops {
     /// See [`Lamb`].
     fn lamb(&mut self, step: &Lamb) -> Result<()>;
 
+    /// Where a view lies in the device's memory, and the stream that work goes to, for libraries that speak to the device themselves; `None`
+    /// where the host's memory is the device's.
+    fn place(&self, _view: View) -> Option<(u64, u64)> {
+        None
+    }
     /// Whether it is worth making every batch look alike, so that a recording fits it.
     fn records(&self) -> bool {
         false

@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let build_of = Build {
         engine: kind,
         device: DeviceChoice::Cpu,
+        local_rank: 0,
         precision: Some(precision),
     };
     let mut engine = build(build_of, &config, Objective::MlmNsp, state)?.engine;

@@ -74,6 +74,8 @@ pub struct Build {
     pub engine: EngineKind,
     /// Which device.
     pub device: DeviceChoice,
+    /// Which of the processes on this machine asks: each takes another GPU, unless one is named.
+    pub local_rank: usize,
     /// How products are computed; the device's own way where it is `None`: bf16 on a GPU, single precision on the CPU.
     pub precision: Option<Precision>,
 }
@@ -101,7 +103,7 @@ pub fn build(
     let why = match build.device {
         DeviceChoice::Cpu => "as asked for".to_owned(),
         DeviceChoice::Cuda(number) => {
-            let ops = gpu::open(number, build.precision, config)?;
+            let ops = gpu::open(number, build, config)?;
             return native(
                 ops,
                 gpu::precision(build),
@@ -111,7 +113,7 @@ pub fn build(
                 state,
             );
         }
-        DeviceChoice::Auto => match gpu::open(0, build.precision, config) {
+        DeviceChoice::Auto => match gpu::open(0, build, config) {
             Ok(ops) => {
                 let why = "chosen because there is a GPU".into();
                 return native(ops, gpu::precision(build), why, config, objective, state);
@@ -172,7 +174,7 @@ fn reference(
 
 #[cfg(feature = "cuda")]
 mod gpu {
-    use cloze_kernels::cuda::driver::Device;
+    use cloze_kernels::cuda::driver::{Device, count};
     use cloze_kernels::cuda::{Cuda, machine::Format};
 
     use super::{Build, Precision};
@@ -182,13 +184,13 @@ mod gpu {
         build.precision.unwrap_or(Precision::Bf16)
     }
 
-    pub fn open(
-        number: usize,
-        precision: Option<Precision>,
-        config: &BertConfig,
-    ) -> Result<Cuda<Device>> {
+    pub fn open(number: usize, build: Build, config: &BertConfig) -> Result<Cuda<Device>> {
         Cuda::<Device>::check(config.hidden_size, config.intermediate_size)?;
-        let format = match precision.unwrap_or(Precision::Bf16) {
+        let number = match number {
+            0 => build.local_rank % count()?.max(1),
+            named => named,
+        };
+        let format = match precision(build) {
             Precision::F32 => Format::F32,
             Precision::Bf16 => Format::Bf16,
         };
@@ -208,7 +210,7 @@ mod gpu {
     }
 
     /// There is none.
-    pub fn open(_: usize, _: Option<Precision>, _: &BertConfig) -> Result<Cpu> {
+    pub fn open(_: usize, _: Build, _: &BertConfig) -> Result<Cpu> {
         Err(Error::NoCuda)
     }
 }

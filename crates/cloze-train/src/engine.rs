@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::batch::MaskedBatch;
+use crate::parallel::Collective;
 use crate::parameters::Layout;
 
 /// Which losses are trained.
@@ -54,6 +55,9 @@ pub trait Engine {
         whole: &Whole,
         dropout: Option<&Dropout>,
     ) -> Result<()>;
+
+    /// Replaces the gradients by their sums over all processes.
+    fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()>;
 
     /// Clips the gradients by their global norm, makes one AdamW step, and sets the gradients to zero. Where the norm is not finite, neither
     /// parameters nor moments change. May return before it is done.

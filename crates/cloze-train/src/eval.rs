@@ -11,6 +11,7 @@ use crate::device::{self, Build};
 use crate::engine::{Engine, EngineState, EvalSums, Objective};
 use crate::feed::Feed;
 use crate::matching;
+use crate::parallel::{Collective, reduce_sums};
 use crate::{Error, Result};
 
 /// What was seen. Losses are mean cross-entropies in nats; accuracies are shares.
@@ -66,6 +67,20 @@ pub fn run(
         told(batch.rows() as u64);
     }
     Ok(sums.into())
+}
+
+/// As [`run`], each process of `peers` its share of every batch; all get the same report.
+pub fn run_shared(
+    engine: &mut dyn Engine,
+    feed: &mut Feed<'_>,
+    peers: &mut dyn Collective,
+) -> Result<EvalReport> {
+    let (rank, world_size) = (peers.rank(), peers.world_size());
+    let mut sums = EvalSums::default();
+    while let Some(share) = feed.next_share(rank, world_size)? {
+        sums += engine.evaluate(&share.batch)?;
+    }
+    Ok(reduce_sums(peers, sums)?.into())
 }
 
 /// Measures the model in `model` on `split` of `dataset`: every row once, in stored order.

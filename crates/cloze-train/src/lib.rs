@@ -22,6 +22,7 @@ mod plan;
 pub mod record;
 pub mod reference;
 pub mod schedule;
+mod start;
 mod trainer;
 
 pub use config::{Activation, BertConfig};
@@ -29,4 +30,5 @@ pub use device::{Build, DeviceChoice};
 pub use engine::{EngineKind, Precision};
 pub use error::{Error, Result};
 pub use plan::PretrainConfig;
-pub use trainer::{Begun, Observer, Start, Summary, pretrain, stored_config};
+pub use start::{Begun, Start};
+pub use trainer::{Observer, Summary, pretrain, pretrain_in, stored_config};

@@ -120,6 +120,7 @@ impl PretrainConfig {
         Build {
             engine: self.engine,
             device: self.device,
+            local_rank: 0,
             precision: self.precision,
         }
     }

@@ -1,6 +1,6 @@
 //! The loop: feed, engine, schedule, log, evaluation, checkpoints.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -8,54 +8,22 @@ use std::time::Instant;
 use cloze_shard::manifest::TOKENIZER_FOLDER;
 use cloze_shard::{Dataset, Split};
 
-use crate::batch::MaskedBatch;
-use crate::checkpoint::{
-    Checkpoint, LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
-    read_trainer, write_checkpoint,
-};
-use crate::device;
-use crate::engine::{Dropout, Engine, EngineState, OptimizerStep, Whole};
+use crate::checkpoint::{Checkpoint, TrainerState, latest, read_trainer, write_checkpoint};
+use crate::engine::{Dropout, Engine, OptimizerStep, Whole};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position};
-use crate::log::{LOG, Log};
-use crate::matching;
+use crate::log::Log;
+use crate::parallel::{
+    Collective, Share, Timeouts, World, agree, fingerprint, join, leave, same, terms,
+};
 use crate::plan::PretrainConfig;
 use crate::record::{Record, StepRecord, ValidationRecord};
 use crate::schedule::learning_rate;
+use crate::start::{Begun, Start, begin};
 use crate::{BertConfig, Error, Result};
 
-/// A file that the process that trains holds locked.
-const LOCK: &str = ".lock";
 /// Batches that are made ahead.
 const AHEAD: usize = 2;
-
-/// Where parameters come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// A Hugging Face folder.
-    Init(PathBuf),
-    /// From scratch, in the shape of a `config.json`.
-    Config(PathBuf),
-    /// The newest checkpoint of the run.
-    Resume,
-}
-
-/// How training begins.
-#[allow(missing_debug_implementations)]
-pub struct Begun<'a> {
-    /// What is trained on.
-    pub dataset: &'a Dataset,
-    /// The model's shape.
-    pub config: &'a BertConfig,
-    /// What computes.
-    pub engine: &'a dyn Engine,
-    /// Why it runs where it does.
-    pub device: &'a str,
-    /// What became of the checkpoint it starts from.
-    pub report: Option<&'a LoadReport>,
-    /// Steps that were made before.
-    pub step: u64,
-}
 
 /// Is told how training goes.
 pub trait Observer {
@@ -80,8 +48,20 @@ pub struct Summary {
     pub validation: Option<EvalReport>,
 }
 
-/// Trains.
+/// Trains, by one process.
 pub fn pretrain(
+    dataset: &Path,
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    pretrain_in(&World::alone(), dataset, start, run, config, observer)
+}
+
+/// Trains, as one process of `world`. All of its processes call this alike; rank 0 alone writes, and tells its observer.
+pub fn pretrain_in(
+    world: &World,
     dataset: &Path,
     start: &Start,
     run: &Path,
@@ -98,165 +78,65 @@ pub fn pretrain(
             why: "the dataset has no training rows".into(),
             hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
         })?;
-    let (model, engine, trainer, _lock) = begin(&dataset, start, run, config, observer)?;
-    let log = Log::open(run, trainer.step)?;
-    Run {
-        dataset: &dataset,
-        train,
-        run,
-        config,
-        model,
-        engine,
-        log,
-        trainer,
-    }
-    .train(observer)
-}
-
-/// The model, the engine's state, and where training goes on.
-fn begin(
-    dataset: &Dataset,
-    start: &Start,
-    run: &Path,
-    config: &PretrainConfig,
-    observer: &mut dyn Observer,
-) -> Result<(BertConfig, Box<dyn Engine>, TrainerState, File)> {
-    let taken = |why: &str, hint: &str| Error::Run {
-        path: run.into(),
-        why: why.into(),
-        hint: hint.into(),
+    let first_step = match (start, latest(run)?) {
+        (Start::Resume, Some(checkpoint)) => read_trainer(&checkpoint)?.step,
+        _ => 0,
     };
-    let checkpoint = latest(run)?;
-    let fresh = TrainerState {
-        step: 0,
-        position: Position::default(),
-        tokens: 0,
-        dataset: dataset.manifest().digest(),
-        config: config.clone(),
-    };
-    let (model, state, mut trainer, report) = match start {
-        Start::Resume => {
-            let checkpoint = checkpoint.ok_or_else(|| {
-                taken(
-                    "there is no checkpoint to resume from",
-                    "leave --resume out to begin a run",
-                )
-            })?;
-            let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
-            matching::check_model(dataset, &checkpoint, &model)?;
-            let (mut trainer, state) = read_state(&checkpoint)?;
-            let asked = PretrainConfig {
-                precision: config.precision.or(trainer.config.precision),
-                ..config.clone()
-            };
-            let mut differences = asked.differences(&trainer.config);
-            if trainer.dataset != fresh.dataset {
-                differences.push("the dataset is another one".into());
-            }
-            if !differences.is_empty() {
-                return Err(taken(
-                    &format!(
-                        "the run was started differently: {}",
-                        differences.join("; ")
-                    ),
-                    "resume with what it was started with, or begin another run",
-                ));
-            }
-            trainer.config = asked;
-            (model, state, trainer, None)
-        }
-        _ if checkpoint.is_some() => {
-            return Err(taken(
-                "holds a run already",
-                "give another --out, or --resume to continue it",
-            ));
-        }
-        _ if run.join(LOG).exists() => {
-            return Err(taken(
-                "holds the log of a run that was stopped before its first checkpoint",
-                "delete the folder, or give another --out",
-            ));
-        }
-        _ if holds_other_files(run) => {
-            return Err(taken(
-                "holds other files already",
-                "give an --out that does not exist yet",
-            ));
-        }
-        Start::Init(folder) => {
-            let (model, parameters, report) = read_model(folder, config.seed)?;
-            matching::check_model(dataset, folder, &model)?;
-            (model, EngineState::initial(parameters), fresh, Some(report))
-        }
-        Start::Config(path) => {
-            let model = BertConfig::read(path)?;
-            matching::check_shape(dataset, path, &model)?;
-            let parameters = initial_parameters(&model, config.seed);
-            (model, EngineState::initial(parameters), fresh, None)
-        }
-    };
-    if config.warmup_steps > config.steps {
-        let why = format!(
-            "is {}, more than --steps {}",
-            config.warmup_steps, config.steps
-        );
-        return Err(Error::Config {
-            option: "--warmup-steps",
-            why,
+    let terms = terms(config, &dataset.manifest().digest(), first_step);
+    let mut peers = join(world, &terms, &Timeouts::default())?;
+    let trained = (|| {
+        let begun = begin(&dataset, start, run, config, world);
+        let mut begun = agree(peers.as_mut(), begun)?;
+        let parameters = fingerprint(&begun.engine.parameters()?);
+        same(peers.as_mut(), "parameters", parameters)?;
+        let mut silent = Silent;
+        let observer = if world.rank == 0 {
+            observer
+        } else {
+            &mut silent as &mut dyn Observer
+        };
+        observer.on_start(&Begun {
+            dataset: &dataset,
+            config: &begun.model,
+            engine: begun.engine.as_ref(),
+            device: &begun.device,
+            report: begun.report.as_ref(),
+            step: begun.trainer.step,
+            processes: if world.world_size > 1 {
+                peers.describe()
+            } else {
+                String::new()
+            },
         });
-    }
-    // Refuses a batch that is too small before the run folder exists.
-    if let Some(split) = dataset.split("train") {
-        Feed::new(
-            dataset,
-            split,
-            config.rule(),
-            config.seed,
-            config.batch_tokens,
-            model.vocab_size,
-        )?;
-    }
-    // So does a device that is not there.
-    let asked = trainer.config.build();
-    let built = device::build(asked, &model, config.objective, state)?;
-    trainer.config.precision = Some(built.precision);
-    fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
-    let lock = lock(run)?;
-    observer.on_start(&Begun {
-        dataset,
-        config: &model,
-        engine: built.engine.as_ref(),
-        device: &built.why,
-        report: report.as_ref(),
-        step: trainer.step,
-    });
-    Ok((model, built.engine, trainer, lock))
-}
-
-/// Whether there is anything in the folder, but for the lock of a run that never began.
-fn holds_other_files(run: &Path) -> bool {
-    let other = |e: std::io::Result<fs::DirEntry>| e.is_ok_and(|e| e.file_name() != LOCK);
-    fs::read_dir(run).is_ok_and(|mut files| files.any(other))
-}
-
-/// Keeps other processes out of the run, for as long as the file is open; the system gives it back when a process dies.
-fn lock(run: &Path) -> Result<File> {
-    let path = run.join(LOCK);
-    let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
-    let file = File::create(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Run {
-            path: run.into(),
-            why: "another process is training in it".into(),
-            hint: "wait until it is done, or stop it first".into(),
-        }),
-        // A file system without locks cannot keep anybody out.
-        Err(std::fs::TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
-            Ok(file)
+        let log = match world.rank {
+            0 => Some(Log::open(run, begun.trainer.step)?),
+            _ => None,
+        };
+        Run {
+            dataset: &dataset,
+            train,
+            run,
+            config,
+            model: begun.model,
+            engine: begun.engine,
+            log,
+            trainer: begun.trainer,
+            peers: peers.as_mut(),
+            _lock: begun.lock,
         }
-        Err(std::fs::TryLockError::Error(e)) => Err(io(e)),
-    }
+        .train(observer)
+    })();
+    leave(peers, trained)
+}
+
+/// What the processes that do not write tell.
+struct Silent;
+
+impl Observer for Silent {
+    fn on_start(&mut self, _: &Begun<'_>) {}
+    fn on_step(&mut self, _: &StepRecord) {}
+    fn on_validation(&mut self, _: &ValidationRecord) {}
+    fn on_checkpoint(&mut self, _: &Path) {}
 }
 
 /// What the run in `run` was asked for, as its newest checkpoint says; `None` where there is none.
@@ -273,8 +153,11 @@ struct Run<'a> {
     config: &'a PretrainConfig,
     model: BertConfig,
     engine: Box<dyn Engine>,
-    log: Log,
+    /// Rank 0's.
+    log: Option<Log>,
     trainer: TrainerState,
+    peers: &'a mut dyn Collective,
+    _lock: Option<File>,
 }
 
 impl Run<'_> {
@@ -294,11 +177,13 @@ impl Run<'_> {
         let mut feed = self.feed(self.train)?;
         feed.seek(self.trainer.position);
         let remaining = self.config.steps.saturating_sub(self.trainer.step);
+        let (rank, world_size) = (self.peers.rank(), self.peers.world_size());
         let validation = std::thread::scope(|scope| {
-            let (send, receive) = sync_channel::<Result<(MaskedBatch, Position)>>(AHEAD);
+            let (send, receive) = sync_channel::<Result<(Share, Position)>>(AHEAD);
             scope.spawn(move || {
                 for _ in 0..remaining {
-                    let next = feed.next_batch().and_then(|b| b.ok_or(Error::FeedStopped));
+                    let next = feed.next_share(rank, world_size);
+                    let next = next.and_then(|b| b.ok_or(Error::FeedStopped));
                     // A receiver that is gone has stopped for its own reason.
                     if send
                         .send(next.map(|batch| (batch, feed.position())))
@@ -321,7 +206,7 @@ impl Run<'_> {
 
     fn steps(
         &mut self,
-        next: &mut dyn FnMut() -> Result<(MaskedBatch, Position)>,
+        next: &mut dyn FnMut() -> Result<(Share, Position)>,
         observer: &mut dyn Observer,
     ) -> Result<Option<EvalReport>> {
         let config = self.config;
@@ -332,18 +217,18 @@ impl Run<'_> {
         let mut clock = Clock::start();
         while self.trainer.step < config.steps {
             let waiting = Instant::now();
-            let (batch, position) = next()?;
+            let (share, position) = next()?;
             clock.waited += waiting.elapsed().as_secs_f64();
-            let learning_rate = self.step(&batch, position)?;
+            let learning_rate = self.step(&share, position)?;
             clock.steps += 1;
-            clock.tokens += batch.tokens() as u64;
+            clock.tokens += share.tokens as u64;
             let step = self.trainer.step;
             let last = step == config.steps;
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
             if due(config.log_every) || step == 1 {
                 let record = clock.complete(self.record(learning_rate)?, config.steps);
                 observer.on_step(&record);
-                self.log.write(&Record::Train(record))?;
+                self.write(&Record::Train(record))?;
                 clock = Clock::start();
             }
             if due(config.eval_every) {
@@ -357,7 +242,7 @@ impl Run<'_> {
     }
 
     /// Makes a step, and says at which rate. The engine may still be at work on it.
-    fn step(&mut self, batch: &MaskedBatch, position: Position) -> Result<f64> {
+    fn step(&mut self, share: &Share, position: Position) -> Result<f64> {
         let config = self.config;
         let step = self.trainer.step + 1;
         let (hidden, attention) = match config.dropout {
@@ -374,8 +259,14 @@ impl Run<'_> {
             attention,
         };
         let dropout = (hidden > 0.0 || attention > 0.0).then_some(dropout);
+        let whole = Whole {
+            masked: share.counts.masked,
+            labelled: share.counts.labelled,
+            first_token: share.first_token as u32,
+        };
         self.engine
-            .accumulate(batch, &Whole::of(batch), dropout.as_ref())?;
+            .accumulate(&share.batch, &whole, dropout.as_ref())?;
+        self.engine.sum_gradients(self.peers)?;
         let learning_rate = learning_rate(
             config.learning_rate,
             step,
@@ -392,7 +283,7 @@ impl Run<'_> {
         })?;
         self.trainer.step = step;
         self.trainer.position = position;
-        self.trainer.tokens += batch.tokens() as u64;
+        self.trainer.tokens += share.tokens as u64;
         Ok(learning_rate)
     }
 
@@ -400,7 +291,12 @@ impl Run<'_> {
     fn record(&mut self, learning_rate: f64) -> Result<StepRecord> {
         let outcome = self.engine.outcome()?;
         let step = self.trainer.step;
-        let (loss, norm) = (outcome.loss, outcome.grad_norm);
+        let (mut loss, norm) = (outcome.loss, outcome.grad_norm);
+        if self.peers.world_size() > 1 {
+            let mut sums = [loss.mlm, loss.nsp.unwrap_or(0.0)];
+            self.peers.all_reduce_f64(&mut sums)?;
+            (loss.mlm, loss.nsp) = (sums[0], loss.nsp.map(|_| sums[1]));
+        }
         for (what, value) in [
             ("the loss", loss.total()),
             ("the norm of the gradient", norm),
@@ -430,25 +326,34 @@ impl Run<'_> {
         })
     }
 
+    fn write(&mut self, record: &Record) -> Result<()> {
+        self.log.as_mut().map_or(Ok(()), |log| log.write(record))
+    }
+
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<Option<EvalReport>> {
         let Some(split) = self.dataset.split("validation").filter(|s| s.rows() > 0) else {
             return Ok(None);
         };
         let mut feed = self.feed(split)?.in_order().at_most(self.config.eval_rows);
-        let report = eval::run(self.engine.as_mut(), &mut feed, &mut |_| ())?;
+        let report = eval::run_shared(self.engine.as_mut(), &mut feed, self.peers)?;
         let record = ValidationRecord {
             step: self.trainer.step,
             report: report.clone(),
         };
         observer.on_validation(&record);
-        self.log.write(&Record::Validation(record))?;
+        self.write(&Record::Validation(record))?;
         Ok(Some(report))
     }
 
     fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        self.log.sync()?;
+        if let Some(log) = &mut self.log {
+            log.sync()?;
+        }
         // Parameters are those of the step before where a step could not be made, which is not what a checkpoint says.
         self.record(0.0)?;
+        if self.log.is_none() {
+            return Ok(());
+        }
         let engine = self.engine.state()?;
         let checkpoint = Checkpoint {
             config: &self.model,

@@ -74,6 +74,10 @@ pub struct Product {
 pub trait Machine {
     /// What it is, for a person.
     fn describe(&self) -> String;
+    /// What all goes to, where libraries of a GPU could use it.
+    fn stream(&self) -> Option<u64> {
+        None
+    }
     /// What its kernels keep activations in.
     fn format(&self) -> Format;
     /// New memory of zeros, aligned to 256 bytes. Forgets recordings.

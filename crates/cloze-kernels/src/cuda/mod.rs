@@ -332,6 +332,10 @@ impl<M: Machine> Ops for Cuda<M> {
         self.lamb_step(step)
     }
 
+    fn place(&self, view: View) -> Option<(u64, u64)> {
+        Some((self.at(view), self.machine.stream()?))
+    }
+
     fn records(&self) -> bool {
         true
     }

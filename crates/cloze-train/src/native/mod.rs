@@ -13,6 +13,7 @@ use crate::engine::{
     BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome, Whole,
 };
 use crate::optimizer;
+use crate::parallel::Collective;
 use crate::parameters::Layout;
 use crate::{BertConfig, Result};
 
@@ -229,6 +230,21 @@ impl<O: Ops> Engine for NativeEngine<O> {
             Objective::Mlm => 0,
         };
         self.run(batch, whole, dropout, true)
+    }
+
+    fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()> {
+        if peers.world_size() == 1 {
+            return Ok(());
+        }
+        if let (Some(device), Some((at, stream))) =
+            (peers.on_device(), self.ops.place(self.gradients))
+        {
+            // SAFETY: the arena is this engine's, as long as it says, and the stream is the one that all its work goes to.
+            return unsafe { device.all_reduce_at(at, self.gradients.len(), stream) };
+        }
+        let mut gradients = self.gradients()?;
+        peers.all_reduce(&mut gradients)?;
+        Ok(self.ops.upload(self.gradients, &gradients)?)
     }
 
     fn step(&mut self, step: &OptimizerStep) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::engine::{
     BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome, Whole,
 };
 use crate::optimizer::adamw;
+use crate::parallel::Collective;
 use crate::parameters::Layout;
 use crate::{BertConfig, Result};
 
@@ -127,6 +128,10 @@ impl Engine for ReferenceEngine {
         Ok(())
     }
 
+    fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()> {
+        peers.all_reduce(&mut self.gradients)
+    }
+
     fn step(&mut self, step: &OptimizerStep) -> Result<()> {
         self.outcome.grad_norm = adamw(
             &self.layout,
@@ -148,6 +153,9 @@ impl Engine for ReferenceEngine {
     }
 
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums> {
+        if batch.rows() == 0 {
+            return Ok(EvalSums::default());
+        }
         let heads: Heads = self.model().forward(batch, 0, None, self.objective)?;
         let mut sums = EvalSums {
             rows: batch.rows() as u64,

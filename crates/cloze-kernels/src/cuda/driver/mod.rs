@@ -316,6 +316,10 @@ impl Machine for Device {
         self.name.clone()
     }
 
+    fn stream(&self) -> Option<u64> {
+        Some(self.stream as u64)
+    }
+
     fn format(&self) -> Format {
         self.format
     }

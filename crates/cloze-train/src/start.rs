@@ -1,0 +1,215 @@
+//! How a run begins: from what, where, and in a folder that is nobody else's.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use cloze_shard::Dataset;
+
+use crate::checkpoint::{
+    LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
+};
+use crate::device::{self, Build};
+use crate::engine::{Engine, EngineState};
+use crate::feed::{Feed, Position};
+use crate::log::LOG;
+use crate::matching;
+use crate::parallel::World;
+use crate::plan::PretrainConfig;
+use crate::{BertConfig, Error, Result};
+
+/// A file that the process that trains holds locked.
+const LOCK: &str = ".lock";
+/// Where parameters come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A Hugging Face folder.
+    Init(PathBuf),
+    /// From scratch, in the shape of a `config.json`.
+    Config(PathBuf),
+    /// The newest checkpoint of the run.
+    Resume,
+}
+
+/// How training begins.
+#[allow(missing_debug_implementations)]
+pub struct Begun<'a> {
+    /// What is trained on.
+    pub dataset: &'a Dataset,
+    /// The model's shape.
+    pub config: &'a BertConfig,
+    /// What computes.
+    pub engine: &'a dyn Engine,
+    /// Why it runs where it does.
+    pub device: &'a str,
+    /// What became of the checkpoint it starts from.
+    pub report: Option<&'a LoadReport>,
+    /// Steps that were made before.
+    pub step: u64,
+    /// Who takes part, where more than one process does.
+    pub processes: String,
+}
+
+/// What training goes on from.
+pub struct Beginning {
+    pub model: BertConfig,
+    pub engine: Box<dyn Engine>,
+    pub trainer: TrainerState,
+    /// Why it runs where it does.
+    pub device: String,
+    pub report: Option<LoadReport>,
+    /// Rank 0's, which alone writes.
+    pub lock: Option<File>,
+}
+
+/// Reads what training goes on from, builds the engine, and on rank 0 takes the run's folder.
+pub fn begin(
+    dataset: &Dataset,
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+    world: &World,
+) -> Result<Beginning> {
+    let taken = |why: &str, hint: &str| Error::Run {
+        path: run.into(),
+        why: why.into(),
+        hint: hint.into(),
+    };
+    let checkpoint = latest(run)?;
+    let fresh = TrainerState {
+        step: 0,
+        position: Position::default(),
+        tokens: 0,
+        dataset: dataset.manifest().digest(),
+        config: config.clone(),
+    };
+    let (model, state, mut trainer, report) = match start {
+        Start::Resume => {
+            let checkpoint = checkpoint.ok_or_else(|| {
+                taken(
+                    "there is no checkpoint to resume from",
+                    "leave --resume out to begin a run",
+                )
+            })?;
+            let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
+            matching::check_model(dataset, &checkpoint, &model)?;
+            let (mut trainer, state) = read_state(&checkpoint)?;
+            let asked = PretrainConfig {
+                precision: config.precision.or(trainer.config.precision),
+                ..config.clone()
+            };
+            let mut differences = asked.differences(&trainer.config);
+            if trainer.dataset != fresh.dataset {
+                differences.push("the dataset is another one".into());
+            }
+            if !differences.is_empty() {
+                return Err(taken(
+                    &format!(
+                        "the run was started differently: {}",
+                        differences.join("; ")
+                    ),
+                    "resume with what it was started with, or begin another run",
+                ));
+            }
+            trainer.config = asked;
+            (model, state, trainer, None)
+        }
+        _ if world.rank == 0 && checkpoint.is_some() => {
+            return Err(taken(
+                "holds a run already",
+                "give another --out, or --resume to continue it",
+            ));
+        }
+        _ if world.rank == 0 && run.join(LOG).exists() => {
+            return Err(taken(
+                "holds the log of a run that was stopped before its first checkpoint",
+                "delete the folder, or give another --out",
+            ));
+        }
+        _ if world.rank == 0 && holds_other_files(run) => {
+            return Err(taken(
+                "holds other files already",
+                "give an --out that does not exist yet",
+            ));
+        }
+        Start::Init(folder) => {
+            let (model, parameters, report) = read_model(folder, config.seed)?;
+            matching::check_model(dataset, folder, &model)?;
+            (model, EngineState::initial(parameters), fresh, Some(report))
+        }
+        Start::Config(path) => {
+            let model = BertConfig::read(path)?;
+            matching::check_shape(dataset, path, &model)?;
+            let parameters = initial_parameters(&model, config.seed);
+            (model, EngineState::initial(parameters), fresh, None)
+        }
+    };
+    if config.warmup_steps > config.steps {
+        let why = format!(
+            "is {}, more than --steps {}",
+            config.warmup_steps, config.steps
+        );
+        return Err(Error::Config {
+            option: "--warmup-steps",
+            why,
+        });
+    }
+    // Refuses a batch that is too small before the run folder exists.
+    if let Some(split) = dataset.split("train") {
+        Feed::new(
+            dataset,
+            split,
+            config.rule(),
+            config.seed,
+            config.batch_tokens,
+            model.vocab_size,
+        )?;
+    }
+    // So does a device that is not there.
+    let asked = Build {
+        local_rank: world.local_rank,
+        ..trainer.config.build()
+    };
+    let built = device::build(asked, &model, config.objective, state)?;
+    trainer.config.precision = Some(built.precision);
+    let lock = match world.rank {
+        0 => {
+            fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
+            Some(lock(run)?)
+        }
+        _ => None,
+    };
+    Ok(Beginning {
+        model,
+        engine: built.engine,
+        trainer,
+        device: built.why,
+        report,
+        lock,
+    })
+}
+
+/// Whether there is anything in the folder, but for the lock of a run that never began.
+fn holds_other_files(run: &Path) -> bool {
+    let other = |e: std::io::Result<fs::DirEntry>| e.is_ok_and(|e| e.file_name() != LOCK);
+    fs::read_dir(run).is_ok_and(|mut files| files.any(other))
+}
+
+/// Keeps other processes out of the run, for as long as the file is open; the system gives it back when a process dies.
+fn lock(run: &Path) -> Result<File> {
+    let path = run.join(LOCK);
+    let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
+    let file = File::create(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Run {
+            path: run.into(),
+            why: "another process is training in it".into(),
+            hint: "wait until it is done, or stop it first".into(),
+        }),
+        // A file system without locks cannot keep anybody out.
+        Err(std::fs::TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
+            Ok(file)
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(io(e)),
+    }
+}
