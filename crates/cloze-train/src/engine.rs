@@ -56,6 +56,11 @@ pub trait Engine {
         dropout: Option<&Dropout>,
     ) -> Result<()>;
 
+    /// Whether the gradients lie in a GPU's memory.
+    fn on_gpu(&self) -> bool {
+        false
+    }
+
     /// Replaces the gradients by their sums over all processes.
     fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()>;
 

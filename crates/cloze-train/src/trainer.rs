@@ -89,6 +89,7 @@ pub fn pretrain_in(
         let mut begun = agree(peers.as_mut(), begun)?;
         let parameters = fingerprint(&begun.engine.parameters()?);
         same(peers.as_mut(), "parameters", parameters)?;
+        let processes = meet_on_device(&mut peers, begun.engine.on_gpu())?;
         let mut silent = Silent;
         let observer = if world.rank == 0 {
             observer
@@ -102,11 +103,7 @@ pub fn pretrain_in(
             device: &begun.device,
             report: begun.report.as_ref(),
             step: begun.trainer.step,
-            processes: if world.world_size > 1 {
-                peers.describe()
-            } else {
-                String::new()
-            },
+            processes,
         });
         let log = match world.rank {
             0 => Some(Log::open(run, begun.trainer.step)?),
@@ -127,6 +124,26 @@ pub fn pretrain_in(
         .train(observer)
     })();
     leave(peers, trained)
+}
+
+/// Lets gradients be summed where they lie, if they lie on GPUs; who takes part and how, for a person.
+#[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps))]
+fn meet_on_device(peers: &mut Box<dyn Collective>, on_gpu: bool) -> Result<String> {
+    if peers.world_size() == 1 {
+        return Ok(String::new());
+    }
+    #[cfg(feature = "cuda")]
+    if on_gpu {
+        let host = std::mem::replace(peers, Box::new(crate::parallel::Alone));
+        let (with, why) = crate::parallel::with_nccl(host)?;
+        *peers = with;
+        if let Some(why) = why {
+            let how = peers.describe();
+            return Ok(format!("{how}; gradients through the host, because {why}"));
+        }
+    }
+    let _ = on_gpu;
+    Ok(peers.describe())
 }
 
 /// What the processes that do not write tell.

@@ -25,6 +25,7 @@ pub fn load(name: &str, folder: Option<&Path>) -> Result<Library> {
     }
     for file in [
         format!("lib{name}.so.13"),
+        format!("lib{name}.so.2"),
         format!("lib{name}.so.1"),
         format!("lib{name}.so"),
         format!("lib{name}.so.12"),

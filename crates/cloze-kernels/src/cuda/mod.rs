@@ -18,6 +18,8 @@ mod libraries;
 mod losses;
 pub mod machine;
 mod memory;
+#[cfg(feature = "nvrtc")]
+pub mod nccl;
 mod norm;
 #[cfg(feature = "nvrtc")]
 pub mod nvrtc;

@@ -232,6 +232,10 @@ impl<O: Ops> Engine for NativeEngine<O> {
         self.run(batch, whole, dropout, true)
     }
 
+    fn on_gpu(&self) -> bool {
+        self.ops.place(self.gradients).is_some()
+    }
+
     fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()> {
         if peers.world_size() == 1 {
             return Ok(());

@@ -8,6 +8,8 @@
 
 mod collective;
 mod launch;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod share;
 mod tcp;
 
@@ -15,6 +17,8 @@ use std::hash::{DefaultHasher, Hasher};
 
 pub use collective::{Alone, Collective, DeviceCollective, buckets, join};
 pub use launch::{Address, World};
+#[cfg(feature = "cuda")]
+pub use nccl::with_nccl;
 pub use share::{Share, Span, share};
 pub use tcp::{Tcp, Terms, Timeouts};
 

@@ -1,0 +1,81 @@
+//! Sums in the memory of GPUs by NCCL; everything else as it is between processes.
+
+use cloze_kernels::cuda::nccl::{Group, Nccl};
+
+use super::{Collective, DeviceCollective};
+use crate::{Error, Result};
+
+/// A collective whose members each have a GPU.
+struct OnDevice {
+    host: Box<dyn Collective>,
+    group: Group,
+}
+
+/// Adds NCCL to `host`, where every member can load it; otherwise `host` as it was, and why. To be called by all, each with its GPU's context.
+pub fn with_nccl(mut host: Box<dyn Collective>) -> Result<(Box<dyn Collective>, Option<String>)> {
+    let loaded = Nccl::load();
+    let mut have = [f64::from(u8::from(loaded.is_ok()))];
+    host.all_reduce_f64(&mut have)?;
+    let nccl = match loaded {
+        Ok(nccl) if have[0] as usize == host.world_size() => nccl,
+        Ok(_) => return Ok((host, Some("another process has no NCCL".into()))),
+        Err(e) => return Ok((host, Some(e.to_string()))),
+    };
+    let mut id = [0; 128];
+    if host.rank() == 0 {
+        id = nccl.unique_id()?;
+    }
+    host.broadcast(&mut id, 0)?;
+    let group = nccl.join(id, host.rank(), host.world_size())?;
+    Ok((Box::new(OnDevice { host, group }), None))
+}
+
+impl DeviceCollective for OnDevice {
+    unsafe fn all_reduce_at(&mut self, address: u64, len: usize, stream: u64) -> Result<()> {
+        self.host.check()?;
+        // SAFETY: the caller's.
+        Ok(unsafe { self.group.all_reduce(address, len, stream) }?)
+    }
+}
+
+impl Collective for OnDevice {
+    fn rank(&self) -> usize {
+        self.host.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.host.world_size()
+    }
+
+    fn all_reduce(&mut self, values: &mut [f32]) -> Result<()> {
+        self.host.all_reduce(values)
+    }
+
+    fn all_reduce_f64(&mut self, values: &mut [f64]) -> Result<()> {
+        self.host.all_reduce_f64(values)
+    }
+
+    fn broadcast(&mut self, bytes: &mut [u8], root: usize) -> Result<()> {
+        self.host.broadcast(bytes, root)
+    }
+
+    fn barrier(&mut self) -> Result<()> {
+        self.host.barrier()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.host.check()
+    }
+
+    fn abort(&mut self, error: &Error) {
+        self.host.abort(error);
+    }
+
+    fn on_device(&mut self) -> Option<&mut dyn DeviceCollective> {
+        Some(self)
+    }
+
+    fn describe(&self) -> String {
+        format!("{}; gradients by NCCL", self.host.describe())
+    }
+}
