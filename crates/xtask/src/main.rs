@@ -1,8 +1,9 @@
-//! Project automation: `cargo xtask demo | test | debian-corpus OUT`.
+//! Project automation: `cargo xtask demo | test | gpu-kit | debian-corpus OUT`.
 
 mod debian;
 mod demo;
 mod demo_corpus;
+mod gpu_kit;
 mod steps;
 mod test;
 
@@ -15,6 +16,9 @@ usage: cargo xtask COMMAND
                              training, evaluation; under 3 minutes on 2 cores once built
   test [--python PYTHON]     everything that must hold: formatting, lints, all tests, and with a Python that
                              has torch, transformers, tokenizers and pyarrow the comparisons with them
+  gpu-kit [--python PYTHON] [--corpus PATH --tokenizer HF_DIR]
+                             target/gpu-kit: one folder that checks and measures training on a machine with a GPU,
+                             beside PyTorch; on the demo's corpus unless one is given
   debian-corpus OUT          a real 24 MB corpus with a labelled task, from Debian's package index (needs apt-get)
 ";
 
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
         ["demo", "--profile", "dev"] => demo::run("dev"),
         ["test"] => test::run(std::env::var("CLOZE_PYTHON").ok().as_deref()),
         ["test", "--python", python] => test::run(Some(python)),
+        ["gpu-kit", options @ ..] => gpu_kit::run(options),
         ["debian-corpus", out] => debian::run(out.as_ref()),
         _ => {
             eprint!("{USAGE}");
