@@ -96,6 +96,24 @@ impl Dropout {
     }
 }
 
+/// One block of Philox4x32-10.
+pub(crate) fn block(mut key: [u32; 2], mut c: [u32; 4]) -> [u32; 4] {
+    for _ in 0..10 {
+        let (p0, p1) = (0xD251_1F53 * u64::from(c[0]), 0xCD9E_8D57 * u64::from(c[2]));
+        c = [
+            (p1 >> 32) as u32 ^ c[1] ^ key[0],
+            p1 as u32,
+            (p0 >> 32) as u32 ^ c[3] ^ key[1],
+            p0 as u32,
+        ];
+        key = [
+            key[0].wrapping_add(0x9E37_79B9),
+            key[1].wrapping_add(0xBB67_AE85),
+        ];
+    }
+    c
+}
+
 /// Sixteen blocks side by side: `[word][block]`.
 #[inline(always)]
 fn blocks(key: [u32; 2], place: u64, token: u32, first: u32) -> [[u32; LANES]; 4] {
@@ -146,6 +164,7 @@ mod tests {
             words.map(|w| w[0]),
             [0xD16C_FE09, 0x94FD_CCEB, 0x5001_E420, 0x2412_6EA1]
         );
+        assert_eq!(block([0xA409_3822, 0x299F_31D0], pi), words.map(|w| w[0]));
         assert_eq!(
             blocks([0, 0], 0, 0, 0).map(|w| w[0]),
             [0x6627_E8D5, 0xE169_C58D, 0xBC57_AC4C, 0x9B00_DBD8]

@@ -21,6 +21,6 @@ pub mod oracle;
 pub use dropout::Site;
 pub use error::{Error, Result};
 pub use ops::{
-    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Lamb, NONE, Norm, NormBackward, Ops,
-    View,
+    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, LONGEST_MASKED, Lamb, Masks, NONE, Norm,
+    NormBackward, Ops, Unpack, View,
 };

@@ -77,6 +77,62 @@ pub enum Gelu {
     Tanh,
 }
 
+/// Rows as they are sent to a device, and what a step looks at. Tokens after the last row become 0, 0 and 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Unpack {
+    /// `[T]` ids, or two a word, the first in the low half, where they are `narrow`.
+    pub wire: View,
+    /// Whether ids are sent in 16 bits.
+    pub narrow: bool,
+    /// `[B + 1]`: where each row begins, then where the last ends.
+    pub cu_seqlens: View,
+    /// `[B]`: the index within its row of the first token of B.
+    pub b_start: View,
+    /// `[T]`.
+    pub input_ids: View,
+    /// `[T]`: 0 before `b_start`, then 1.
+    pub token_type_ids: View,
+    /// `[T]`: the index within the row.
+    pub position_ids: View,
+}
+
+/// Masks drawn where the step is computed, as BERT's are: of a row's tokens that are not special, those with the smallest draws are predicted;
+/// of these some become `[MASK]`, some another token, and the rest stay. The draws of a token are Philox4x32-10 of (row, epoch, index in the row).
+#[derive(Clone, Copy, Debug)]
+pub struct Masks {
+    /// `[T]`, masked in place.
+    pub input_ids: View,
+    /// `[B + 1]`.
+    pub cu_seqlens: View,
+    /// `[B, 2]`: each row's number, low half first.
+    pub numbers: View,
+    /// `[B + 1]`: where each row's predicted tokens begin in `positions`, then where the last end.
+    pub starts: View,
+    /// `[1]`.
+    pub epoch: View,
+    /// Ids that are never masked, ascending; [`NONE`] after them.
+    pub special: View,
+    /// The stage's key.
+    pub key: [u32; 2],
+    /// The id of `[MASK]`.
+    pub mask_id: u32,
+    /// Tokens that are not special.
+    pub replacements: u32,
+    /// Second words of draws below this become `[MASK]`.
+    pub mask_below: u64,
+    /// Others below this become the token that the third word picks.
+    pub random_below: u64,
+    /// No row has more tokens.
+    pub longest: usize,
+    /// `[M]`: tokens that are predicted, ascending; [`NONE`] after them.
+    pub positions: View,
+    /// `[M]`: the original ids there; [`NONE`] after them.
+    pub labels: View,
+}
+
+/// Longest row that [`Ops::mask`] takes.
+pub const LONGEST_MASKED: usize = 4_096;
+
 /// The three tables of embeddings, or their gradients, and what is looked up in them.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedding {
@@ -258,11 +314,17 @@ pub trait Ops {
     fn upload(&mut self, to: View, from: &[f32]) -> Result<()>;
     /// Copies single-precision numbers from the device.
     fn download(&mut self, from: View, to: &mut [f32]) -> Result<()>;
+    /// Copies integers from the device.
+    fn download_words(&mut self, from: View, to: &mut [u32]) -> Result<()>;
     /// Sets to zero.
     fn zero(&mut self, view: View) -> Result<()>;
     /// Says that parameters changed: whoever keeps copies of them in another precision renews them.
     fn parameters_changed(&mut self, parameters: View) -> Result<()>;
 
+    /// See [`Unpack`].
+    fn unpack(&mut self, rows: &Unpack) -> Result<()>;
+    /// See [`Masks`].
+    fn mask(&mut self, masks: &Masks) -> Result<()>;
     /// `sum[T, H]` = words + positions + types.
     fn embed(&mut self, e: &Embedding, sum: View) -> Result<()>;
     /// Adds `dsum[T, H]` to the gradients of the tables that `e` names.

@@ -23,6 +23,11 @@ fn each(test: impl Fn(&mut Bench<Cuda<Host>>)) {
 }
 
 #[test]
+fn rows() {
+    each(Bench::rows);
+}
+
+#[test]
 fn embeddings() {
     each(Bench::embeddings);
 }

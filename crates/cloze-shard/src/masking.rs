@@ -51,6 +51,12 @@ pub struct MaskKey {
 }
 
 impl MaskKey {
+    /// The key and the epoch, for a device that draws the same.
+    #[must_use]
+    pub fn words(self) -> ([u32; 2], u32) {
+        (self.key.words(), self.epoch)
+    }
+
     /// Masks of `epoch` under `seed`. Static masks use [`Stage::StaticMask`] and epoch 0.
     #[must_use]
     pub fn new(seed: u64, stage: Stage, epoch: u32) -> Self {
@@ -61,8 +67,21 @@ impl MaskKey {
     }
 }
 
+/// What a device needs to mask as a [`Masker`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Replacing {
+    /// The id of `[MASK]`.
+    pub mask_id: u32,
+    /// Tokens that are not special.
+    pub replacements: u32,
+    /// Second words of draws below this become `[MASK]`.
+    pub mask_below: u64,
+    /// Others below this become the token that the third word picks.
+    pub random_below: u64,
+}
+
 /// Masks rows for one vocabulary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Masker {
     rule: MaskingRule,
     special: Vec<u32>,
@@ -105,6 +124,30 @@ impl Masker {
             mask_below: (rule.mask_share * scale).ceil() as u64,
             random_below: (shares * scale).ceil() as u64,
         })
+    }
+
+    /// What becomes of tokens that are predicted.
+    #[must_use]
+    pub fn replacing(&self) -> Replacing {
+        Replacing {
+            mask_id: self.mask_id,
+            replacements: self.replacements as u32,
+            mask_below: self.mask_below,
+            random_below: self.random_below,
+        }
+    }
+
+    /// Ids that are never masked, ascending.
+    #[must_use]
+    pub fn special(&self) -> &[u32] {
+        &self.special
+    }
+
+    /// How many of `ids` are predicted.
+    #[must_use]
+    pub fn count(&self, ids: impl Iterator<Item = u32>) -> usize {
+        self.rule
+            .count(ids.filter(|&id| !self.is_special(id)).count())
     }
 
     /// Whether `id` is a special token, which is never masked.

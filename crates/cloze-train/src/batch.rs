@@ -1,11 +1,26 @@
 //! A batch: rows concatenated without padding, masked, ready for an engine.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use cloze_shard::NextSentenceLabel;
+use cloze_shard::masking::{MaskKey, Masker};
+
+/// Masks that are drawn where the batch is computed: until then `input_ids` are as they were, and nothing is predicted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    /// What draws them.
+    pub masker: Arc<Masker>,
+    /// What they are drawn by.
+    pub key: MaskKey,
+    /// `[B]`: each row's number in its split.
+    pub numbers: Vec<u64>,
+    /// `[B + 1]`: where each row's predicted tokens will begin, then how many there will be.
+    pub starts: Vec<u32>,
+}
 
 /// Rows concatenated to `T` tokens, of which `M` are predicted; `B` rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MaskedBatch {
     /// `[T]`: token ids as the model sees them.
     pub input_ids: Vec<u32>,
@@ -19,6 +34,8 @@ pub struct MaskedBatch {
     pub masked_labels: Vec<u32>,
     /// `[B]`: `None` for rows of one segment.
     pub next_sentence_labels: Vec<Option<NextSentenceLabel>>,
+    /// Masks that are not drawn yet.
+    pub pending: Option<Pending>,
 }
 
 /// How many terms the means of a batch's losses have.
@@ -59,6 +76,33 @@ impl MaskedBatch {
         self.input_ids.len()
     }
 
+    /// Tokens that are predicted, or will be.
+    #[must_use]
+    pub fn masked(&self) -> usize {
+        let pending = self.pending.as_ref().and_then(|p| p.starts.last());
+        pending.map_or(self.masked_positions.len(), |&n| n as usize)
+    }
+
+    /// Draws the masks that are not drawn yet.
+    pub fn settle(&mut self) {
+        let Some(pending) = self.pending.take() else {
+            return;
+        };
+        let (mut positions, mut labels) = (Vec::new(), Vec::new());
+        for (row, &number) in pending.numbers.iter().enumerate() {
+            let (first, end) = (self.cu_seqlens[row], self.cu_seqlens[row + 1]);
+            let ids = &mut self.input_ids[first as usize..end as usize];
+            positions.clear();
+            labels.clear();
+            pending
+                .masker
+                .mask(pending.key, number, ids, &mut positions, &mut labels);
+            let places = positions.iter().map(|&p| first + u32::from(p));
+            self.masked_positions.extend(places);
+            self.masked_labels.append(&mut labels);
+        }
+    }
+
     /// Rows that have a `next_sentence_label`.
     #[must_use]
     pub fn labelled_rows(&self) -> usize {
@@ -69,7 +113,7 @@ impl MaskedBatch {
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
-            masked: self.masked_positions.len() as u64,
+            masked: self.masked() as u64,
             labelled: self.labelled_rows() as u64,
         }
     }
@@ -92,7 +136,16 @@ impl MaskedBatch {
             cu_seqlens: rebased(bounds),
             masked_positions: rebased(&self.masked_positions[masked.clone()]),
             masked_labels: self.masked_labels[masked].to_vec(),
-            next_sentence_labels: self.next_sentence_labels[rows].to_vec(),
+            next_sentence_labels: self.next_sentence_labels[rows.clone()].to_vec(),
+            pending: self.pending.as_ref().map(|p| Pending {
+                masker: p.masker.clone(),
+                key: p.key,
+                numbers: p.numbers[rows.clone()].to_vec(),
+                starts: p.starts[rows.start..=rows.end]
+                    .iter()
+                    .map(|n| n - p.starts[rows.start])
+                    .collect(),
+            }),
         }
     }
 

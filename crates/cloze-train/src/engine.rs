@@ -107,7 +107,7 @@ impl Whole {
     #[must_use]
     pub fn of(batch: &MaskedBatch) -> Self {
         Self {
-            masked: batch.masked_positions.len() as u64,
+            masked: batch.masked() as u64,
             labelled: batch.labelled_rows() as u64,
             first_token: 0,
         }

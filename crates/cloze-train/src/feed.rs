@@ -1,14 +1,20 @@
 //! Rows of a split as batches, in an order that is a function of (seed, epoch): a position is all there is to resume.
 
+use std::sync::Arc;
+
+use cloze_kernels::LONGEST_MASKED;
 use cloze_shard::manifest::{Manifest, Masking};
 use cloze_shard::masking::{MaskKey, Masker, MaskingRule};
 use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
 use cloze_shard::{Dataset, Split};
 
-use crate::batch::{Counts, MaskedBatch};
+use crate::batch::{Counts, MaskedBatch, Pending};
 use crate::parallel::{Share, share};
 use crate::{Error, Result};
+
+/// Most special tokens that a device is told of.
+pub const MOST_SPECIAL: usize = 64;
 
 /// The epoch that keys masks of evaluations: training never reaches it, so the same masks are seen each time.
 pub const EVALUATION_EPOCH: u32 = u32::MAX;
@@ -26,8 +32,9 @@ pub struct Position {
 pub struct Feed<'a> {
     split: &'a Split,
     /// `None` where the shards hold static masks.
-    masker: Option<Masker>,
-    rule: MaskingRule,
+    masker: Option<Arc<Masker>>,
+    /// Whether masks are left to whoever computes the batch.
+    deferred: bool,
     seed: u64,
     batch_tokens: usize,
     vocab_size: u32,
@@ -64,16 +71,16 @@ impl<'a> Feed<'a> {
         }
         let masker = match manifest.masking {
             Masking::Static { .. } => None,
-            Masking::Dynamic => Some(Masker::new(
+            Masking::Dynamic => Some(Arc::new(Masker::new(
                 rule,
                 &manifest.tokenizer.special_tokens,
                 manifest.tokenizer.vocab_size,
-            )?),
+            )?)),
         };
         Ok(Self {
             split,
             masker,
-            rule,
+            deferred: false,
             seed,
             batch_tokens,
             vocab_size: vocab_size as u32,
@@ -92,6 +99,14 @@ impl<'a> Feed<'a> {
     pub fn in_order(mut self) -> Self {
         self.shuffle = false;
         self.position.epoch = EVALUATION_EPOCH;
+        self
+    }
+
+    /// Leaves masks to be drawn where batches are computed, if rows are not too long for that.
+    #[must_use]
+    pub fn deferred(mut self, longest: usize) -> Self {
+        let special = self.masker.as_ref().map_or(0, |m| m.special().len());
+        self.deferred = (1..=MOST_SPECIAL).contains(&special) && longest <= LONGEST_MASKED;
         self
     }
 
@@ -182,11 +197,7 @@ impl<'a> Feed<'a> {
     fn count(&self, number: u64) -> Counts {
         let row = self.split.row(number);
         let masked = match (&self.masker, row.masks) {
-            (Some(masker), _) => {
-                let ids = row.input_ids.iter();
-                let maskable = ids.filter(|&id| !masker.is_special(id)).count();
-                self.rule.count(maskable)
-            }
+            (Some(masker), _) => masker.count(row.input_ids.iter()),
             (None, Some(masks)) => masks.positions.len(),
             (None, None) => 0,
         };
@@ -214,6 +225,19 @@ impl<'a> Feed<'a> {
         self.labels.clear();
         row.input_ids.extend_into(&mut self.ids);
         match (&self.masker, row.masks) {
+            (Some(masker), _) if self.deferred => {
+                let key = MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch);
+                let pending = batch.pending.get_or_insert_with(|| Pending {
+                    masker: masker.clone(),
+                    key,
+                    numbers: Vec::new(),
+                    starts: vec![0],
+                });
+                let before = pending.starts.last().copied().unwrap_or(0);
+                let count = masker.count(self.ids.iter().copied());
+                pending.numbers.push(number);
+                pending.starts.push(before + count as u32);
+            }
             (Some(masker), _) => {
                 let key = MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch);
                 masker.mask(

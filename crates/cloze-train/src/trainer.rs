@@ -11,7 +11,7 @@ use cloze_shard::{Dataset, Split};
 use crate::checkpoint::{Checkpoint, TrainerState, latest, read_trainer, write_checkpoint};
 use crate::engine::{Dropout, Engine, OptimizerStep, Whole};
 use crate::eval::{self, EvalReport};
-use crate::feed::{Feed, Position};
+use crate::feed::{Feed, Position, longest_row};
 use crate::log::Log;
 use crate::parallel::{
     Collective, Share, Timeouts, World, agree, fingerprint, join, leave, same, terms,
@@ -180,14 +180,19 @@ struct Run<'a> {
 impl Run<'_> {
     fn feed<'s>(&self, split: &'s Split) -> Result<Feed<'s>> {
         let config = self.config;
-        Feed::new(
+        let feed = Feed::new(
             self.dataset,
             split,
             config.rule(),
             config.seed,
             config.batch_tokens,
             self.model.vocab_size,
-        )
+        )?;
+        // A GPU draws masks as it goes.
+        Ok(match self.engine.on_gpu() {
+            true => feed.deferred(longest_row(self.dataset.manifest())),
+            false => feed,
+        })
     }
 
     fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {

@@ -12,11 +12,16 @@ use cloze_kernels::cpu::isa::Precision;
 use cloze_kernels::cuda::Cuda;
 use cloze_kernels::cuda::host::{Host, Order};
 use cloze_kernels::cuda::machine::Format;
+use cloze_shard::Dataset;
+use cloze_shard::manifest::Masking;
+use cloze_shard::masking::MaskingRule;
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
 use cloze_train::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep, Whole};
+use cloze_train::feed::{Feed, longest_row};
 use cloze_train::native::NativeEngine;
-use support::model::{NEXT, RANDOM, batch, config, largest, weights};
+use cloze_train::reference::ReferenceEngine;
+use support::model::{NEXT, RANDOM, VOCAB, batch, config, largest, weights};
 
 fn cpu(config: &BertConfig) -> NativeEngine<Cpu> {
     let state = EngineState::initial(weights(config));
@@ -171,5 +176,60 @@ fn turns_do_not_change_a_bit() {
             )
         };
         assert!(run(Order::Forward) == run(Order::Backward), "{format:?}");
+    }
+}
+
+/// Masks that are drawn where a step is computed are those that the feed would have drawn: no bit differs, on any device.
+#[test]
+fn masks_are_drawn_as_the_feed_draws_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = support::dataset(folder.path(), 60, 0, Masking::Dynamic);
+    let dataset = Dataset::open(&path).unwrap();
+    let split = dataset.split("train").unwrap();
+    let feed = || Feed::new(&dataset, split, MaskingRule::default(), 5, 120, VOCAB).unwrap();
+    let (mut drawn, mut left) = (feed(), feed().deferred(longest_row(dataset.manifest())));
+    let config = config(64, 2, 128, 1, "gelu");
+    let state = || EngineState::initial(weights(&config));
+    let objective = Objective::MlmNsp;
+    let mut engines: Vec<[Box<dyn Engine>; 2]> = vec![
+        [Box::new(cpu(&config)), Box::new(cpu(&config))],
+        [(); 2].map(|()| -> Box<dyn Engine> {
+            Box::new(ReferenceEngine::new(&config, objective, state()).unwrap())
+        }),
+        [(); 2]
+            .map(|()| -> Box<dyn Engine> { Box::new(host(&config, Format::F32, Order::Forward)) }),
+    ];
+    // Past the end of an epoch, so that the epoch matters.
+    for number in 1..=9 {
+        let (a, b) = (
+            drawn.next_batch().unwrap().unwrap(),
+            left.next_batch().unwrap().unwrap(),
+        );
+        assert!(a.pending.is_none() && b.pending.is_some() && b.masked_positions.is_empty());
+        assert_eq!(a.counts(), b.counts());
+        let mut settled = b.clone();
+        settled.settle();
+        assert!(settled == a);
+        for pair in &mut engines {
+            let outcomes = pair
+                .each_mut()
+                .map(|engine| engine.as_mut())
+                .into_iter()
+                .zip([&a, &b])
+                .map(|(engine, batch)| {
+                    engine
+                        .accumulate(batch, &Whole::of(batch), Some(&dropout(number)))
+                        .unwrap();
+                    let gradients = engine.gradients().unwrap();
+                    engine.step(&step(number)).unwrap();
+                    (
+                        gradients,
+                        engine.outcome().unwrap(),
+                        engine.evaluate(batch).unwrap(),
+                    )
+                });
+            let outcomes: Vec<_> = outcomes.collect();
+            assert!(outcomes[0] == outcomes[1], "step {number}");
+        }
     }
 }

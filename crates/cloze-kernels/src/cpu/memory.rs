@@ -91,6 +91,29 @@ impl Memory {
         }
     }
 
+    /// As [`Memory::open`], of integers alone.
+    pub fn open_words<const R: usize, const W: usize>(
+        &mut self,
+        reads: [View; R],
+        writes: [View; W],
+    ) -> ([&[u32]; R], [&mut [u32]; W]) {
+        // The same bits, looked at as numbers: what `open` checks is what must hold here.
+        assert!(
+            writes.iter().all(|v| v.kind == Kind::Word),
+            "integers are asked for"
+        );
+        let floats = writes.map(|v| View {
+            kind: Kind::Float,
+            ..v
+        });
+        let (words, _, floats) = self.open(reads, [], floats);
+        // SAFETY: a number of 32 bits is an integer of 32 bits, of the same size and alignment, and stays borrowed as it was.
+        let turned = |f: &mut [f32]| unsafe {
+            std::slice::from_raw_parts_mut(f.as_mut_ptr().cast::<u32>(), f.len())
+        };
+        (words, floats.map(turned))
+    }
+
     /// Integers, to be written.
     pub fn words_mut(&mut self, view: View) -> &mut [u32] {
         assert!(view.kind == Kind::Word, "integers are asked for");

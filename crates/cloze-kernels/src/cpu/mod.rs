@@ -10,6 +10,7 @@ mod norm;
 mod optimizer;
 mod pointwise;
 mod rows;
+mod rows_in;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,8 @@ use memory::Memory;
 
 use crate::dropout::{Dropout, Site};
 use crate::ops::{
-    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Lamb, Norm, NormBackward, Ops, View,
+    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Lamb, Masks, Norm, NormBackward, Ops,
+    Unpack, View,
 };
 use crate::{Error, Result};
 
@@ -131,6 +133,11 @@ impl Ops for Cpu {
         Ok(())
     }
 
+    fn download_words(&mut self, from: View, to: &mut [u32]) -> Result<()> {
+        to.copy_from_slice(self.memory.words_mut(from));
+        Ok(())
+    }
+
     fn zero(&mut self, view: View) -> Result<()> {
         let (_, _, [x]) = self.memory.open([], [], [view]);
         x.fill(0.0);
@@ -138,6 +145,34 @@ impl Ops for Cpu {
     }
 
     fn parameters_changed(&mut self, _: View) -> Result<()> {
+        Ok(())
+    }
+
+    fn unpack(&mut self, u: &Unpack) -> Result<()> {
+        let reads = [u.wire, u.cu_seqlens, u.b_start];
+        let writes = [u.input_ids, u.token_type_ids, u.position_ids];
+        let ([wire, cu_seqlens, b_start], writes) = self.memory.open_words(reads, writes);
+        rows_in::unpack(wire, u.narrow, cu_seqlens, b_start, writes);
+        Ok(())
+    }
+
+    fn mask(&mut self, m: &Masks) -> Result<()> {
+        let reads = [m.cu_seqlens, m.numbers, m.starts, m.epoch, m.special];
+        let ([cu_seqlens, numbers, starts, epoch, special], [ids, positions, labels]) = self
+            .memory
+            .open_words(reads, [m.input_ids, m.positions, m.labels]);
+        let drawing = rows_in::Drawing {
+            cu_seqlens,
+            numbers,
+            starts,
+            epoch: epoch[0],
+            special,
+            key: m.key,
+            mask_id: m.mask_id,
+            replacements: m.replacements,
+            below: [m.mask_below, m.random_below],
+        };
+        rows_in::mask(drawing, ids, positions, labels);
         Ok(())
     }
 

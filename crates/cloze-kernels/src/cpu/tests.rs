@@ -17,6 +17,11 @@ fn each(test: impl Fn(&mut Bench<Cpu>)) {
 }
 
 #[test]
+fn rows() {
+    each(Bench::rows);
+}
+
+#[test]
 fn embeddings() {
     each(Bench::embeddings);
 }

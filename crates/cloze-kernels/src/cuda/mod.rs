@@ -25,6 +25,7 @@ mod norm;
 pub mod nvrtc;
 mod optimizer;
 mod pointwise;
+mod rows;
 #[cfg(feature = "nvrtc")]
 mod sources;
 
@@ -36,7 +37,8 @@ use memory::{Memory, to_bf16};
 
 use crate::dropout::Site;
 use crate::ops::{
-    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Lamb, Norm, NormBackward, Ops, View,
+    AdamW, Attention, CrossEntropy, Embedding, Gelu, Kind, Lamb, Masks, Norm, NormBackward, Ops,
+    Unpack, View,
 };
 use crate::{Error, Result};
 
@@ -177,6 +179,16 @@ impl<M: Machine> Ops for Cuda<M> {
         Ok(())
     }
 
+    fn download_words(&mut self, from: View, to: &mut [u32]) -> Result<()> {
+        assert!(from.kind == Kind::Word && from.len == to.len(), "{from:?}");
+        let mut bytes = vec![0; to.len() * 4];
+        self.machine.read(self.at(from), &mut bytes)?;
+        for (word, b) in to.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*b);
+        }
+        Ok(())
+    }
+
     fn zero(&mut self, view: View) -> Result<()> {
         let bytes = view.len * Memory::bytes(view.kind, self.machine.format());
         self.machine.zero(self.at(view), bytes)
@@ -196,6 +208,14 @@ impl<M: Machine> Ops for Cuda<M> {
             .at(copy)
             .long(len / 8);
         self.spread("round_weights", len / 8, arguments)
+    }
+
+    fn unpack(&mut self, rows: &Unpack) -> Result<()> {
+        self.unpack_rows(rows)
+    }
+
+    fn mask(&mut self, masks: &Masks) -> Result<()> {
+        self.mask_rows(masks)
     }
 
     fn embed(&mut self, e: &Embedding, sum: View) -> Result<()> {

@@ -15,4 +15,5 @@ pub const INCLUDED: &[(&str, &str)] = &[
     ("optimizer.cu", include_str!("kernels/optimizer.cu")),
     ("pointwise.cu", include_str!("kernels/pointwise.cu")),
     ("prelude.h", include_str!("kernels/prelude.h")),
+    ("rows.cu", include_str!("kernels/rows.cu")),
 ];

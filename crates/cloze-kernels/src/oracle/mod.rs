@@ -11,6 +11,7 @@ mod attention;
 mod heads;
 mod layers;
 mod optimizer;
+mod rows;
 
 use crate::dropout::{Dropout, Site};
 use crate::ops::{Kind, Ops, View};
@@ -87,6 +88,7 @@ impl<O: Ops> Bench<O> {
 
     /// All operations.
     pub fn all(&mut self) -> Vec<Finding> {
+        self.rows();
         self.embeddings();
         self.norms();
         self.linear_layers();
@@ -181,6 +183,15 @@ impl<O: Ops> Bench<O> {
         let mut values = vec![0.0; view.len()];
         self.ops.download(view, &mut values).unwrap();
         values
+    }
+
+    /// What must be the same and is not, so often.
+    fn count(&mut self, what: &str, wrong: usize) {
+        self.findings.push(Finding {
+            what: what.to_owned(),
+            error: wrong as f64,
+            tolerance: 0.0,
+        });
     }
 
     fn compare(&mut self, view: View, expected: &[f64], tolerance: Tolerance, what: &str) {

@@ -17,7 +17,7 @@ use crate::parallel::Collective;
 use crate::parameters::Layout;
 use crate::{BertConfig, Result};
 
-use room::{Room, Size};
+use room::{Room, Sent, Size};
 use step::Pass;
 use weights::Weights;
 
@@ -146,9 +146,11 @@ impl<O: Ops> NativeEngine<O> {
             dropout,
             backward,
         };
+        let sent = Sent::of(batch);
         let rates = dropout.map(|d| (d.seed, d.hidden.to_bits(), d.attention.to_bits()));
-        let key = key(&("pass", size, backward, rates));
+        let key = key(&("pass", size, sent, backward, rates));
         recorded(ops, key, |ops| {
+            room.unpack(ops, size, &sent)?;
             pass.forward(ops)?;
             if backward {
                 pass.backward(ops, &self.weight_gradients)?;

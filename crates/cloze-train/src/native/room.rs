@@ -1,10 +1,12 @@
 //! Where a step keeps what it computes: one set of places, made once and used by every step that fits.
 
-use cloze_kernels::{Kind, NONE, Ops, Result, View};
+use cloze_kernels::{Kind, Masks, NONE, Ops, Result, Unpack, View};
+use cloze_shard::masking::Replacing;
 
 use crate::BertConfig;
 use crate::batch::MaskedBatch;
 use crate::engine::{Dropout, Objective, Whole};
+use crate::feed::MOST_SPECIAL;
 use crate::parameters::ALIGN;
 
 /// How much a batch holds, or a room can.
@@ -28,7 +30,7 @@ impl Size {
         Self {
             tokens: batch.tokens(),
             rows: batch.rows(),
-            masked: batch.masked_positions.len(),
+            masked: batch.masked(),
             labelled: match objective {
                 Objective::MlmNsp => batch.labelled_rows(),
                 Objective::Mlm => 0,
@@ -83,19 +85,26 @@ pub struct LayerRoom {
 pub struct Room {
     pub size: Size,
     all: Vec<View>,
-    /// All that a batch says, one after another; the next nine are parts of it.
+    /// All integers, one after another: what is sent with each batch, what is sent where masks are drawn already, what is made on the device.
     words: View,
     /// `[2]`: the step, and tokens of it before the first: what keys dropout.
     pub draw: View,
-    pub input_ids: View,
-    pub token_type_ids: View,
-    pub position_ids: View,
+    /// What [`Unpack`] and [`Masks`] look at.
+    wire: View,
     pub cu_seqlens: View,
-    pub masked_positions: View,
-    pub masked_labels: View,
+    b_start: View,
+    numbers: View,
+    starts: View,
+    epoch: View,
+    special: View,
     /// `[B]`: the `[CLS]` of rows that have a label, and their labels.
     pub first: View,
     pub next_labels: View,
+    pub masked_positions: View,
+    pub masked_labels: View,
+    pub input_ids: View,
+    pub token_type_ids: View,
+    pub position_ids: View,
     /// `[2]`: one over the number of predicted tokens and of labelled rows.
     pub scales: View,
     /// The embeddings' norm.
@@ -181,7 +190,23 @@ impl Room {
                 y2: take(act, t * h)?,
             });
         }
-        let lengths = [2, t, t, t, b + 1, m, m, b, b];
+        let lengths = [
+            2,
+            t,
+            b + 1,
+            b,
+            2 * b,
+            b + 1,
+            1,
+            MOST_SPECIAL,
+            b,
+            b,
+            m,
+            m,
+            t,
+            t,
+            t,
+        ];
         let words = take(
             word,
             lengths.iter().map(|n| n.next_multiple_of(ALIGN)).sum(),
@@ -196,14 +221,20 @@ impl Room {
             size,
             words,
             draw: parts[0],
-            input_ids: parts[1],
-            token_type_ids: parts[2],
-            position_ids: parts[3],
-            cu_seqlens: parts[4],
-            masked_positions: parts[5],
-            masked_labels: parts[6],
-            first: parts[7],
-            next_labels: parts[8],
+            wire: parts[1],
+            cu_seqlens: parts[2],
+            b_start: parts[3],
+            numbers: parts[4],
+            starts: parts[5],
+            epoch: parts[6],
+            special: parts[7],
+            first: parts[8],
+            next_labels: parts[9],
+            masked_positions: parts[10],
+            masked_labels: parts[11],
+            input_ids: parts[12],
+            token_type_ids: parts[13],
+            position_ids: parts[14],
             scales: take(float, 2)?,
             sum0: take(act, t * h)?,
             stats0: take(float, t * 2)?,
@@ -230,7 +261,7 @@ impl Room {
         })
     }
 
-    /// Brings a batch to the device, and padding after it.
+    /// Sends a batch, and padding after it.
     pub fn fill(
         &self,
         ops: &mut impl Ops,
@@ -248,26 +279,31 @@ impl Room {
         };
         let step = dropout.map_or(0, |d| d.step as u32);
         put(self.draw, &mut [step, whole.first_token].into_iter(), 0);
-        put(self.input_ids, &mut batch.input_ids.iter().copied(), 0);
-        put(
-            self.token_type_ids,
-            &mut batch.token_type_ids.iter().copied(),
-            0,
-        );
-        let mut positions = batch.spans().flat_map(|(_, n)| 0..n as u32);
-        put(self.position_ids, &mut positions, 0);
+        let ids = &batch.input_ids;
+        if narrow(batch) {
+            let pair = |p: &[u32]| p[0] | p.get(1).copied().unwrap_or(0) << 16;
+            put(self.wire, &mut ids.chunks(2).map(pair), 0);
+        } else {
+            put(self.wire, &mut ids.iter().copied(), 0);
+        }
         let end = batch.tokens() as u32;
         put(self.cu_seqlens, &mut batch.cu_seqlens.iter().copied(), end);
-        put(
-            self.masked_positions,
-            &mut batch.masked_positions.iter().copied(),
-            NONE,
-        );
-        put(
-            self.masked_labels,
-            &mut batch.masked_labels.iter().copied(),
-            NONE,
-        );
+        let b_start = |(start, n): (usize, usize)| {
+            batch.token_type_ids[start..start + n].partition_point(|&t| t == 0) as u32
+        };
+        put(self.b_start, &mut batch.spans().map(b_start), 0);
+        let (mut numbers, mut starts, mut epoch, mut special): (&[u64], &[u32], _, &[u32]) =
+            (&[], &[], 0, &[]);
+        if let Some(p) = &batch.pending {
+            (numbers, starts) = (&p.numbers, &p.starts);
+            (epoch, special) = (p.key.words().1, p.masker.special());
+        }
+        let halves = numbers.iter().flat_map(|&n| [n as u32, (n >> 32) as u32]);
+        put(self.numbers, &mut halves.into_iter(), 0);
+        let last = starts.last().copied().unwrap_or(0);
+        put(self.starts, &mut starts.iter().copied(), last);
+        put(self.epoch, &mut std::iter::once(epoch), 0);
+        put(self.special, &mut special.iter().copied(), NONE);
         let rows = batch.next_sentence_labels.iter().zip(&batch.cu_seqlens);
         let labelled = || {
             let trained = objective == Objective::MlmNsp;
@@ -280,7 +316,68 @@ impl Room {
             &mut labelled().map(|(_, label)| label),
             NONE,
         );
-        ops.upload_words(self.words, &words)?;
+        if batch.pending.is_none() {
+            let (positions, labels) = (&batch.masked_positions, &batch.masked_labels);
+            put(self.masked_positions, &mut positions.iter().copied(), NONE);
+            put(self.masked_labels, &mut labels.iter().copied(), NONE);
+        }
+        ops.upload_words(self.words.first(words.len()), &words)?;
         ops.upload(self.scales, &whole.scales())
+    }
+
+    /// Makes of what was sent what the step looks at.
+    pub fn unpack(&self, ops: &mut impl Ops, size: Size, sent: &Sent) -> Result<()> {
+        let cu_seqlens = self.cu_seqlens.first(size.rows + 1);
+        ops.unpack(&Unpack {
+            wire: self.wire,
+            narrow: sent.narrow,
+            cu_seqlens,
+            b_start: self.b_start.first(size.rows),
+            input_ids: self.input_ids.first(size.tokens),
+            token_type_ids: self.token_type_ids.first(size.tokens),
+            position_ids: self.position_ids.first(size.tokens),
+        })?;
+        let Some((key, replacing)) = sent.masks else {
+            return Ok(());
+        };
+        ops.mask(&Masks {
+            input_ids: self.input_ids.first(size.tokens),
+            cu_seqlens,
+            numbers: self.numbers.first(2 * size.rows),
+            starts: self.starts.first(size.rows + 1),
+            epoch: self.epoch,
+            special: self.special,
+            key,
+            mask_id: replacing.mask_id,
+            replacements: replacing.replacements,
+            mask_below: replacing.mask_below,
+            random_below: replacing.random_below,
+            longest: size.longest,
+            positions: self.masked_positions.first(size.masked),
+            labels: self.masked_labels.first(size.masked),
+        })
+    }
+}
+
+/// Whether a batch's ids are sent in 16 bits.
+fn narrow(batch: &MaskedBatch) -> bool {
+    batch.input_ids.iter().all(|&id| id <= u32::from(u16::MAX))
+}
+
+/// How a batch was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sent {
+    narrow: bool,
+    /// What masks that are still to be drawn are drawn by.
+    masks: Option<([u32; 2], Replacing)>,
+}
+
+impl Sent {
+    pub fn of(batch: &MaskedBatch) -> Self {
+        let masks = batch.pending.as_ref();
+        Self {
+            narrow: narrow(batch),
+            masks: masks.map(|p| (p.key.words().0, p.masker.replacing())),
+        }
     }
 }

@@ -22,7 +22,7 @@ pub struct Span {
 }
 
 /// What one rank does of a step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Share {
     /// Its rows; there may be none.
     pub batch: MaskedBatch,

@@ -94,6 +94,8 @@ impl Engine for ReferenceEngine {
         if batch.rows() == 0 {
             return Ok(());
         }
+        let settled = settled(batch);
+        let batch = settled.as_ref().unwrap_or(batch);
         let heads = self
             .model()
             .forward(batch, whole.first_token, dropout, self.objective)?;
@@ -156,6 +158,8 @@ impl Engine for ReferenceEngine {
         if batch.rows() == 0 {
             return Ok(EvalSums::default());
         }
+        let settled = settled(batch);
+        let batch = settled.as_ref().unwrap_or(batch);
         let heads: Heads = self.model().forward(batch, 0, None, self.objective)?;
         let mut sums = EvalSums {
             rows: batch.rows() as u64,
@@ -188,4 +192,12 @@ impl Engine for ReferenceEngine {
         self.gradients.fill(0.0);
         self.refresh()
     }
+}
+
+/// The batch with its masks drawn, where they were not.
+fn settled(batch: &MaskedBatch) -> Option<MaskedBatch> {
+    batch.pending.as_ref()?;
+    let mut settled = batch.clone();
+    settled.settle();
+    Some(settled)
 }
