@@ -13,7 +13,7 @@ fn each(test: impl Fn(&mut Bench<Cuda<Host>>)) {
         (Format::F32, Order::Backward),
         (Format::Bf16, Order::Backward),
     ] {
-        let mut bench = Bench::new(Cuda::new(Host::new(format, order)), 8);
+        let mut bench = Bench::new(Cuda::new(Host::new(format, order)).poisoned(), 8);
         test(&mut bench);
         let found = bench.take();
         assert!(!found.is_empty());

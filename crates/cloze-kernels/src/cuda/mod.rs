@@ -54,6 +54,8 @@ pub struct Cuda<M: Machine> {
     scratch: (Address, usize),
     /// Parameters whose copy was renewed by the optimizer.
     renewed: Option<View>,
+    /// Whether the room is filled with what is not a number each time that it is asked for.
+    poisons: bool,
 }
 
 impl<M: Machine> Cuda<M> {
@@ -64,7 +66,15 @@ impl<M: Machine> Cuda<M> {
             memory: Memory::default(),
             scratch: (0, 0),
             renewed: None,
+            poisons: false,
         }
+    }
+
+    /// For tests: what is read of the room for sums before it is written becomes not a number. Nothing may be recorded.
+    #[must_use]
+    pub fn poisoned(mut self) -> Self {
+        self.poisons = true;
+        self
     }
 
     /// What runs them.
@@ -103,6 +113,9 @@ impl<M: Machine> Cuda<M> {
             }
             let bytes = bytes.next_power_of_two();
             self.scratch = (self.machine.allocate(bytes)?, bytes);
+        }
+        if self.poisons {
+            self.machine.write(self.scratch.0, &vec![0xFF; bytes])?;
         }
         Ok(self.scratch.0)
     }

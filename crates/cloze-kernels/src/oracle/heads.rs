@@ -17,6 +17,14 @@ impl<O: Ops> Bench<O> {
             let mut logits = self.numbers(n * width);
             let mut labels = self.below(classes, n);
             logits[0] = 60.0;
+            // Two equal ones: the first is what is predicted.
+            for (r, right) in [(n - 1, 0), (n / 2, classes - 1)] {
+                if classes > 2 && r > 1 {
+                    logits[r * width + 1] = 9.0;
+                    logits[r * width + classes - 1] = 9.0;
+                    labels[r] = if right == 0 { 1 } else { right as u32 };
+                }
+            }
             if n > 2 {
                 labels[1] = NONE;
             }
@@ -64,7 +72,7 @@ impl<O: Ops> Bench<O> {
     /// Sums of columns and of all, norms, rows picked and put back.
     pub fn sums_and_moves(&mut self) {
         let n = self.size(13);
-        let (x, old) = (self.numbers(700 * n), self.numbers(n));
+        let (x, old) = (self.numbers(1_100 * n), self.numbers(n));
         let (vx, vs) = (self.put(&x), self.put_single(&old));
         self.ops.column_sum(vx, vs).unwrap();
         let mut expected = wide(&old);
@@ -82,7 +90,7 @@ impl<O: Ops> Bench<O> {
         let sum: f64 = wide(&x).iter().sum::<f64>() * 1.5 + 2.0;
         self.compare(out, &[squares.sqrt(), sum], sums(1e-6), "norm and total");
 
-        let rows = [699, NONE, 0, 3];
+        let rows = [1_099, NONE, 0, 3];
         let (names, picked) = (self.put_words(&rows), self.put(&vec![4.0; 4 * n]));
         self.ops.gather(vx, names, picked, n).unwrap();
         let row = |r: u32| match r {

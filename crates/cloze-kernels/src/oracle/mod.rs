@@ -216,7 +216,7 @@ impl<O: Ops> Bench<O> {
 }
 
 /// The step, and tokens before the first.
-const DRAW: [u32; 2] = [5, 1_000];
+const DRAW: [u32; 2] = [0x0123_4567, 1_000];
 
 /// What is exact.
 const EXACT: Tolerance = Tolerance {
