@@ -13,13 +13,18 @@ fn each(test: impl Fn(&mut Bench<Cuda<Host>>)) {
         (Format::F32, Order::Backward),
         (Format::Bf16, Order::Backward),
     ] {
-        let mut bench = Bench::new(Cuda::new(Host::new(format, order)), 8);
-        test(&mut bench);
-        let found = bench.take();
-        assert!(!found.is_empty());
-        let wrong: Vec<&Finding> = found.iter().filter(|f| !f.holds()).collect();
-        assert!(wrong.is_empty(), "{format:?} {order:?}: {wrong:#?}");
+        check(Cuda::new(Host::new(format, order)), &test);
     }
+}
+
+fn check(mut ops: Cuda<Host>, test: impl Fn(&mut Bench<Cuda<Host>>)) {
+    let what = format!("{:?}", ops.machine());
+    let mut bench = Bench::new(ops, 8);
+    test(&mut bench);
+    let found = bench.take();
+    assert!(!found.is_empty());
+    let wrong: Vec<&Finding> = found.iter().filter(|f| !f.holds()).collect();
+    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
 }
 
 #[test]
@@ -45,6 +50,17 @@ fn activations() {
 #[test]
 fn attention() {
     each(Bench::attention);
+    check(
+        Cuda::new(Host::new(Format::Bf16, Order::Forward)),
+        Bench::attention,
+    );
+}
+
+#[test]
+fn plain_attention() {
+    let mut ops = Cuda::new(Host::new(Format::Bf16, Order::Forward));
+    ops.plain_attention(true);
+    check(ops, Bench::attention);
 }
 
 #[test]

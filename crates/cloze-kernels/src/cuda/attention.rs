@@ -1,14 +1,22 @@
 //! Attention.
 
+use super::machine::{Address, Format};
 use super::{Arguments, Cuda, Machine, Result};
 use crate::ops::{Attention, View};
 
 /// Queries that a block of the plain kernels takes.
 const WARPS: usize = 4;
+/// Tokens of a row that a block of the others takes.
+const SIDE: usize = 64;
 
 impl<M: Machine> Cuda<M> {
     /// What both directions are given.
-    fn attention_arguments(&self, a: &Attention, back: Option<(View, View)>) -> Arguments {
+    fn attention_arguments(
+        &self,
+        a: &Attention,
+        back: Option<(View, View)>,
+        room: [Address; 2],
+    ) -> Arguments {
         let (tokens, size) = Self::attention_shape(a);
         Arguments::default()
             .at(self.at(a.qkv))
@@ -24,6 +32,33 @@ impl<M: Machine> Cuda<M> {
             .word(size)
             .float(1.0 / (size as f32).sqrt())
             .word(a.longest)
+            .at(room[0])
+            .at(room[1])
+    }
+
+    /// Which of two kernels by matrix instructions, if they know such heads.
+    fn fast_attention(&self, a: &Attention, names: [&'static str; 2]) -> Option<&'static str> {
+        let (_, size) = Self::attention_shape(a);
+        match size {
+            _ if self.plain_attention || self.machine.format() != Format::Bf16 => None,
+            32 => Some(names[0]),
+            64 => Some(names[1]),
+            _ => None,
+        }
+    }
+
+    /// Launches one of them: blocks for the longest row's tokens, as many for every other, and for padding.
+    fn launch_fast(
+        &mut self,
+        kernel: &'static str,
+        a: &Attention,
+        arguments: Arguments,
+    ) -> Result<()> {
+        let (_, size) = Self::attention_shape(a);
+        let blocks = a.cu_seqlens.len() * a.longest.div_ceil(SIDE).max(1);
+        // Two pairs of tiles, their rows 16 bytes apart from a multiple of the banks.
+        let shared = 4 * SIDE * (size + 8) * 2;
+        self.launch(kernel, [blocks, a.heads, 1], 128, shared, arguments)
     }
 
     /// Tokens, and features of a head.
@@ -33,16 +68,20 @@ impl<M: Machine> Cuda<M> {
     }
 
     pub(super) fn attend(&mut self, a: &Attention) -> Result<()> {
+        let arguments = self.attention_arguments(a, None, [0; 2]);
+        let names = ["attention_forward_mma_32", "attention_forward_mma_64"];
+        if let Some(kernel) = self.fast_attention(a, names) {
+            return self.launch_fast(kernel, a, arguments);
+        }
         let (tokens, _) = Self::attention_shape(a);
         let blocks = [tokens.div_ceil(WARPS), a.heads, 1];
-        let arguments = self.attention_arguments(a, None);
         self.launch("attention_forward", blocks, 128, 0, arguments)
     }
 
     pub(super) fn attend_back(&mut self, a: &Attention, dcontext: View, dqkv: View) -> Result<()> {
         let (tokens, _) = Self::attention_shape(a);
         let blocks = [tokens.div_ceil(WARPS), a.heads, 1];
-        let arguments = self.attention_arguments(a, Some((dcontext, dqkv)));
+        let arguments = self.attention_arguments(a, Some((dcontext, dqkv)), [0; 2]);
         self.launch("attention_backward", blocks, 128, 0, arguments)
     }
 }

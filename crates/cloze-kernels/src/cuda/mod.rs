@@ -42,6 +42,7 @@ pub struct Cuda<M: Machine> {
     scratch: (Address, usize),
     /// Parameters whose copy was renewed by the optimizer.
     renewed: Option<View>,
+    plain_attention: bool,
 }
 
 impl<M: Machine> Cuda<M> {
@@ -52,7 +53,13 @@ impl<M: Machine> Cuda<M> {
             memory: Memory::default(),
             scratch: (0, 0),
             renewed: None,
+            plain_attention: false,
         }
+    }
+
+    /// Whether attention is computed by the plain kernels, also where there are faster ones.
+    pub fn plain_attention(&mut self, plain: bool) {
+        self.plain_attention = plain;
     }
 
     /// What runs them.

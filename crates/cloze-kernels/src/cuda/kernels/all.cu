@@ -13,3 +13,4 @@
 #include "losses.cu"
 #include "optimizer.cu"
 #include "attention.cu"
+#include "attention_mma.cu"

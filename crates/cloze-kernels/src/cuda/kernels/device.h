@@ -42,6 +42,12 @@ FUNCTION float fast_exp(float x) {
     return y;
 }
 
+FUNCTION float fast_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 FUNCTION bf16 bf16_of(float f) {
     bf16 b;
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(b) : "f"(f));
@@ -67,6 +73,10 @@ FUNCTION void store4f(float *p, const float *f) {
     float4 v;
     v.x = f[0], v.y = f[1], v.z = f[2], v.w = f[3];
     *(float4 *)p = v;
+}
+
+FUNCTION void move16(void *to, const void *from) {
+    *(uint4 *)to = *(const uint4 *)from;
 }
 
 #if ACT_BF16

@@ -109,6 +109,7 @@ FUNCTION uint add_shared_u(uint *p, uint v) {
 #define rsqrtf_(x) (1.0f / sqrtf(x))
 #define fmaf_ fmaf
 #define fast_exp expf
+#define fast_exp2 exp2f
 
 FUNCTION bf16 bf16_of(float f) {
     uint bits = bits_of(f);
@@ -132,6 +133,10 @@ FUNCTION void load4f(const float *p, float *f) {
 
 FUNCTION void store4f(float *p, const float *f) {
     memcpy(p, f, 16);
+}
+
+FUNCTION void move16(void *to, const void *from) {
+    memcpy(to, from, 16);
 }
 
 #if ACT_BF16

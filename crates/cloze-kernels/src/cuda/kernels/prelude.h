@@ -24,8 +24,10 @@
    load2(p, f), store2(p, f)       two neighbours, p aligned to both, f a float[2]
    load8(p, f), store8(p, f)       eight neighbours, p aligned to 16 bytes, f a float[8]
    load4f(p, f), store4f(p, f)     four floats, p aligned to 16 bytes
+   move16(to, from)                16 bytes, both aligned
    expf_, logf_, erff_, tanhf_, sqrtf_, rsqrtf_     accurate to a few units in the last place; never the fast-math forms
    fast_exp(x)                     exp(x) for x <= 0, as attention and cross-entropy need it: relative error under 2^-20
+   fast_exp2(x)                    likewise 2 to the x
    fmaf_                           fused
    mma_bf16(d, a, b)               mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: float d[4] += a (uint[4]) b (uint[2])
    ldmatrix4(r, p), ldmatrix4_t(r, p), ldmatrix2(r, p), ldmatrix2_t(r, p)     r: uint[4] or uint[2]; p: this lane's row in shared memory
