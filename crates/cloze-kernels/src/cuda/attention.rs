@@ -2,12 +2,15 @@
 
 use super::machine::{Address, Format};
 use super::{Arguments, Cuda, Machine, Result};
+use crate::dropout::CHUNK;
 use crate::ops::{Attention, View};
 
 /// Queries that a block of the plain kernels takes.
 const WARPS: usize = 4;
 /// Tokens of a row that a block of the others takes.
 const SIDE: usize = 64;
+/// Bytes in which keys are told about two tiles of queries.
+const QUERIES: usize = 2 * SIDE * (16 + 4 + 4);
 
 impl<M: Machine> Cuda<M> {
     /// What both directions are given.
@@ -53,11 +56,12 @@ impl<M: Machine> Cuda<M> {
         kernel: &'static str,
         a: &Attention,
         arguments: Arguments,
+        more: usize,
     ) -> Result<()> {
         let (_, size) = Self::attention_shape(a);
         let blocks = a.cu_seqlens.len() * a.longest.div_ceil(SIDE).max(1);
         // Two pairs of tiles, their rows 16 bytes apart from a multiple of the banks.
-        let shared = 4 * SIDE * (size + 8) * 2;
+        let shared = 4 * SIDE * (size + 8) * 2 + more;
         self.launch(kernel, [blocks, a.heads, 1], 128, shared, arguments)
     }
 
@@ -71,7 +75,7 @@ impl<M: Machine> Cuda<M> {
         let arguments = self.attention_arguments(a, None, [0; 2]);
         let names = ["attention_forward_mma_32", "attention_forward_mma_64"];
         if let Some(kernel) = self.fast_attention(a, names) {
-            return self.launch_fast(kernel, a, arguments);
+            return self.launch_fast(kernel, a, arguments, 0);
         }
         let (tokens, _) = Self::attention_shape(a);
         let blocks = [tokens.div_ceil(WARPS), a.heads, 1];
@@ -80,6 +84,21 @@ impl<M: Machine> Cuda<M> {
 
     pub(super) fn attend_back(&mut self, a: &Attention, dcontext: View, dqkv: View) -> Result<()> {
         let (tokens, _) = Self::attention_shape(a);
+        let names = ["attention_queries_mma_32", "attention_queries_mma_64"];
+        if let Some(queries) = self.fast_attention(a, names) {
+            // Which keys each query keeps: 128 to 16 bytes. Then its delta.
+            let chunks = a.dropout.map_or(0, |_| a.longest.div_ceil(CHUNK));
+            let kept = a.heads * tokens * chunks * 16;
+            let room = self.scratch(kept + a.heads * tokens * 4)?;
+            let room = [room + kept as Address, room];
+            let arguments = self.attention_arguments(a, Some((dcontext, dqkv)), room);
+            self.launch_fast(queries, a, arguments.clone(), 0)?;
+            let names = ["attention_keys_mma_32", "attention_keys_mma_64"];
+            return match self.fast_attention(a, names) {
+                Some(keys) => self.launch_fast(keys, a, arguments, QUERIES),
+                None => Ok(()),
+            };
+        }
         let blocks = [tokens.div_ceil(WARPS), a.heads, 1];
         let arguments = self.attention_arguments(a, Some((dcontext, dqkv)), [0; 2]);
         self.launch("attention_backward", blocks, 128, 0, arguments)

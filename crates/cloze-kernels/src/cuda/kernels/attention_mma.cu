@@ -138,14 +138,41 @@ FUNCTION uint kept_bits(const Draw *d, uint query, uint chunk) {
     return bits;
 }
 
+/* What keys are told about a tile of queries. */
+typedef struct {
+    uint kept[SIDE][4]; /* as kept_bits has them, of the chunk that the keys are in */
+    float log_sums[SIDE];
+    float deltas[SIDE];
+} Query;
+
+FUNCTION uint chunks_of(const Attention *a) {
+    return (a->longest + 127) / 128;
+}
+
+FUNCTION void copy_kept(Query *to, const Attention *a, uint64 token, uint chunk, uint left) {
+    if (a->dropout.on && THREAD < SIDE) {
+        copy16(to->kept[THREAD], a->kept + ((token + THREAD) * chunks_of(a) + chunk) * 4, THREAD < left);
+    }
+}
+
+/* The left factor, 16 by 16, of two results of 16 by 8. */
+FUNCTION void pack_left(uint *r, const float *d0, const float *d1) {
+    r[0] = pack_bf16(d0[0], d0[1]);
+    r[1] = pack_bf16(d0[2], d0[3]);
+    r[2] = pack_bf16(d1[0], d1[1]);
+    r[3] = pack_bf16(d1[2], d1[3]);
+}
+
 #define SIZE 32u
 #define NAMED(name) name##_32
 #include "attention_mma_body.h"
+#include "attention_mma_back.h"
 #undef SIZE
 #undef NAMED
 #define SIZE 64u
 #define NAMED(name) name##_64
 #include "attention_mma_body.h"
+#include "attention_mma_back.h"
 #undef SIZE
 #undef NAMED
 

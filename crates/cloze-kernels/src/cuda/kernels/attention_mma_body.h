@@ -1,4 +1,4 @@
-/* The kernels of attention_mma.cu, for heads of SIZE features. Shared memory: two pairs of tiles. */
+/* The way forward of attention_mma.cu, for heads of SIZE features. Shared memory: two pairs of tiles. */
 
 #define STRIDE (SIZE + 8)
 #define TILE_AT(i) ((bf16 *)SHARED + (uint)(i) * SIDE * STRIDE)
@@ -111,11 +111,7 @@ KERNEL(NAMED(attention_forward_mma), 128, Attention) {
 #pragma unroll
         for (uint k = 0; k < 4; k++) {
             uint weights[4];
-#pragma unroll
-            for (uint i = 0; i < 4; i++) {
-                const float *p = s[2 * k + i / 2] + i % 2 * 2;
-                weights[i] = pack_bf16(p[0], p[1]);
-            }
+            pack_left(weights, s[2 * k], s[2 * k + 1]);
 #pragma unroll
             for (uint i = 0; i < SIZE / 16; i++) {
                 uint right[4];
