@@ -149,9 +149,13 @@ FUNCTION uint chunks_of(const Attention *a) {
     return (a->longest + 127) / 128;
 }
 
-FUNCTION void copy_kept(Query *to, const Attention *a, uint64 token, uint chunk, uint left) {
-    if (a->dropout.on && THREAD < SIDE) {
-        copy16(to->kept[THREAD], a->kept + ((token + THREAD) * chunks_of(a) + chunk) * 4, THREAD < left);
+FUNCTION void copy_kept(Query *to, const Attention *a, uint token, uint chunk, uint left) {
+    if (THREAD < SIDE) {
+        if (a->dropout.on) {
+            copy16(to->kept[THREAD], a->kept + ((uint64)(token + THREAD) * chunks_of(a) + chunk) * 4, THREAD < left);
+        } else {
+            to->kept[THREAD][0] = to->kept[THREAD][1] = to->kept[THREAD][2] = to->kept[THREAD][3] = ~0u;
+        }
     }
 }
 

@@ -95,7 +95,7 @@ KERNEL(NAMED(attention_queries_mma), 128, Attention) {
                 }
             }
         }
-#pragma unroll
+#pragma unroll 1
         for (uint half = 0; half < 2; half++) {
             const bf16 *keys = TILE_AT(t % 2 * 2) + half * 32 * STRIDE, *values = keys + SIDE * STRIDE;
             float s[4][4] = {{0}}, dp[4][4] = {{0}};
@@ -156,7 +156,7 @@ KERNEL(NAMED(attention_keys_mma), 128, Attention) {
     const act *query = a.qkv + w.first * stride + w.head * SIZE;
     const act *key = query + w.start * stride + w.h;
     const act *dcontext = a.dcontext + (uint64)w.first * w.h + w.head * SIZE;
-    uint64 token = (uint64)w.head * a.tokens + w.first; /* of the row's first query */
+    uint token = w.head * a.tokens + w.first; /* of the row's first query */
     Query *queries = (Query *)TILE_AT(4);
     uint n = w.n - w.start;
     copy_tile(TILE_AT(2), key, stride, n, SIZE);
@@ -205,7 +205,7 @@ KERNEL(NAMED(attention_keys_mma), 128, Attention) {
         }
         SYNC();
         const Query *own = queries + t % 2;
-#pragma unroll
+#pragma unroll 1
         for (uint half = 0; half < 2; half++) {
             const bf16 *tile = TILE_AT(t % 2 * 2) + half * 32 * STRIDE, *back = tile + SIDE * STRIDE;
             float s[4][4] = {{0}}, dp[4][4] = {{0}};
@@ -225,7 +225,7 @@ KERNEL(NAMED(attention_keys_mma), 128, Attention) {
 #pragma unroll
             for (uint i = 0; i < 8; i++) {
                 uint q = half * 32 + i / 2 * 8 + LANE % 4 * 2 + i % 2;
-                uint kept = a.dropout.on ? own->kept[q][LANE / 8] >> bit : ~0u;
+                uint kept = own->kept[q][LANE / 8] >> bit;
 #pragma unroll
                 for (uint r = 0; r < 2; r++) {
                     float *p = &s[i / 2][2 * r + i % 2], *d = &dp[i / 2][2 * r + i % 2];
