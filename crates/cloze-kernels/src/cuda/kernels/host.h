@@ -15,7 +15,8 @@ typedef struct {
     uint block[3];
     uint grid[3];
     char *shared;
-    uint (*slots)[8]; /* what each thread of the block shows to its warp */
+    uint (*slots)[8]; /* what each thread of the block shows to its warp, twice */
+    uint turn;        /* which of the two was written last */
 } HostThread;
 
 extern _Thread_local HostThread *cloze_host_thread;
@@ -50,13 +51,19 @@ extern void cloze_host_register(int bf16, const char *name, void (*run)(const vo
 #define SYNC() cloze_host_sync()
 #define WARP_SYNC() cloze_host_warp()
 
+/* Where the warp's threads show something next. They go on when all have written there, and write there again when all have shown something
+   else in between: by then everybody has read. */
+FUNCTION uint (*host_slots(void))[8] {
+    HostThread *thread = cloze_host_thread;
+    thread->turn ^= 1;
+    return thread->slots + thread->turn * thread->threads + thread->thread / 32 * 32;
+}
+
 FUNCTION uint shfl_u(uint v, uint lane) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     slots[THREAD % 32][0] = v;
     cloze_host_warp();
-    v = slots[lane % 32][0];
-    cloze_host_warp();
-    return v;
+    return slots[lane % 32][0];
 }
 
 FUNCTION uint bits_of(float f) {
@@ -84,14 +91,13 @@ FUNCTION float shfl_xor_f(float v, uint mask) {
 }
 
 FUNCTION uint ballot(uint p) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     slots[THREAD % 32][0] = p;
     cloze_host_warp();
     uint all = 0;
     for (uint i = 0; i < 32; i++) {
         all |= (uint)(slots[i][0] != 0) << i;
     }
-    cloze_host_warp();
     return all;
 }
 
@@ -176,7 +182,7 @@ FUNCTION void store8(HOST_ACT *p, const float *f) {
 /* Fragments as the PTX ISA lays them out for m16n8k16: with g = lane / 4 and q = lane % 4, the words of A hold (row g, columns 2q), (g + 8, 2q),
    (g, 2q + 8), (g + 8, 2q + 8), those of B (rows 2q, column g), (2q + 8, g), and D holds (g, 2q), (g, 2q + 1), (g + 8, 2q), (g + 8, 2q + 1). */
 FUNCTION void mma_bf16(float *d, const uint *a, const uint *b) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     uint lane = THREAD % 32;
     memcpy(slots[lane], a, 16);
     memcpy(slots[lane] + 4, b, 8);
@@ -191,12 +197,11 @@ FUNCTION void mma_bf16(float *d, const uint *a, const uint *b) {
         }
         d[i] += sum;
     }
-    cloze_host_warp();
 }
 
 /* Lane i gives row i % 8 of matrix i / 8; of each matrix, lane i gets elements 2 (i % 4) and the next of row i / 4, or of column i / 4. */
 FUNCTION void host_ldmatrix(uint *r, const void *p, uint count, uint turned) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     uint lane = THREAD % 32;
     memcpy(slots[lane], &p, 8);
     cloze_host_warp();
@@ -210,7 +215,6 @@ FUNCTION void host_ldmatrix(uint *r, const void *p, uint count, uint turned) {
         }
         r[m] = (uint)two[0] | (uint)two[1] << 16;
     }
-    cloze_host_warp();
 }
 
 #define ldmatrix4(r, p) host_ldmatrix(r, p, 4, 0)
