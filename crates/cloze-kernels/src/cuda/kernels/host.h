@@ -22,6 +22,10 @@ typedef struct {
 extern _Thread_local HostThread *cloze_host_thread;
 extern void cloze_host_sync(void);
 extern void cloze_host_warp(void);
+extern void cloze_host_start(void);
+extern void cloze_host_copy(void *to, const void *from, int valid);
+extern void cloze_host_commit(void);
+extern void cloze_host_wait(uint n);
 extern void cloze_host_register(int bf16, const char *name, void (*run)(const void *), uint size, uint most);
 
 #define FUNCTION static inline __attribute__((unused))
@@ -32,6 +36,7 @@ extern void cloze_host_register(int bf16, const char *name, void (*run)(const vo
     static void run_##name(const void *p) {                                                            \
         Type a;                                                                                        \
         memcpy(&a, p, sizeof a);                                                                       \
+        cloze_host_start();                                                                            \
         kernel_##name(a);                                                                              \
     }                                                                                                  \
     __attribute__((constructor)) static void add_##name(void) {                                        \
@@ -222,13 +227,6 @@ FUNCTION void host_ldmatrix(uint *r, const void *p, uint count, uint turned) {
 #define ldmatrix2(r, p) host_ldmatrix(r, p, 2, 0)
 #define ldmatrix2_t(r, p) host_ldmatrix(r, p, 2, 1)
 
-FUNCTION void copy16(void *to, const void *from, int valid) {
-    if (valid) {
-        memcpy(to, from, 16);
-    } else {
-        memset(to, 0, 16);
-    }
-}
-
-#define copy_commit() ((void)0)
-#define copy_wait(n) ((void)0)
+#define copy16(to, from, valid) cloze_host_copy(to, from, valid)
+#define copy_commit() cloze_host_commit()
+#define copy_wait(n) cloze_host_wait(n)
