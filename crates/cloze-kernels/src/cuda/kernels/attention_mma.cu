@@ -23,28 +23,32 @@ typedef struct {
     uint h;
 } Work;
 
+/* Row r's blocks begin at cu_seqlens[r] / 64 + r: so every row has enough of them, and all together at most one too many each. The row of a block
+   is looked for by 32 lanes at a time. */
 FUNCTION Work work_of(const Attention *a) {
-    uint tiles = a->longest > SIDE ? (a->longest + SIDE - 1) / SIDE : 1;
+    uint low = 0, high = a->rows + 1;
+    while (high - low > 1) {
+        uint step = (high - low + 31) / 32, row = low + LANE * step;
+        uint before = ballot(row < high && a->cu_seqlens[row] / SIDE + row <= BLOCK_X);
+        low += (count_ones(before) - 1) * step;
+        high = low + step < high ? low + step : high;
+    }
     Work w;
-    w.row = BLOCK_X / tiles;
+    w.row = low;
     w.head = BLOCK_Y;
-    w.start = BLOCK_X % tiles * SIDE;
-    w.first = a->cu_seqlens[w.row];
-    w.n = (w.row < a->rows ? a->cu_seqlens[w.row + 1] : a->tokens) - w.first;
+    w.first = a->cu_seqlens[low];
+    w.start = (BLOCK_X - w.first / SIDE - low) * SIDE;
+    w.n = (low < a->rows ? a->cu_seqlens[low + 1] : a->tokens) - w.first;
     w.h = a->heads * a->size;
     return w;
 }
 
-/* Zeros `size` features of every token of padding whose turn is this block's; `to` is the first token's. */
-FUNCTION void clear_padding(const Attention *a, const Work *w, act *to, uint64 stride, uint size) {
+/* Zeros `size` features of a block's tokens; `to` is the first token's. */
+FUNCTION void clear_rows(act *to, uint64 stride, uint left, uint size) {
     float zeros[8] = {0};
-    uint step = GRID_X / (a->rows + 1) * SIDE;
-    for (uint base = w->start; base < w->n; base += step) {
-        for (uint i = THREAD; i < SIDE * (size / 8); i += THREADS) {
-            uint token = base + i / (size / 8);
-            if (token < w->n) {
-                store8(to + token * stride + i % (size / 8) * 8, zeros);
-            }
+    for (uint i = THREAD; i < SIDE * (size / 8); i += THREADS) {
+        if (i / (size / 8) < left) {
+            store8(to + i / (size / 8) * stride + i % (size / 8) * 8, zeros);
         }
     }
 }
@@ -140,19 +144,21 @@ FUNCTION uint kept_bits(const Draw *d, uint query, uint chunk) {
 
 /* What keys are told about a tile of queries. */
 typedef struct {
-    uint kept[SIDE][4]; /* as kept_bits has them, of the chunk that the keys are in */
-    float log_sums[SIDE];
-    float deltas[SIDE];
+    uint kept[SIDE][4];  /* as kept_bits has them, of the chunk that the keys are in */
+    float told[SIDE][2]; /* the logarithmic sum to the base 2, and delta */
 } Query;
 
 FUNCTION uint chunks_of(const Attention *a) {
     return (a->longest + 127) / 128;
 }
 
-FUNCTION void copy_kept(Query *to, const Attention *a, uint token, uint chunk, uint left) {
+/* Begins to copy it; zeros, like the queries themselves, beyond the row. */
+FUNCTION void copy_queries(Query *to, const Attention *a, uint token, uint chunk, uint left) {
     if (THREAD < SIDE) {
+        uint64 at = token + THREAD;
+        copy8(to->told[THREAD], a->told + 2 * at, THREAD < left);
         if (a->dropout.on) {
-            copy16(to->kept[THREAD], a->kept + ((uint64)(token + THREAD) * chunks_of(a) + chunk) * 4, THREAD < left);
+            copy16(to->kept[THREAD], a->kept + (at * chunks_of(a) + chunk) * 4, THREAD < left);
         } else {
             to->kept[THREAD][0] = to->kept[THREAD][1] = to->kept[THREAD][2] = to->kept[THREAD][3] = ~0u;
         }
@@ -168,16 +174,20 @@ FUNCTION void pack_left(uint *r, const float *d0, const float *d1) {
 }
 
 #define SIZE 32u
+#define BLOCKS 4
 #define NAMED(name) name##_32
 #include "attention_mma_body.h"
 #include "attention_mma_back.h"
 #undef SIZE
+#undef BLOCKS
 #undef NAMED
 #define SIZE 64u
+#define BLOCKS 3
 #define NAMED(name) name##_64
 #include "attention_mma_body.h"
 #include "attention_mma_back.h"
 #undef SIZE
+#undef BLOCKS
 #undef NAMED
 
 #endif

@@ -1,21 +1,22 @@
 /* The way back of attention_mma.cu, for heads of SIZE features: first what belongs to queries, then what belongs to keys. Weights are computed
-   again in both, from scores and their logarithmic sums; the first leaves the second each query's delta and which keys it keeps.
+   again in both, from scores and their logarithmic sums; the first leaves the second each query's delta, its logarithmic sum to the base 2 and which keys it keeps.
    Shared memory: two pairs of tiles; for keys, what is known of each tile's queries besides. */
 
 #define STRIDE (SIZE + 8)
 #define TILE_AT(i) ((bf16 *)SHARED + (uint)(i) * SIDE * STRIDE)
 
 /* dQ, of a block's queries. */
-KERNEL(NAMED(attention_queries_mma), 128, Attention) {
+KERNEL_BLOCKS(NAMED(attention_queries_mma), 128, BLOCKS, Attention) {
     Work w = work_of(&a);
     uint64 stride = 3 * (uint64)w.h;
-    if (w.row == a.rows) {
-        for (uint i = 0; i < 3; i++) {
-            clear_padding(&a, &w, a.dqkv + w.first * stride + i * w.h + w.head * SIZE, stride, SIZE);
-        }
+    if (w.start >= w.n) {
         return;
     }
-    if (w.start >= w.n) {
+    if (w.row == a.rows) {
+        act *to = a.dqkv + (w.first + w.start) * stride + w.head * SIZE;
+        for (uint i = 0; i < 3; i++) {
+            clear_rows(to + i * w.h, stride, w.n - w.start, SIZE);
+        }
         return;
     }
     const act *query = a.qkv + (w.first + w.start) * stride + w.head * SIZE;
@@ -47,7 +48,9 @@ KERNEL(NAMED(attention_queries_mma), 128, Attention) {
     sum += shfl_xor_f(sum, 1);
     uint64 token = (uint64)w.head * a.tokens + w.first + w.start; /* of the block's first query */
     if (THREAD % 2 == 0 && THREAD / 2 < n) {
-        a.deltas[token + THREAD / 2] = sum;
+        float *two = a.told + 2 * (token + THREAD / 2);
+        two[0] = a.log_sums[token + THREAD / 2] * LOG2_E;
+        two[1] = sum;
     }
     float delta[2], log_sum[2];
 #pragma unroll
@@ -147,7 +150,7 @@ KERNEL(NAMED(attention_queries_mma), 128, Attention) {
 }
 
 /* dK and dV, of a block's keys: scores are turned, keys as rows and queries as columns. */
-KERNEL(NAMED(attention_keys_mma), 128, Attention) {
+KERNEL_BLOCKS(NAMED(attention_keys_mma), 128, BLOCKS, Attention) {
     Work w = work_of(&a);
     uint64 stride = 3 * (uint64)w.h;
     if (w.row == a.rows || w.start >= w.n) {
@@ -164,13 +167,8 @@ KERNEL(NAMED(attention_keys_mma), 128, Attention) {
     copy_commit();
     copy_tile(TILE_AT(0), query, stride, w.n, SIZE);
     copy_tile(TILE_AT(1), dcontext, w.h, w.n, SIZE);
-    copy_kept(queries, &a, token, w.start / 128, w.n);
+    copy_queries(queries, &a, token, w.start / 128, w.n);
     copy_commit();
-    if (THREAD < SIDE) {
-        int valid = THREAD < w.n;
-        queries->log_sums[THREAD] = valid ? a.log_sums[token + THREAD] * LOG2_E : FAR;
-        queries->deltas[THREAD] = valid ? a.deltas[token + THREAD] : 0.0f;
-    }
     copy_wait(1);
     SYNC();
     uint keys[SIZE / 16][4], values[SIZE / 16][4];
@@ -188,17 +186,13 @@ KERNEL(NAMED(attention_keys_mma), 128, Attention) {
     uint tiles = (w.n + SIDE - 1) / SIDE;
 #pragma unroll 1
     for (uint t = 0; t < tiles; t++) {
-        float log_sum = FAR, delta = 0.0f;
         if (t + 1 < tiles) {
             uint next = (t + 1) * SIDE, at = (t + 1) % 2;
-            copy_tile(TILE_AT(2 * at), query + next * stride, stride, w.n - next, SIZE);
-            copy_tile(TILE_AT(2 * at + 1), dcontext + (uint64)next * w.h, w.h, w.n - next, SIZE);
-            copy_kept(queries + at, &a, token + next, w.start / 128, w.n - next);
+            query += SIDE * stride, dcontext += (uint64)SIDE * w.h;
+            copy_tile(TILE_AT(2 * at), query, stride, w.n - next, SIZE);
+            copy_tile(TILE_AT(2 * at + 1), dcontext, w.h, w.n - next, SIZE);
+            copy_queries(queries + at, &a, token + next, w.start / 128, w.n - next);
             copy_commit();
-            if (THREAD < SIDE && next + THREAD < w.n) {
-                log_sum = a.log_sums[token + next + THREAD] * LOG2_E;
-                delta = a.deltas[token + next + THREAD];
-            }
             copy_wait(1);
         } else {
             copy_wait(0);
@@ -229,10 +223,10 @@ KERNEL(NAMED(attention_keys_mma), 128, Attention) {
 #pragma unroll
                 for (uint r = 0; r < 2; r++) {
                     float *p = &s[i / 2][2 * r + i % 2], *d = &dp[i / 2][2 * r + i % 2];
-                    float weight = fast_exp2(fmaf_(*p, scale, -own->log_sums[q]));
+                    float weight = fast_exp2(fmaf_(*p, scale, -own->told[q][0]));
                     int stays = kept >> 2 * r & 1;
                     *p = stays ? weight : 0.0f;
-                    *d = weight * fmaf_(*d, stays ? a.dropout.kept : 0.0f, -own->deltas[q]);
+                    *d = weight * fmaf_(*d, stays ? a.dropout.kept : 0.0f, -own->told[q][1]);
                 }
             }
 #pragma unroll
@@ -251,10 +245,6 @@ KERNEL(NAMED(attention_keys_mma), 128, Attention) {
                     mma_bf16(dk[2 * i + 1], ds, right + 2);
                 }
             }
-        }
-        if (THREAD < SIDE) {
-            queries[(t + 1) % 2].log_sums[THREAD] = log_sum;
-            queries[(t + 1) % 2].deltas[THREAD] = delta;
         }
         SYNC();
     }

@@ -3,19 +3,17 @@
 #define STRIDE (SIZE + 8)
 #define TILE_AT(i) ((bf16 *)SHARED + (uint)(i) * SIDE * STRIDE)
 
-KERNEL(NAMED(attention_forward_mma), 128, Attention) {
+KERNEL_BLOCKS(NAMED(attention_forward_mma), 128, BLOCKS, Attention) {
     Work w = work_of(&a);
     uint64 stride = 3 * (uint64)w.h;
-    if (w.row == a.rows) {
-        clear_padding(&a, &w, a.context + (uint64)w.first * w.h + w.head * SIZE, w.h, SIZE);
-        for (uint i = w.start + THREAD; i < w.n; i += GRID_X / (a.rows + 1) * SIDE) {
-            if (THREAD < SIDE) {
-                a.log_sums[(uint64)w.head * a.tokens + w.first + i] = 0.0f;
-            }
-        }
+    if (w.start >= w.n) {
         return;
     }
-    if (w.start >= w.n) {
+    if (w.row == a.rows) {
+        clear_rows(a.context + (uint64)(w.first + w.start) * w.h + w.head * SIZE, w.h, w.n - w.start, SIZE);
+        if (THREAD < SIDE && w.start + THREAD < w.n) {
+            a.log_sums[(uint64)w.head * a.tokens + w.first + w.start + THREAD] = 0.0f;
+        }
         return;
     }
     const act *query = a.qkv + (w.first + w.start) * stride + w.head * SIZE;

@@ -23,6 +23,7 @@ typedef struct {
     void *to;
     const void *from;
     uint group;
+    uint bytes;
     int valid;
 } HostCopy;
 
@@ -41,15 +42,15 @@ void cloze_host_start(void) {
     }
 }
 
-void cloze_host_copy(void *to, const void *from, int valid) {
-    HostCopy copy = {to, from, 0, valid};
-    if (THREAD >= COPIERS || copiers[THREAD].count == COPIES || (uintptr_t)to % 16 || (valid && (uintptr_t)from % 16)) {
-        fprintf(stderr, "copy16: too many threads or copies at once, or not at a multiple of 16 bytes\n");
+void cloze_host_copy(void *to, const void *from, uint bytes, int valid) {
+    HostCopy copy = {to, from, 0, bytes, valid};
+    if (THREAD >= COPIERS || copiers[THREAD].count == COPIES || (uintptr_t)to % bytes || (valid && (uintptr_t)from % bytes)) {
+        fprintf(stderr, "copy%u: too many threads or copies at once, or not aligned\n", bytes);
         abort();
     }
     copy.group = copiers[THREAD].group;
     copiers[THREAD].copies[copiers[THREAD].count++] = copy;
-    memset(to, 0xFD, 16);
+    memset(to, 0xFD, bytes);
 }
 
 void cloze_host_commit(void) {
@@ -69,9 +70,9 @@ void cloze_host_wait(uint n) {
         if (copy.group + n >= copiers[THREAD].group) {
             copiers[THREAD].copies[left++] = copy;
         } else if (copy.valid) {
-            memcpy(copy.to, copy.from, 16);
+            memcpy(copy.to, copy.from, copy.bytes);
         } else {
-            memset(copy.to, 0, 16);
+            memset(copy.to, 0, copy.bytes);
         }
     }
     copiers[THREAD].count = left;

@@ -23,7 +23,7 @@ extern _Thread_local HostThread *cloze_host_thread;
 extern void cloze_host_sync(void);
 extern void cloze_host_warp(void);
 extern void cloze_host_start(void);
-extern void cloze_host_copy(void *to, const void *from, int valid);
+extern void cloze_host_copy(void *to, const void *from, uint bytes, int valid);
 extern void cloze_host_commit(void);
 extern void cloze_host_wait(uint n);
 extern void cloze_host_register(int bf16, const char *name, void (*run)(const void *), uint size, uint most);
@@ -31,6 +31,7 @@ extern void cloze_host_register(int bf16, const char *name, void (*run)(const vo
 #define FUNCTION static inline __attribute__((unused))
 /* In two steps, so that a name may be a macro. */
 #define KERNEL(name, most, Type) HOST_KERNEL(name, most, Type)
+#define KERNEL_BLOCKS(name, most, blocks, Type) HOST_KERNEL(name, most, Type)
 #define HOST_KERNEL(name, most, Type)                                                                       \
     static void kernel_##name(const Type a);                                                           \
     static void run_##name(const void *p) {                                                            \
@@ -105,6 +106,8 @@ FUNCTION uint ballot(uint p) {
     }
     return all;
 }
+
+#define count_ones(u) ((uint)__builtin_popcount(u))
 
 FUNCTION uint add_shared_u(uint *p, uint v) {
     uint old = *p;
@@ -227,6 +230,7 @@ FUNCTION void host_ldmatrix(uint *r, const void *p, uint count, uint turned) {
 #define ldmatrix2(r, p) host_ldmatrix(r, p, 2, 0)
 #define ldmatrix2_t(r, p) host_ldmatrix(r, p, 2, 1)
 
-#define copy16(to, from, valid) cloze_host_copy(to, from, valid)
+#define copy16(to, from, valid) cloze_host_copy(to, from, 16, valid)
+#define copy8(to, from, valid) cloze_host_copy(to, from, 8, valid)
 #define copy_commit() cloze_host_commit()
 #define copy_wait(n) cloze_host_wait(n)
