@@ -21,6 +21,7 @@ impl<O: Ops> Bench<O> {
             (2, 32, &[128, 5, 127]),
             (3, 32, &[200, 1, 65, 129]),
             (2, 64, &[64, 65, 130]),
+            (1, 32, &[3; 40]),
         ] {
             for (dropped, padding) in [(false, 71), (true, 0)] {
                 let size = self.size(size);
