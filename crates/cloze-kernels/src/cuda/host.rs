@@ -24,6 +24,7 @@ struct HostThread {
     grid: [u32; 3],
     shared: *mut u8,
     slots: *mut [u32; 8],
+    turn: u32,
     /// Where it is left: not for C.
     yielder: *const Yielder<(), Wait>,
 }
@@ -330,7 +331,7 @@ impl Host {
 fn run_block(kernel: &str, run: Run, grid: Grid, block: [u32; 3], arguments: &[u8], order: Order) {
     let count = grid.threads as usize;
     let mut shared = vec![Line([GUARD; 256]); (grid.shared as usize).div_ceil(256) + 1];
-    let mut slots = vec![[0u32; 8]; count];
+    let mut slots = vec![[0u32; 8]; 2 * count];
     let mut words = vec![0u64; arguments.len().div_ceil(8)];
     for (word, bytes) in words.iter_mut().zip(arguments.chunks(8)) {
         let mut eight = [0; 8];
@@ -346,6 +347,7 @@ fn run_block(kernel: &str, run: Run, grid: Grid, block: [u32; 3], arguments: &[u
             grid: grid.blocks,
             shared: shared.as_mut_ptr().cast(),
             slots: slots.as_mut_ptr(),
+            turn: 0,
             yielder: std::ptr::null(),
         })
         .collect();

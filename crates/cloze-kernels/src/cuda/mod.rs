@@ -56,6 +56,8 @@ pub struct Cuda<M: Machine> {
     renewed: Option<View>,
     /// Whether the room is filled with what is not a number each time that it is asked for.
     poisons: bool,
+    /// Whether attention is computed by the plain kernels everywhere.
+    plain_attention: bool,
 }
 
 impl<M: Machine> Cuda<M> {
@@ -67,6 +69,7 @@ impl<M: Machine> Cuda<M> {
             scratch: (0, 0),
             renewed: None,
             poisons: false,
+            plain_attention: false,
         }
     }
 
@@ -75,6 +78,11 @@ impl<M: Machine> Cuda<M> {
     pub fn poisoned(mut self) -> Self {
         self.poisons = true;
         self
+    }
+
+    /// Whether attention is computed by the plain kernels, also where there are faster ones.
+    pub fn plain_attention(&mut self, plain: bool) {
+        self.plain_attention = plain;
     }
 
     /// What runs them.

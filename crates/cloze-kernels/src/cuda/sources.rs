@@ -6,6 +6,15 @@ pub const UNIT: &str = include_str!("kernels/all.cu");
 /// What it includes: name and text.
 pub const INCLUDED: &[(&str, &str)] = &[
     ("attention.cu", include_str!("kernels/attention.cu")),
+    ("attention_mma.cu", include_str!("kernels/attention_mma.cu")),
+    (
+        "attention_mma_back.h",
+        include_str!("kernels/attention_mma_back.h"),
+    ),
+    (
+        "attention_mma_body.h",
+        include_str!("kernels/attention_mma_body.h"),
+    ),
     ("common.h", include_str!("kernels/common.h")),
     ("device.h", include_str!("kernels/device.h")),
     ("embedding.cu", include_str!("kernels/embedding.cu")),

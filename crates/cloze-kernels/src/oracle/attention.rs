@@ -17,10 +17,13 @@ impl<O: Ops> Bench<O> {
             (2, 32, &[3, 17, 1, 40]),
             (3, 5, &[13, 129]),
             (1, 64, &[33, 128, 0, 0]),
-            (2, 64, &[300, 64, 1]),
+            (1, 64, &[300, 64, 1]),
             (2, 32, &[128, 5, 127]),
+            (3, 32, &[200, 1, 65, 129]),
+            (2, 64, &[64, 65, 130]),
+            (1, 32, &[3; 40]),
         ] {
-            for (dropped, padding) in [(false, 7), (true, 0)] {
+            for (dropped, padding) in [(false, 71), (true, 0)] {
                 let size = self.size(size);
                 self.attention_case(heads, size, lengths, dropped, padding);
                 self.clear();

@@ -14,3 +14,4 @@
 #include "optimizer.cu"
 #include "attention.cu"
 #include "rows.cu"
+#include "attention_mma.cu"

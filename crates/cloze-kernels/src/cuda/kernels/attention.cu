@@ -14,6 +14,8 @@ typedef struct {
     uint size;
     float scale;
     uint longest;
+    float *told; /* [heads, T, 2]: between the kernels of the way back by matrix instructions */
+    uint *kept;  /* [heads, T, chunks of 128 keys, 4]: likewise */
 } Attention;
 
 /* Features of a head that a lane takes. */

@@ -6,6 +6,7 @@ typedef unsigned short bf16;
 
 #define FUNCTION static __device__ __forceinline__
 #define KERNEL(name, most, Type) extern "C" __global__ void __launch_bounds__(most) name(const Type a)
+#define KERNEL_BLOCKS(name, most, blocks, Type) extern "C" __global__ void __launch_bounds__(most, blocks) name(const Type a)
 
 #define THREAD ((uint)threadIdx.x)
 #define THREADS ((uint)blockDim.x)
@@ -26,6 +27,7 @@ extern __shared__ __align__(128) char shared_memory[];
 #define shfl_xor_u(v, mask) __shfl_xor_sync(0xFFFFFFFFu, (uint)(v), (int)(mask))
 #define shfl_u(v, lane) __shfl_sync(0xFFFFFFFFu, (uint)(v), (int)(lane))
 #define ballot(p) __ballot_sync(0xFFFFFFFFu, (p))
+#define count_ones(u) ((uint)__popc(u))
 #define add_shared_u(p, v) atomicAdd((p), (uint)(v))
 
 #define expf_ expf
@@ -39,6 +41,12 @@ extern __shared__ __align__(128) char shared_memory[];
 FUNCTION float fast_exp(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950409f));
+    return y;
+}
+
+FUNCTION float fast_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
@@ -67,6 +75,10 @@ FUNCTION void store4f(float *p, const float *f) {
     float4 v;
     v.x = f[0], v.y = f[1], v.z = f[2], v.w = f[3];
     *(float4 *)p = v;
+}
+
+FUNCTION void move16(void *to, const void *from) {
+    *(uint4 *)to = *(const uint4 *)from;
 }
 
 #if ACT_BF16
@@ -158,6 +170,10 @@ FUNCTION void ldmatrix2_t(uint *r, const void *p) {
 
 FUNCTION void copy16(void *to, const void *from, int valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+
+FUNCTION void copy8(void *to, const void *from, int valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 8 : 0) : "memory");
 }
 
 #define copy_commit() asm volatile("cp.async.commit_group;" ::: "memory")

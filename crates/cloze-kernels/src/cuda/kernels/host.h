@@ -15,22 +15,29 @@ typedef struct {
     uint block[3];
     uint grid[3];
     char *shared;
-    uint (*slots)[8]; /* what each thread of the block shows to its warp */
+    uint (*slots)[8]; /* what each thread of the block shows to its warp, twice */
+    uint turn;        /* which of the two was written last */
 } HostThread;
 
 extern _Thread_local HostThread *cloze_host_thread;
 extern void cloze_host_sync(void);
 extern void cloze_host_warp(void);
+extern void cloze_host_start(void);
+extern void cloze_host_copy(void *to, const void *from, uint bytes, int valid);
+extern void cloze_host_commit(void);
+extern void cloze_host_wait(uint n);
 extern void cloze_host_register(int bf16, const char *name, void (*run)(const void *), uint size, uint most);
 
 #define FUNCTION static inline __attribute__((unused))
 /* In two steps, so that a name may be a macro. */
 #define KERNEL(name, most, Type) HOST_KERNEL(name, most, Type)
+#define KERNEL_BLOCKS(name, most, blocks, Type) HOST_KERNEL(name, most, Type)
 #define HOST_KERNEL(name, most, Type)                                                                       \
     static void kernel_##name(const Type a);                                                           \
     static void run_##name(const void *p) {                                                            \
         Type a;                                                                                        \
         memcpy(&a, p, sizeof a);                                                                       \
+        cloze_host_start();                                                                            \
         kernel_##name(a);                                                                              \
     }                                                                                                  \
     __attribute__((constructor)) static void add_##name(void) {                                        \
@@ -50,13 +57,19 @@ extern void cloze_host_register(int bf16, const char *name, void (*run)(const vo
 #define SYNC() cloze_host_sync()
 #define WARP_SYNC() cloze_host_warp()
 
+/* Where the warp's threads show something next. They go on when all have written there, and write there again when all have shown something
+   else in between: by then everybody has read. */
+FUNCTION uint (*host_slots(void))[8] {
+    HostThread *thread = cloze_host_thread;
+    thread->turn ^= 1;
+    return thread->slots + thread->turn * thread->threads + thread->thread / 32 * 32;
+}
+
 FUNCTION uint shfl_u(uint v, uint lane) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     slots[THREAD % 32][0] = v;
     cloze_host_warp();
-    v = slots[lane % 32][0];
-    cloze_host_warp();
-    return v;
+    return slots[lane % 32][0];
 }
 
 FUNCTION uint bits_of(float f) {
@@ -84,16 +97,17 @@ FUNCTION float shfl_xor_f(float v, uint mask) {
 }
 
 FUNCTION uint ballot(uint p) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     slots[THREAD % 32][0] = p;
     cloze_host_warp();
     uint all = 0;
     for (uint i = 0; i < 32; i++) {
         all |= (uint)(slots[i][0] != 0) << i;
     }
-    cloze_host_warp();
     return all;
 }
+
+#define count_ones(u) ((uint)__builtin_popcount(u))
 
 FUNCTION uint add_shared_u(uint *p, uint v) {
     uint old = *p;
@@ -109,6 +123,7 @@ FUNCTION uint add_shared_u(uint *p, uint v) {
 #define rsqrtf_(x) (1.0f / sqrtf(x))
 #define fmaf_ fmaf
 #define fast_exp expf
+#define fast_exp2 exp2f
 
 FUNCTION bf16 bf16_of(float f) {
     uint bits = bits_of(f);
@@ -132,6 +147,10 @@ FUNCTION void load4f(const float *p, float *f) {
 
 FUNCTION void store4f(float *p, const float *f) {
     memcpy(p, f, 16);
+}
+
+FUNCTION void move16(void *to, const void *from) {
+    memcpy(to, from, 16);
 }
 
 #if ACT_BF16
@@ -171,7 +190,7 @@ FUNCTION void store8(HOST_ACT *p, const float *f) {
 /* Fragments as the PTX ISA lays them out for m16n8k16: with g = lane / 4 and q = lane % 4, the words of A hold (row g, columns 2q), (g + 8, 2q),
    (g, 2q + 8), (g + 8, 2q + 8), those of B (rows 2q, column g), (2q + 8, g), and D holds (g, 2q), (g, 2q + 1), (g + 8, 2q), (g + 8, 2q + 1). */
 FUNCTION void mma_bf16(float *d, const uint *a, const uint *b) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     uint lane = THREAD % 32;
     memcpy(slots[lane], a, 16);
     memcpy(slots[lane] + 4, b, 8);
@@ -186,12 +205,11 @@ FUNCTION void mma_bf16(float *d, const uint *a, const uint *b) {
         }
         d[i] += sum;
     }
-    cloze_host_warp();
 }
 
 /* Lane i gives row i % 8 of matrix i / 8; of each matrix, lane i gets elements 2 (i % 4) and the next of row i / 4, or of column i / 4. */
 FUNCTION void host_ldmatrix(uint *r, const void *p, uint count, uint turned) {
-    uint(*slots)[8] = cloze_host_thread->slots + THREAD / 32 * 32;
+    uint(*slots)[8] = host_slots();
     uint lane = THREAD % 32;
     memcpy(slots[lane], &p, 8);
     cloze_host_warp();
@@ -205,7 +223,6 @@ FUNCTION void host_ldmatrix(uint *r, const void *p, uint count, uint turned) {
         }
         r[m] = (uint)two[0] | (uint)two[1] << 16;
     }
-    cloze_host_warp();
 }
 
 #define ldmatrix4(r, p) host_ldmatrix(r, p, 4, 0)
@@ -213,13 +230,7 @@ FUNCTION void host_ldmatrix(uint *r, const void *p, uint count, uint turned) {
 #define ldmatrix2(r, p) host_ldmatrix(r, p, 2, 0)
 #define ldmatrix2_t(r, p) host_ldmatrix(r, p, 2, 1)
 
-FUNCTION void copy16(void *to, const void *from, int valid) {
-    if (valid) {
-        memcpy(to, from, 16);
-    } else {
-        memset(to, 0, 16);
-    }
-}
-
-#define copy_commit() ((void)0)
-#define copy_wait(n) ((void)0)
+#define copy16(to, from, valid) cloze_host_copy(to, from, 16, valid)
+#define copy8(to, from, valid) cloze_host_copy(to, from, 8, valid)
+#define copy_commit() cloze_host_commit()
+#define copy_wait(n) cloze_host_wait(n)

@@ -3,6 +3,7 @@
    A kernel takes one structure by value:
 
        KERNEL(name, 256, Arguments) { ... a.x ... }     // at most 256 threads a block; its argument is called `a`
+       KERNEL_BLOCKS(name, 256, 2, Arguments) { ... }   // in registers for two blocks at once
 
    Pointers in it are 8 bytes; the structure is mirrored in Rust with #[repr(C)], and its size is compared when the host runs it.
    No templates, references, overloads, default arguments, `auto`, C++ casts, static shared arrays, or atomics on global memory.
@@ -16,6 +17,7 @@
    uint, uint64                    32 and 64 bits
    shfl_xor_f(v, mask), shfl_f(v, lane), shfl_xor_u, shfl_u      float and uint, 32 lanes
    ballot(p)                       uint: the lanes where p is not 0
+   count_ones(u)                   bits of a uint that are 1
    warp_sum(v), warp_max(v)        float, the same in every lane, by xor of 16, 8, 4, 2, 1
    bf16                            16 bits;  bf16_of(f): nearest, ties to even;  float_of_bf16(b)
    pack_bf16(lo, hi)               uint of two
@@ -24,12 +26,14 @@
    load2(p, f), store2(p, f)       two neighbours, p aligned to both, f a float[2]
    load8(p, f), store8(p, f)       eight neighbours, p aligned to 16 bytes, f a float[8]
    load4f(p, f), store4f(p, f)     four floats, p aligned to 16 bytes
+   move16(to, from)                16 bytes, both aligned
    expf_, logf_, erff_, tanhf_, sqrtf_, rsqrtf_     accurate to a few units in the last place; never the fast-math forms
    fast_exp(x)                     exp(x) for x <= 0, as attention and cross-entropy need it: relative error under 2^-20
+   fast_exp2(x)                    likewise 2 to the x
    fmaf_                           fused
    mma_bf16(d, a, b)               mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: float d[4] += a (uint[4]) b (uint[2])
    ldmatrix4(r, p), ldmatrix4_t(r, p), ldmatrix2(r, p), ldmatrix2_t(r, p)     r: uint[4] or uint[2]; p: this lane's row in shared memory
-   copy16(shared, global, valid)   cp.async of 16 bytes, zeros where valid is 0;  copy_commit(), copy_wait(n)
+   copy16(shared, global, valid)   cp.async of 16 bytes, zeros where valid is 0;  copy8: of 8;  copy_commit(), copy_wait(n)
    add_shared_u(p, v)              atomic add on a uint in shared memory; returns the old value
    philox(counter, key, out)       Philox4x32-10: uint counter[4], key[2], out[4]
 */
