@@ -8,8 +8,8 @@ use crate::Result;
 
 /// Bytes of a slot.
 const SLOT: usize = 4 << 20;
-/// Slots: while one is copied, the next is filled.
-const SLOTS: usize = 3;
+/// Slots: some steps' worth, so that the host may run ahead of the device.
+const SLOTS: usize = 8;
 
 /// A ring of slots.
 #[derive(Debug)]
