@@ -4,6 +4,7 @@
 
 mod pinned;
 mod products;
+mod stream;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_void};
@@ -12,6 +13,7 @@ use cudarc::driver::{result, sys};
 
 use self::pinned::Pinned;
 use self::products::Products;
+use self::stream::{Event, Graph};
 use super::libraries;
 use super::machine::{Address, Format, Grid, Machine, Product};
 use super::nvrtc::Nvrtc;
@@ -44,34 +46,6 @@ pub fn count() -> Result<usize> {
     result::init().map_err(|e| Error::NoDevice(format!("the driver does not start: {e}")))?;
     let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
     Ok(usize::try_from(count).unwrap_or(0))
-}
-
-/// A recorded sequence, and what runs it.
-#[derive(Debug)]
-struct Graph {
-    graph: sys::CUgraph,
-    executable: sys::CUgraphExec,
-}
-
-impl Graph {
-    fn with(mut self, executable: sys::CUgraphExec) -> Self {
-        self.executable = executable;
-        self
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // SAFETY: each was created once and is destroyed once. The driver keeps what is still running.
-        unsafe {
-            if !self.executable.is_null() {
-                let _ = result::graph::exec_destroy(self.executable);
-            }
-            if !self.graph.is_null() {
-                let _ = result::graph::destroy(self.graph);
-            }
-        }
-    }
 }
 
 /// What happens to operations between `begin` and `end`.
@@ -270,44 +244,6 @@ impl Device {
         self.functions
             .insert(kernel, (function, allowed.max(shared)));
         Ok(function)
-    }
-}
-
-/// A moment on the stream.
-#[derive(Debug)]
-struct Event(sys::CUevent);
-
-impl Event {
-    fn new() -> Result<Self> {
-        let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
-        result::event::create(flags)
-            .map(Self)
-            .map_err(failed("cuEventCreate"))
-    }
-
-    fn record(&self, stream: sys::CUstream) -> Result<()> {
-        // SAFETY: event and stream live.
-        unsafe { result::event::record(self.0, stream) }.map_err(failed("cuEventRecord"))
-    }
-
-    fn wait(&self) -> Result<()> {
-        // SAFETY: the event lives.
-        unsafe { result::event::synchronize(self.0) }.map_err(failed("cuEventSynchronize"))
-    }
-
-    /// Milliseconds since `start`, once this is reached.
-    fn since(&self, start: &Self) -> Result<f64> {
-        self.wait()?;
-        // SAFETY: both were recorded.
-        let ms = unsafe { result::event::elapsed(start.0, self.0) };
-        ms.map(f64::from).map_err(failed("cuEventElapsedTime"))
-    }
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        // SAFETY: destroyed once; the driver waits for what still uses it.
-        let _ = unsafe { result::event::destroy(self.0) };
     }
 }
 
