@@ -13,7 +13,7 @@ pub struct Buffer {
 #[repr(C, align(256))]
 pub struct Line(pub [u8; 256]);
 
-/// What guards are made of: not a number, as a float.
+/// What guards are made of.
 pub const GUARD: u8 = 0xFD;
 
 impl Buffer {

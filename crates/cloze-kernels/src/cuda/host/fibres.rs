@@ -71,6 +71,9 @@ pub fn run_block(
 ) {
     let count = grid.threads as usize;
     let mut shared = vec![Line([GUARD; 256]); (grid.shared as usize).div_ceil(256) + 1];
+    // Not a number, until it is written.
+    let nothing = shared.iter_mut().flat_map(|line| &mut line.0);
+    nothing.take(grid.shared as usize).for_each(|b| *b = 0xFF);
     let mut slots = vec![[0u32; 8]; 2 * count];
     let mut words = vec![0u64; arguments.len().div_ceil(8)];
     for (word, bytes) in words.iter_mut().zip(arguments.chunks(8)) {
@@ -143,12 +146,16 @@ pub fn run_block(
         }
         // All that is left waits: for the whole block, or for what does not come.
         if left > 0 {
-            let all = waits.iter().all(|w| *w == Some(Wait::Block));
-            let first = waits.iter().position(Option::is_some);
-            assert!(
-                all,
-                "{kernel}, block {block:?}: thread {first:?} waits for threads that do not come: {waits:?}"
-            );
+            if !waits.iter().all(|w| *w == Some(Wait::Block)) {
+                for fibre in fibres.iter_mut().flatten() {
+                    // SAFETY: what is left on its stack is the kernel's, which owns nothing; unwinding through C ends the process.
+                    unsafe { fibre.force_reset() };
+                }
+                let first = waits.iter().position(Option::is_some);
+                panic!(
+                    "{kernel}, block {block:?}: thread {first:?} waits for threads that do not come"
+                );
+            }
             waits.fill(None);
         }
     }

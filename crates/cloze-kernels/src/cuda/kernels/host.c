@@ -1,6 +1,7 @@
 /* The kernels for the host, and a list of them. */
 
 #include "all.cu"
+#include "test_prelude.cu"
 
 #include <stdio.h>
 #include <stdlib.h>
