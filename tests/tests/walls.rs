@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 9] = [
+const WALLS: [(&str, &[&str]); 10] = [
     (
         "cloze-kernels",
         &[
@@ -71,6 +71,10 @@ const WALLS: [(&str, &[&str]); 9] = [
     (
         "cloze-train-bin",
         &["cloze-prep", "cloze-text", "tokenizers"],
+    ),
+    (
+        "cloze-gpu",
+        &["cloze-prep", "cloze-text", "cloze-cli", "tokenizers"],
     ),
     (
         "xtask",
