@@ -56,13 +56,20 @@ pub trait Engine {
         dropout: Option<&Dropout>,
     ) -> Result<()>;
 
+    /// As [`accumulate`](Self::accumulate), for the last batch that this process has of a step: after it, the gradients are sums over all processes.
+    /// A part of them is summed while the parts before it in the network are still computed. To be called by all, with an empty batch too.
+    fn accumulate_and_sum(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+        peers: &mut dyn Collective,
+    ) -> Result<()>;
+
     /// Whether the gradients lie in a GPU's memory.
     fn on_gpu(&self) -> bool {
         false
     }
-
-    /// Replaces the gradients by their sums over all processes.
-    fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()>;
 
     /// Clips the gradients by their global norm, makes one AdamW step, and sets the gradients to zero. Where the norm is not finite, neither
     /// parameters nor moments change. May return before it is done.

@@ -3,6 +3,8 @@
 //! Each begins at a multiple of [`ALIGN`] elements, but that a layer's query, key and value stand side by side; what is between is padding, as
 //! are the rows that make the outputs of both heads a multiple of [`ALIGN`]. Padding is zero, has a gradient of zero, and stays zero.
 
+use std::ops::Range;
+
 use crate::BertConfig;
 
 /// One named parameter.
@@ -49,6 +51,29 @@ pub struct Layout {
     parameters: Vec<Parameter>,
     len: usize,
     block: usize,
+    /// Where each encoder layer begins, and the heads.
+    layers: Vec<usize>,
+    heads: usize,
+}
+
+/// A part of the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Both heads and the pooler.
+    Heads,
+    /// An encoder layer.
+    Layer(usize),
+    /// The embeddings, which the MLM head adds to as well.
+    Embeddings,
+}
+
+/// Gradients that are complete once some stages of the backward pass are done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The stages, in order, after those of the buckets before it.
+    pub stages: Vec<Stage>,
+    /// The gradients, and the padding after each.
+    pub range: Range<usize>,
 }
 
 /// Name of the word embeddings, to which the MLM decoder is tied.
@@ -64,6 +89,8 @@ impl Layout {
             parameters: Vec::new(),
             len: 0,
             block: ALIGN,
+            layers: Vec::new(),
+            heads: 0,
         };
         let (h, f) = (config.hidden_size, config.intermediate_size);
         layout.add(WORD_EMBEDDINGS.into(), &[config.vocab_size, h]);
@@ -79,6 +106,8 @@ impl Layout {
         layout.add_pair("bert.embeddings.LayerNorm", &[h]);
         for i in 0..config.num_hidden_layers {
             let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");
+            layout.align();
+            layout.layers.push(layout.len);
             // Side by side, so that one product makes all three.
             for (kind, shape) in [("weight", &[h, h][..]), ("bias", &[h][..])] {
                 layout.align();
@@ -92,6 +121,8 @@ impl Layout {
             layout.add_pair(&at("output.dense"), &[h, f]);
             layout.add_pair(&at("output.LayerNorm"), &[h]);
         }
+        layout.align();
+        layout.heads = layout.len;
         layout.add_pair("bert.pooler.dense", &[h, h]);
         layout.add_pair("cls.predictions.transform.dense", &[h, h]);
         layout.add_pair("cls.predictions.transform.LayerNorm", &[h]);
@@ -152,6 +183,27 @@ impl Layout {
         (owners, self.block)
     }
 
+    /// The stages of the backward pass in order, in buckets of at least `bytes` of single-precision gradients each, but for the last.
+    ///
+    /// The arena is in the order of the forward pass, so buckets cover it from its end.
+    #[must_use]
+    pub fn buckets(&self, bytes: usize) -> Vec<Bucket> {
+        let layers = self.layers.iter().enumerate().rev();
+        let starts = std::iter::once((Stage::Heads, self.heads))
+            .chain(layers.map(|(i, &start)| (Stage::Layer(i), start)))
+            .chain([(Stage::Embeddings, 0)]);
+        let (mut buckets, mut stages, mut end) = (Vec::new(), Vec::new(), self.len);
+        for (stage, start) in starts {
+            stages.push(stage);
+            if (end - start) * size_of::<f32>() >= bytes || start == 0 {
+                let (stages, range) = (std::mem::take(&mut stages), start..end);
+                buckets.push(Bucket { stages, range });
+                end = start;
+            }
+        }
+        buckets
+    }
+
     /// Elements of all parameters, without what is between them.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -174,5 +226,50 @@ impl Layout {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Parameter> {
         self.parameters.iter().find(|p| p.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_cover_the_arena_from_its_end_and_each_parameter_is_with_its_stage() {
+        let json = serde_json::json!({
+            "model_type": "bert", "vocab_size": 101, "hidden_size": 48, "num_hidden_layers": 5, "num_attention_heads": 3, "intermediate_size": 70,
+            "max_position_embeddings": 30
+        });
+        let layout = Layout::new(&BertConfig::parse(&json.to_string()).expect("it is whole"));
+        let stage = |name: &str| match name.strip_prefix("bert.encoder.layer.") {
+            Some(rest) => Stage::Layer(rest[..1].parse().expect("a number")),
+            None if name.starts_with("bert.embeddings.") => Stage::Embeddings,
+            None => Stage::Heads,
+        };
+        let stages = [Stage::Heads]
+            .into_iter()
+            .chain((0..5).rev().map(Stage::Layer))
+            .chain([Stage::Embeddings]);
+        let stages: Vec<Stage> = stages.collect();
+        for bytes in [0, 1, 100_000, 200_000, usize::MAX] {
+            let buckets = layout.buckets(bytes);
+            let of: Vec<Stage> = buckets.iter().flat_map(|b| b.stages.clone()).collect();
+            assert_eq!(of, stages);
+            let mut end = layout.len();
+            for (i, bucket) in buckets.iter().enumerate() {
+                assert_eq!(bucket.range.end, end);
+                end = bucket.range.start;
+                assert!(bucket.range.len() * 4 >= bytes || i + 1 == buckets.len());
+            }
+            assert_eq!(end, 0);
+            for p in layout.parameters() {
+                let bucket = buckets.iter().find(|b| b.stages.contains(&stage(&p.name)));
+                let range = &bucket.expect("all stages are there").range;
+                assert!(
+                    range.start <= p.offset && p.range().end <= range.end,
+                    "{}",
+                    p.name
+                );
+            }
+        }
     }
 }

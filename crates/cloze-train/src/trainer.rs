@@ -287,8 +287,7 @@ impl Run<'_> {
             first_token: share.first_token as u32,
         };
         self.engine
-            .accumulate(&share.batch, &whole, dropout.as_ref())?;
-        self.engine.sum_gradients(self.peers)?;
+            .accumulate_and_sum(&share.batch, &whole, dropout.as_ref(), self.peers)?;
         let learning_rate = learning_rate(
             config.learning_rate,
             step,

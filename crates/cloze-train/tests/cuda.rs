@@ -22,6 +22,7 @@ use cloze_train::feed::{Feed, longest_row};
 use cloze_train::native::NativeEngine;
 use cloze_train::reference::ReferenceEngine;
 use support::model::{NEXT, RANDOM, VOCAB, batch, config, largest, weights};
+use support::twins::Twins;
 
 fn cpu(config: &BertConfig) -> NativeEngine<Cpu> {
     let state = EngineState::initial(weights(config));
@@ -230,6 +231,46 @@ fn masks_are_drawn_as_the_feed_draws_them() {
                 });
             let outcomes: Vec<_> = outcomes.collect();
             assert!(outcomes[0] == outcomes[1], "step {number}");
+        }
+    }
+}
+
+/// What is sent to be summed is complete, through the host and in place, whatever the size of the buckets, and with nothing to do as well.
+#[test]
+fn gradients_are_summed_as_they_are_completed() {
+    let config = config(64, 2, 96, 3, "gelu");
+    let batch = batch(&[9, 3, 33, 70], 2, &[NEXT, None, RANDOM]);
+    let (whole, dropout) = (Whole::of(&batch), dropout(1));
+    let mut once = host(&config, Format::F32, Order::Forward);
+    once.accumulate(&batch, &whole, Some(&dropout)).unwrap();
+    let twice: Vec<f32> = once.gradients().unwrap().iter().map(|g| g * 2.0).collect();
+    let len = once.layout().len();
+    for (bytes, buckets) in [(1, 5), (150_000, 3), (usize::MAX, 1)] {
+        for on_device in [false, true] {
+            let mut engine = host(&config, Format::F32, Order::Forward).buckets_of(bytes);
+            // The second time recordings are run.
+            for _ in 0..2 {
+                let mut twins = Twins::default();
+                twins.on_device = on_device;
+                engine
+                    .load_state(EngineState::initial(weights(&config)))
+                    .unwrap();
+                let dropout = Some(&dropout);
+                engine
+                    .accumulate_and_sum(&batch, &whole, dropout, &mut twins)
+                    .unwrap();
+                assert!(engine.gradients().unwrap() == twice, "{bytes}, {on_device}");
+                assert_eq!((twins.sums.len(), twins.sums.iter().sum()), (buckets, len));
+                let nothing = MaskedBatch::new();
+                engine
+                    .accumulate_and_sum(&nothing, &whole, dropout, &mut twins)
+                    .unwrap();
+                assert_eq!(
+                    twins.sums.len(),
+                    2 * buckets,
+                    "others wait for the same sums"
+                );
+            }
         }
     }
 }

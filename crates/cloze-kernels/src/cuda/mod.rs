@@ -18,7 +18,7 @@ mod libraries;
 mod losses;
 pub mod machine;
 mod memory;
-#[cfg(feature = "nvrtc")]
+#[cfg(feature = "cuda")]
 pub mod nccl;
 mod norm;
 #[cfg(feature = "nvrtc")]

@@ -1,9 +1,14 @@
 //! Sums over several GPUs by NCCL, found at run time.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cudarc::driver::result::stream;
+use cudarc::driver::sys;
 use libloading::Library;
 
+use super::driver::failed;
+use super::driver::stream::Event;
 use super::libraries;
 use super::machine::Address;
 use crate::{Error, Result};
@@ -22,13 +27,31 @@ type Comm = *mut c_void;
 pub struct Nccl(Library);
 
 /// One rank of a group whose members each have a GPU.
+///
+/// Its sums are made on a stream of their own, so that they run beside other work.
 #[derive(Debug)]
 pub struct Group {
-    nccl: Nccl,
-    comm: Comm,
+    member: Arc<Mutex<Member>>,
+    stream: sys::CUstream,
+    /// After what is to be summed; after the sums.
+    ready: Event,
+    summed: Event,
 }
 
-// SAFETY: a communicator may be used by any thread, one at a time, as its owner does.
+/// What makes a group's sums fail: a rank that is lost keeps the others waiting on their GPUs for ever.
+#[derive(Clone, Debug)]
+pub struct Breaker(Arc<Mutex<Member>>);
+
+#[derive(Debug)]
+struct Member {
+    nccl: Nccl,
+    /// `None` once it is broken.
+    comm: Option<Comm>,
+}
+
+// SAFETY: a communicator and a stream may be used by any thread, one at a time: the lock, and that a group has one owner, see to that.
+unsafe impl Send for Member {}
+// SAFETY: as above.
 unsafe impl Send for Group {}
 
 /// `ncclDataType_t` and `ncclRedOp_t` of NCCL 2.
@@ -82,15 +105,54 @@ impl Nccl {
         // SAFETY: the id is as NCCL made it, and a place for one communicator.
         let code = unsafe { init(&mut comm, world_size as c_int, Id(id), rank as c_int) };
         self.check("ncclCommInitRank", code)?;
-        Ok(Group { nccl: self, comm })
+        let member = Member {
+            nccl: self,
+            comm: Some(comm),
+        };
+        let (ready, summed) = (Event::new()?, Event::new()?);
+        let stream = stream::create(stream::StreamKind::NonBlocking);
+        Ok(Group {
+            member: Arc::new(Mutex::new(member)),
+            stream: stream.map_err(failed("cuStreamCreate"))?,
+            ready,
+            summed,
+        })
     }
 }
 
+impl Member {
+    /// Ends the membership by `name`, `ncclCommDestroy` or `ncclCommAbort`, where it has not ended.
+    fn end(&mut self, name: &str) {
+        type End = unsafe extern "C" fn(Comm) -> c_int;
+        if let (Ok(end), Some(comm)) = (self.nccl.call::<End>(name), self.comm.take()) {
+            // SAFETY: ended once, as it was taken.
+            unsafe { end(comm) };
+        }
+    }
+}
+
+impl Breaker {
+    /// Makes the sums that are under way end, whatever they hold then, and later ones fail.
+    pub fn trip(&self) {
+        lock(&self.0).end("ncclCommAbort");
+    }
+}
+
+fn lock(member: &Mutex<Member>) -> MutexGuard<'_, Member> {
+    member.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Group {
-    /// Puts the sums of `len` single-precision numbers over the group in their place, after all that is on `stream`.
+    /// What makes its sums fail, from any thread.
+    #[must_use]
+    pub fn breaker(&self) -> Breaker {
+        Breaker(self.member.clone())
+    }
+
+    /// Puts the sums of `len` single-precision numbers over the group in their place, after all that is on `stream`, and beside what comes there later.
     ///
     /// # Safety
-    /// They must lie in the GPU's memory, nobody else may use them until the stream is through, and the stream must be the GPU's.
+    /// They must lie in the GPU's memory, nobody else may use them until [`join`](Self::join), and the stream must be the GPU's.
     pub unsafe fn all_reduce(&mut self, at: Address, len: usize, stream: u64) -> Result<()> {
         type Reduce = unsafe extern "C" fn(
             *const c_void,
@@ -101,7 +163,14 @@ impl Group {
             Comm,
             *mut c_void,
         ) -> c_int;
-        let reduce: Reduce = self.nccl.call("ncclAllReduce")?;
+        self.ready.record(stream as sys::CUstream)?;
+        self.ready.hold(self.stream)?;
+        let member = lock(&self.member);
+        let reduce: Reduce = member.nccl.call("ncclAllReduce")?;
+        let comm = member.comm.ok_or_else(|| Error::Cuda {
+            call: "ncclAllReduce".into(),
+            why: "the group is broken".into(),
+        })?;
         let place = at as *mut c_void;
         // SAFETY: the caller's.
         let code = unsafe {
@@ -111,20 +180,25 @@ impl Group {
                 len,
                 FLOAT32,
                 SUM,
-                self.comm,
-                stream as *mut c_void,
+                comm,
+                self.stream.cast(),
             )
         };
-        self.nccl.check("ncclAllReduce", code)
+        member.nccl.check("ncclAllReduce", code)
+    }
+
+    /// Makes what is put on `stream` later wait for all sums that are under way.
+    pub fn join(&mut self, stream: u64) -> Result<()> {
+        self.summed.record(self.stream)?;
+        self.summed.hold(stream as sys::CUstream)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        type Destroy = unsafe extern "C" fn(Comm) -> c_int;
-        if let Ok(destroy) = self.nccl.call::<Destroy>("ncclCommDestroy") {
-            // SAFETY: destroyed once; what is on streams was waited for by whoever read it.
-            unsafe { destroy(self.comm) };
-        }
+        // What is on streams was waited for by whoever read it.
+        lock(&self.member).end("ncclCommDestroy");
+        // SAFETY: destroyed once.
+        let _ = unsafe { stream::destroy(self.stream) };
     }
 }

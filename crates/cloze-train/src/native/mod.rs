@@ -5,6 +5,7 @@ mod step;
 mod weights;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 
 use cloze_kernels::{AdamW, Kind, Ops, View};
 
@@ -13,8 +14,8 @@ use crate::engine::{
     BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome, Whole,
 };
 use crate::optimizer;
-use crate::parallel::Collective;
-use crate::parameters::Layout;
+use crate::parallel::{Collective, summed_beside};
+use crate::parameters::{Bucket, Layout};
 use crate::{BertConfig, Result};
 
 use room::{Room, Sent, Size};
@@ -49,10 +50,15 @@ pub struct NativeEngine<O: Ops> {
     weights: Weights,
     weight_gradients: Weights,
     room: Option<Room>,
+    /// Gradients that are summed over processes at once, in bytes.
+    bucket: usize,
     /// Whether the step is made, and sums begin anew.
     stepped: bool,
     labelled: u64,
 }
+
+/// The size of the buckets of PyTorch's DistributedDataParallel (Li et al., VLDB 2020).
+const BUCKET: usize = 25 << 20;
 
 /// Sums of a pass.
 const SUMS: usize = 4;
@@ -89,6 +95,7 @@ impl<O: Ops> NativeEngine<O> {
             moments,
             rates,
             room: None,
+            bucket: BUCKET,
             stepped: false,
             labelled: 0,
         };
@@ -103,6 +110,13 @@ impl<O: Ops> NativeEngine<O> {
         self
     }
 
+    /// Sums gradients over processes by buckets of some `bytes`.
+    #[must_use]
+    pub fn buckets_of(mut self, bytes: usize) -> Self {
+        self.bucket = bytes;
+        self
+    }
+
     /// What it runs on, for a person.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -114,16 +128,17 @@ impl<O: Ops> NativeEngine<O> {
         &mut self.ops
     }
 
-    /// Runs a batch forward, and backward.
+    /// Runs a batch forward, then backward by `buckets`, which are all or none, and tells which of them is complete.
     fn run(
         &mut self,
         batch: &MaskedBatch,
         whole: &Whole,
         dropout: Option<&Dropout>,
-        backward: bool,
+        buckets: &[Bucket],
+        mut complete: impl FnMut(&mut O, &Bucket) -> Result<()>,
     ) -> Result<()> {
         if batch.rows() == 0 {
-            return Ok(());
+            return buckets.iter().try_for_each(|b| complete(&mut self.ops, b));
         }
         let size = Size::of(batch, self.objective);
         let room = Room::fitting(&mut self.ops, &self.config, self.room.take(), size)?;
@@ -144,20 +159,42 @@ impl<O: Ops> NativeEngine<O> {
             size,
             sums: self.sums.first(SUMS),
             dropout,
-            backward,
+            backward: !buckets.is_empty(),
         };
         let sent = Sent::of(batch);
         let rates = dropout.map(|d| (d.seed, d.hidden.to_bits(), d.attention.to_bits()));
-        let key = key(&("pass", size, sent, backward, rates));
-        recorded(ops, key, |ops| {
-            room.unpack(ops, size, &sent)?;
-            pass.forward(ops)?;
-            if backward {
-                pass.backward(ops, &self.weight_gradients)?;
+        // What is forward goes with the first bucket, into one recording.
+        let parts = buckets.iter().map(Some);
+        let forward_only = buckets.is_empty().then_some(None);
+        for (i, bucket) in parts.chain(forward_only).enumerate() {
+            let key = key(&("pass", size, sent, bucket.map(|b| &b.stages), rates));
+            recorded(ops, key, |ops| {
+                if i == 0 {
+                    room.unpack(ops, size, &sent)?;
+                    pass.forward(ops)?;
+                }
+                for &stage in bucket.iter().flat_map(|b| &b.stages) {
+                    pass.backward(ops, &self.weight_gradients, stage)?;
+                }
+                Ok(())
+            })?;
+            if let Some(bucket) = bucket {
+                complete(ops, bucket)?;
             }
-            Ok(())
-        })?;
+        }
         self.room = Some(room);
+        Ok(())
+    }
+
+    /// Before a part of a step.
+    fn begin(&mut self, whole: &Whole) -> Result<()> {
+        if std::mem::take(&mut self.stepped) {
+            self.ops.zero(self.sums.first(SUMS))?;
+        }
+        self.labelled = match self.objective {
+            Objective::MlmNsp => whole.labelled,
+            Objective::Mlm => 0,
+        };
         Ok(())
     }
 
@@ -224,33 +261,48 @@ impl<O: Ops> Engine for NativeEngine<O> {
         whole: &Whole,
         dropout: Option<&Dropout>,
     ) -> Result<()> {
-        if std::mem::take(&mut self.stepped) {
-            self.ops.zero(self.sums.first(SUMS))?;
+        self.begin(whole)?;
+        let all = self.layout.buckets(usize::MAX);
+        self.run(batch, whole, dropout, &all, |_, _| Ok(()))
+    }
+
+    fn accumulate_and_sum(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+        peers: &mut dyn Collective,
+    ) -> Result<()> {
+        if peers.world_size() == 1 {
+            return self.accumulate(batch, whole, dropout);
         }
-        self.labelled = match self.objective {
-            Objective::MlmNsp => whole.labelled,
-            Objective::Mlm => 0,
-        };
-        self.run(batch, whole, dropout, true)
+        self.begin(whole)?;
+        let (gradients, buckets) = (self.gradients, self.layout.buckets(self.bucket));
+        if let (Some(device), Some((at, stream))) = (peers.on_device(), self.ops.place(gradients)) {
+            self.run(batch, whole, dropout, &buckets, |_, bucket| {
+                let first = at + (size_of::<f32>() * bucket.range.start) as u64;
+                // SAFETY: the bucket lies in this engine's arena; nothing that is put on its stream before `join` touches it again.
+                unsafe { device.all_reduce_at(first, bucket.range.len(), stream) }
+            })?;
+            return device.join(stream);
+        }
+        let part = |range: &Range<usize>| gradients.part(range.start, range.len());
+        let sums = summed_beside(peers, |send| {
+            self.run(batch, whole, dropout, &buckets, |ops, bucket| {
+                let mut values = vec![0.0; bucket.range.len()];
+                ops.download(part(&bucket.range), &mut values)?;
+                send(bucket.range.clone(), values);
+                Ok(())
+            })
+        })?;
+        for (range, values) in sums {
+            self.ops.upload(part(&range), &values)?;
+        }
+        Ok(())
     }
 
     fn on_gpu(&self) -> bool {
         self.ops.place(self.gradients).is_some()
-    }
-
-    fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()> {
-        if peers.world_size() == 1 {
-            return Ok(());
-        }
-        if let (Some(device), Some((at, stream))) =
-            (peers.on_device(), self.ops.place(self.gradients))
-        {
-            // SAFETY: the arena is this engine's, as long as it says, and the stream is the one that all its work goes to.
-            return unsafe { device.all_reduce_at(at, self.gradients.len(), stream) };
-        }
-        let mut gradients = self.gradients()?;
-        peers.all_reduce(&mut gradients)?;
-        Ok(self.ops.upload(self.gradients, &gradients)?)
     }
 
     fn step(&mut self, step: &OptimizerStep) -> Result<()> {
@@ -298,7 +350,7 @@ impl<O: Ops> Engine for NativeEngine<O> {
         // The sums of a step that is under way are none of an evaluation's business.
         let before = self.download(self.sums)?;
         self.ops.zero(self.sums)?;
-        self.run(batch, &whole, None, false)?;
+        self.run(batch, &whole, None, &[], |_, _| Ok(()))?;
         let sums = self.download(self.sums)?;
         self.ops.upload(self.sums, &before)?;
         let labelled = match self.objective {

@@ -5,12 +5,12 @@
 use cloze_kernels::{
     Attention, CrossEntropy, Embedding, Gelu, Norm, NormBackward, Ops, Result, Site, View,
 };
-use cloze_shard::random::{Key, Stage};
+use cloze_shard::random::{Key, Stage as Draws};
 
 use super::room::{LayerRoom, Room, Size};
 use super::weights::{Pair, Weights};
 use crate::engine::Dropout;
-use crate::parameters::ALIGN;
+use crate::parameters::{ALIGN, Stage};
 use crate::{Activation, BertConfig};
 
 /// What is the same for the whole pass.
@@ -46,7 +46,7 @@ impl Pass<'_> {
         } else {
             dropout.hidden
         };
-        let key = Key::new(dropout.seed, Stage::Dropout).words();
+        let key = Key::new(dropout.seed, Draws::Dropout).words();
         (p > 0.0).then(|| Site::new(key, number, p, self.room.draw))
     }
 
@@ -313,27 +313,31 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Adds the gradient of every parameter to `gradients`; the logits hold theirs already.
-    pub fn backward(&self, ops: &mut impl Ops, gradients: &Weights) -> Result<()> {
+    /// Adds the gradients of one [`Stage`] to `gradients`, once those before it are done; the logits hold theirs already.
+    pub fn backward(&self, ops: &mut impl Ops, gradients: &Weights, stage: Stage) -> Result<()> {
         let (h, room) = (self.h(), self.room);
         let d = self.t(room.d, h);
-        ops.zero(d)?;
-        self.mlm_backward(ops, gradients, d)?;
-        self.nsp_backward(ops, gradients, d)?;
-        for i in (0..self.config.num_hidden_layers).rev() {
-            self.layer_backward(ops, i, gradients, d)?;
+        match stage {
+            Stage::Heads => {
+                ops.zero(d)?;
+                self.mlm_backward(ops, gradients, d)?;
+                self.nsp_backward(ops, gradients, d)
+            }
+            Stage::Layer(i) => self.layer_backward(ops, i, gradients, d),
+            Stage::Embeddings => {
+                let norm = self.norm0();
+                let (dweight, dbias) = (gradients.norm0.weight, gradients.norm0.bias);
+                ops.norm_backward(&NormBackward {
+                    forward: norm,
+                    dy: d,
+                    dx: None,
+                    dweight,
+                    dbias,
+                    dx_bias: None,
+                })?;
+                ops.embed_backward(&self.embedding(gradients), d)
+            }
         }
-        let norm = self.norm0();
-        let (dweight, dbias) = (gradients.norm0.weight, gradients.norm0.bias);
-        ops.norm_backward(&NormBackward {
-            forward: norm,
-            dy: d,
-            dx: None,
-            dweight,
-            dbias,
-            dx_bias: None,
-        })?;
-        ops.embed_backward(&self.embedding(gradients), d)
     }
 
     fn mlm_backward(&self, ops: &mut impl Ops, g: &Weights, d: View) -> Result<()> {

@@ -13,11 +13,9 @@
 //!
 //! Its implementation owns a [`Tcp`](super::tcp::Tcp), through which it does everything that is small and on the host (counts, agreement, barriers,
 //! the unique id that `ncclCommInitRank` wants, by [`broadcast`](Collective::broadcast)), and returns itself from [`on_device`](Collective::on_device).
-//! An engine whose gradients lie on the device asks for that and hands over addresses; without it, it downloads, sums on the host and uploads. While
-//! it waits for a stream it polls [`check`](Collective::check), and calls `ncclCommAbort` where that fails: NCCL itself waits for a dead peer for ever.
+//! An engine whose gradients lie on the device asks for that and hands over addresses; without it, it downloads, sums on the host and uploads. A
+//! thread asks [`health`](Collective::health) and calls `ncclCommAbort` where a rank is lost: NCCL itself waits for a dead peer for ever.
 //! NCCL's order of sums depends on the algorithm that it picks, so runs that must be bit-equal have to fix `NCCL_ALGO` and `NCCL_PROTO`.
-
-use std::ops::Range;
 
 use super::launch::World;
 use crate::{Error, Result};
@@ -42,8 +40,13 @@ pub trait Collective: Send {
     /// Returns when all have called it.
     fn barrier(&mut self) -> Result<()>;
 
-    /// Whether all are still there, as far as is known; talks to nobody.
-    fn check(&self) -> Result<()>;
+    /// What says, on any thread, whether all are still there, as far as is known; it talks to nobody.
+    fn health(&self) -> Health;
+
+    /// Whether all are still there, as far as is known.
+    fn check(&self) -> Result<()> {
+        self.health()()
+    }
 
     /// Makes every other rank stop because of `error`; this one is to stop by itself.
     fn abort(&mut self, error: &Error);
@@ -57,15 +60,20 @@ pub trait Collective: Send {
     fn describe(&self) -> String;
 }
 
+/// Says whether all processes are still there.
+pub type Health = Box<dyn Fn() -> Result<()> + Send>;
+
 /// Sums in the memory of this rank's device.
 pub trait DeviceCollective {
-    /// Puts the sum of `len` single-precision numbers at `address` over the ranks in their place, after all that is on `stream` already.
-    ///
-    /// Returns when the work is on the stream, not when it is done.
+    /// Puts the sum of `len` single-precision numbers at `address` over the ranks in their place, after all that is on `stream` already, and beside
+    /// what is put there later. Returns when this is under way, not when it is done.
     ///
     /// # Safety
-    /// `address` must be device memory of at least `len` numbers that nobody else uses until the work is done, and `stream` a stream of the device.
+    /// `address` must be device memory of at least `len` numbers that nobody else uses until [`join`](Self::join), and `stream` a stream of the device.
     unsafe fn all_reduce_at(&mut self, address: u64, len: usize, stream: u64) -> Result<()>;
+
+    /// Makes what is put on `stream` later wait for all sums that are under way.
+    fn join(&mut self, stream: u64) -> Result<()>;
 }
 
 /// A process on its own: every sum is what it was.
@@ -98,8 +106,8 @@ impl Collective for Alone {
         Ok(())
     }
 
-    fn check(&self) -> Result<()> {
-        Ok(())
+    fn health(&self) -> Health {
+        Box::new(|| Ok(()))
     }
 
     fn abort(&mut self, _: &Error) {}
@@ -124,40 +132,4 @@ pub fn join(
     })?;
     let tcp = super::tcp::Tcp::join(world, address, terms, timeouts)?;
     Ok(Box::new(tcp))
-}
-
-/// Cuts an arena of `len` single-precision numbers into buckets of at most `bytes`, the last first.
-///
-/// A backward pass is done with the end of the arena first, so the first bucket can be summed while the rest is still computed. The word
-/// embeddings, which the arena begins with, are done last.
-#[must_use]
-pub fn buckets(len: usize, bytes: usize) -> Vec<Range<usize>> {
-    let most = (bytes / size_of::<f32>()).max(1);
-    let mut ranges = Vec::with_capacity(len.div_ceil(most));
-    let mut end = len;
-    while end > 0 {
-        let start = end.saturating_sub(most);
-        ranges.push(start..end);
-        end = start;
-    }
-    ranges
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn buckets_cover_the_arena_from_its_end(len in 0usize..5_000, bytes in 0usize..9_000) {
-            let ranges = buckets(len, bytes);
-            let backwards: Vec<usize> = ranges.iter().flat_map(|r| r.clone().rev()).collect();
-            prop_assert_eq!(backwards, (0..len).rev().collect::<Vec<_>>());
-            prop_assert!(ranges.iter().all(|r| !r.is_empty() && r.len() * 4 <= bytes.max(4)));
-            // No bucket but the last is smaller than it may be.
-            let full = bytes.max(4) / 4;
-            prop_assert!(ranges.iter().rev().skip(1).all(|r| r.len() == full));
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //!
 //! A rank that fails makes all stop with an error, by [`leave`] at the end of its work or by [`agree`] where all must take the same way.
 
+mod beside;
 mod collective;
 mod launch;
 #[cfg(feature = "cuda")]
@@ -15,7 +16,8 @@ mod tcp;
 
 use std::hash::{DefaultHasher, Hasher};
 
-pub use collective::{Alone, Collective, DeviceCollective, buckets, join};
+pub use beside::summed_beside;
+pub use collective::{Alone, Collective, DeviceCollective, Health, join};
 pub use launch::{Address, World};
 #[cfg(feature = "cuda")]
 pub use nccl::with_nccl;

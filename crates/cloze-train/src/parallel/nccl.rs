@@ -1,14 +1,54 @@
 //! Sums in the memory of GPUs by NCCL; everything else as it is between processes.
 
-use cloze_kernels::cuda::nccl::{Group, Nccl};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::{Collective, DeviceCollective};
+use cloze_kernels::cuda::nccl::{Breaker, Group, Nccl};
+
+use super::{Collective, DeviceCollective, Health};
 use crate::{Error, Result};
 
 /// A collective whose members each have a GPU.
 struct OnDevice {
     host: Box<dyn Collective>,
     group: Group,
+    /// Breaks the group when another rank is lost. Dropped first, with its thread.
+    _guard: Guard,
+}
+
+/// How often it is asked whether all are still there.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// A thread that looks after the group until this is dropped.
+struct Guard {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guard {
+    fn start(health: Health, breaker: Breaker) -> Self {
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                if health().is_err() {
+                    return breaker.trip();
+                }
+            }
+        });
+        Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // It ends by itself, and what it might have said is said by the next call.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 /// Adds NCCL to `host`, where every member can load it; otherwise `host` as it was, and why. To be called by all, each with its GPU's context.
@@ -27,7 +67,13 @@ pub fn with_nccl(mut host: Box<dyn Collective>) -> Result<(Box<dyn Collective>, 
     }
     host.broadcast(&mut id, 0)?;
     let group = nccl.join(id, host.rank(), host.world_size())?;
-    Ok((Box::new(OnDevice { host, group }), None))
+    let guard = Guard::start(host.health(), group.breaker());
+    let with = OnDevice {
+        host,
+        group,
+        _guard: guard,
+    };
+    Ok((Box::new(with), None))
 }
 
 impl DeviceCollective for OnDevice {
@@ -35,6 +81,10 @@ impl DeviceCollective for OnDevice {
         self.host.check()?;
         // SAFETY: the caller's.
         Ok(unsafe { self.group.all_reduce(address, len, stream) }?)
+    }
+
+    fn join(&mut self, stream: u64) -> Result<()> {
+        Ok(self.group.join(stream)?)
     }
 }
 
@@ -63,8 +113,8 @@ impl Collective for OnDevice {
         self.host.barrier()
     }
 
-    fn check(&self) -> Result<()> {
-        self.host.check()
+    fn health(&self) -> Health {
+        self.host.health()
     }
 
     fn abort(&mut self, error: &Error) {

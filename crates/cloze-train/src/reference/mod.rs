@@ -130,7 +130,14 @@ impl Engine for ReferenceEngine {
         Ok(())
     }
 
-    fn sum_gradients(&mut self, peers: &mut dyn Collective) -> Result<()> {
+    fn accumulate_and_sum(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+        peers: &mut dyn Collective,
+    ) -> Result<()> {
+        self.accumulate(batch, whole, dropout)?;
         peers.all_reduce(&mut self.gradients)
     }
 

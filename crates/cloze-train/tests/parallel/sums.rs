@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cloze_train::engine::EvalSums;
-use cloze_train::parallel::{buckets, fingerprint, reduce_sums, same};
+use cloze_train::parallel::{fingerprint, reduce_sums, same, summed_beside};
 
-use super::{QUICK, all, ranks, sum, texts, value};
+use super::{QUICK, all, failed, ranks, sum, texts, value};
 
 #[test]
 fn sums_are_made_in_order_of_ranks() {
@@ -44,8 +44,8 @@ fn buckets_and_timing_change_no_bit() {
             if repeat % 3 == c.rank() {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            for range in buckets(len, 40_000 * (repeat + 1)) {
-                c.all_reduce(&mut values[range])?;
+            for part in values.rchunks_mut(10_000 * (repeat + 1)) {
+                c.all_reduce(part)?;
             }
             Ok(fingerprint(&values))
         })
@@ -53,6 +53,57 @@ fn buckets_and_timing_change_no_bit() {
     let whole: Vec<f32> = (0..len).map(|i| sum(3, i)).collect();
     for repeat in 0..20 {
         assert_eq!(run(repeat), [fingerprint(&whole); 3], "repeat {repeat}");
+    }
+}
+
+/// With each rank at work between, for a while of its own.
+#[test]
+fn sums_beside_work_are_the_same() {
+    let len = 100_003;
+    let sums = all(3, |c| {
+        let rank = c.rank();
+        let parts = summed_beside(c, |send| {
+            for start in (0..len).step_by(20_000).rev() {
+                let range = start..len.min(start + 20_000);
+                let values = range.clone().map(|i| value(rank, i)).collect();
+                std::thread::sleep(Duration::from_millis(3 * rank as u64));
+                send(range, values);
+            }
+            Ok(())
+        })?;
+        let after = c.all_reduce(&mut [0.0]);
+        after.map(|()| parts)
+    });
+    for parts in sums {
+        assert_eq!(parts.iter().map(|(r, _)| r.len()).sum::<usize>(), len);
+        for (range, values) in parts {
+            let expected: Vec<f32> = range.map(|i| sum(3, i)).collect();
+            assert!(values == expected);
+        }
+    }
+}
+
+/// One rank's work fails: its error stays its own, and the others hear of it.
+#[test]
+fn work_that_fails_beside_sums_stops_all() {
+    let results = ranks(3, QUICK, |c| {
+        let rank = c.rank();
+        summed_beside(c, |send| {
+            send(0..1, vec![1.0]);
+            if rank == 1 {
+                return Err(failed("no more"));
+            }
+            send(1..2, vec![1.0]);
+            Ok(())
+        })
+    });
+    let told = texts(results);
+    assert_eq!(told[1], failed("no more").to_string());
+    for other in [0, 2] {
+        assert!(
+            told[other].contains("rank 1") && told[other].contains("no more"),
+            "{told:?}"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each file of tests uses what it needs")]
 
 pub mod model;
+pub mod twins;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,7 +4,7 @@
 
 mod pinned;
 mod products;
-mod stream;
+pub(super) mod stream;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_void};
@@ -23,7 +23,7 @@ use crate::{Error, Result};
 const OLDEST: (i32, i32) = (8, 0);
 
 /// What failed, as an error of ours.
-fn failed(call: &str) -> impl FnOnce(result::DriverError) -> Error + '_ {
+pub(super) fn failed(call: &str) -> impl FnOnce(result::DriverError) -> Error + '_ {
     move |e| Error::Cuda {
         call: call.to_owned(),
         why: e.to_string(),

@@ -53,6 +53,14 @@ impl Event {
         unsafe { result::event::record(self.0, stream) }.map_err(failed("cuEventRecord"))
     }
 
+    /// Makes what is put on `stream` later wait for it.
+    pub fn hold(&self, stream: sys::CUstream) -> Result<()> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: event and stream live.
+        unsafe { result::stream::wait_event(stream, self.0, flags) }
+            .map_err(failed("cuStreamWaitEvent"))
+    }
+
     /// Waits for it; at once where it was never put anywhere.
     pub fn wait(&self) -> Result<()> {
         // SAFETY: the event lives.

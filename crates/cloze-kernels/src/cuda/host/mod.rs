@@ -253,6 +253,11 @@ impl Machine for Host {
         format!("CUDA kernels on the host, {:?}", self.format)
     }
 
+    /// Its memory is the host's own, and all is done when a call returns: any number will do.
+    fn stream(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn format(&self) -> Format {
         self.format
     }

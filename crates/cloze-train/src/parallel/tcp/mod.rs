@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use self::meet::{Links, Meeting};
 use self::watch::Watch;
 use self::wire::{Call, Element, Kind};
-use super::collective::Collective;
+use super::collective::{Collective, Health};
 use super::launch::{Address, World};
 use crate::{Error, Result};
 
@@ -264,8 +264,8 @@ impl Collective for Tcp {
         self.sum::<f32>(Kind::Barrier, &mut [])
     }
 
-    fn check(&self) -> Result<()> {
-        self.watch.check()
+    fn health(&self) -> Health {
+        self.watch.health()
     }
 
     fn abort(&mut self, error: &Error) {

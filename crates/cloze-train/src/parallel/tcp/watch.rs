@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::super::Health;
 use super::wire::Control;
 use crate::{Error, Result};
 
@@ -99,13 +100,13 @@ impl Watch {
 
     /// Whether all are well, as far as is known.
     pub fn check(&self) -> Result<()> {
-        match &self.shared.news().failure {
-            Some((rank, why)) => Err(Error::Rank {
-                rank: *rank,
-                why: why.clone(),
-            }),
-            None => Ok(()),
-        }
+        self.shared.check()
+    }
+
+    /// What says so on any thread.
+    pub fn health(&self) -> Health {
+        let shared = self.shared.clone();
+        Box::new(move || shared.check())
     }
 
     /// Tells everybody that `rank` has failed.
@@ -177,6 +178,16 @@ impl Drop for Watch {
 }
 
 impl Shared {
+    fn check(&self) -> Result<()> {
+        match &self.news().failure {
+            Some((rank, why)) => Err(Error::Rank {
+                rank: *rank,
+                why: why.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn news(&self) -> MutexGuard<'_, News> {
         lock(&self.news)
     }
