@@ -11,10 +11,10 @@ use crate::{Error, Result};
 
 /// A collective whose members each have a GPU.
 struct OnDevice {
+    /// Breaks the group when another rank is lost. Before the group, so that its thread has ended when the group is left.
+    _guard: Guard,
     host: Box<dyn Collective>,
     group: Group,
-    /// Breaks the group when another rank is lost. Dropped first, with its thread.
-    _guard: Guard,
 }
 
 /// How often it is asked whether all are still there.
@@ -69,9 +69,9 @@ pub fn with_nccl(mut host: Box<dyn Collective>) -> Result<(Box<dyn Collective>, 
     let group = nccl.join(id, host.rank(), host.world_size())?;
     let guard = Guard::start(host.health(), group.breaker());
     let with = OnDevice {
+        _guard: guard,
         host,
         group,
-        _guard: guard,
     };
     Ok((Box::new(with), None))
 }
@@ -119,6 +119,8 @@ impl Collective for OnDevice {
 
     fn abort(&mut self, error: &Error) {
         self.host.abort(error);
+        // To leave it in peace would mean to wait for the others.
+        self.group.breaker().trip();
     }
 
     fn on_device(&mut self) -> Option<&mut dyn DeviceCollective> {
