@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A folder for one test, with a corpus and a tokenizer in it.
 pub struct Place {
@@ -85,6 +85,35 @@ impl Place {
             line: line.into(),
             output: output.expect("cloze is built: run the tests by `cargo xtask test`"),
         }
+    }
+
+    /// Starts `cloze` in the folder with the words of `line`; what it prints is not kept.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn start(&self, line: &str) -> Child {
+        Command::new(executable("cloze"))
+            .args(line.split_whitespace())
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("cloze is built: run the tests by `cargo xtask test`")
+    }
+
+    /// Writes `config.json`: a small BERT for the tokenizer in the folder.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn write_config(&self) {
+        let words = fs::read_to_string(self.path("tokenizer/vocab.txt")).expect("a vocabulary");
+        self.write(
+            "config.json",
+            serde_json::json!({"model_type": "bert", "vocab_size": words.lines().count(), "hidden_size": 16,
+                "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32})
+            .to_string(),
+        );
     }
 
     /// Prepares `inputs` into `out` and demands that it works.

@@ -344,16 +344,7 @@ fn vocabularies_repeat_and_tokenize() {
 fn training_verbs_are_handed_over() {
     let place = Place::new();
     place.prepare("corpus.jsonl", "data", "--seq-len 32");
-    let size = fs::read_to_string(place.path("tokenizer/vocab.txt"))
-        .unwrap()
-        .lines()
-        .count();
-    place.write(
-        "config.json",
-        serde_json::json!({"model_type": "bert", "vocab_size": size, "hidden_size": 16, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32})
-        .to_string(),
-    );
+    place.write_config();
     let ran = place.cloze("pretrain data --config config.json --steps 6 --batch-tokens 256 --warmup-steps 2 --log-every 2 --out run").status(0);
     assert!(
         ran.err().contains("tok/s") && ran.err().contains("row 0"),

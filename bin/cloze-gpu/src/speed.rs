@@ -99,6 +99,7 @@ fn step(number: u64) -> OptimizerStep {
         betas: (0.9, 0.999),
         eps: 1e-8,
         clip: 1.0,
+        layer_decay: 1.0,
     }
 }
 

@@ -6,6 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cloze_train::engine::Objective;
+use cloze_train::schedule::Schedule;
 use cloze_train::{Build, DeviceChoice, EngineKind, Precision, PretrainConfig, Start};
 
 /// Train BERT from datasets that `cloze prepare` made, and measure it
@@ -32,21 +33,25 @@ pub enum Verb {
 /// Train a BERT from a dataset: further from a checkpoint, or from scratch
 ///
 /// Rows are fed without padding, a budget of tokens a step; masks are drawn anew each epoch (unless the shards hold static
-/// ones). The run folder holds checkpoints/step-NNNNNNNN, model (the newest, a Hugging Face folder) and train.jsonl.
+/// ones). The run folder holds checkpoints/step-NNNNNNNN, model (the newest, a Hugging Face folder), best (that of the best
+/// evaluation) and train.jsonl.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   cloze pretrain data --init bert-base-uncased/ --out run --steps 10000
   cloze pretrain data --config config.json --out run --steps 100000 --warmup-steps 10000
-  cloze pretrain data --out run --resume        go on after a stop, bit for bit")]
+  cloze pretrain data --out run --resume        go on after a stop, bit for bit
+  cloze pretrain data --init DIR --out run --resume auto        for a job that may be stopped and started again
+
+Ctrl-C and SIGTERM write a checkpoint after the step that is under way, and stop; a second one stops at once.")]
 pub struct PretrainArgs {
     /// The dataset's folder
     pub dataset: PathBuf,
     /// Hugging Face folder to start from
-    #[arg(long, value_name = "HF_DIR", conflicts_with_all = ["config", "resume"])]
+    #[arg(long, value_name = "HF_DIR", conflicts_with = "config")]
     pub init: Option<PathBuf>,
     /// Start from scratch, in the shape of this config.json
-    #[arg(long, value_name = "CONFIG_JSON", conflicts_with = "resume")]
+    #[arg(long, value_name = "CONFIG_JSON")]
     pub config: Option<PathBuf>,
     /// What is trained
     #[arg(long, value_enum, default_value = "mlm+nsp")]
@@ -54,27 +59,54 @@ pub struct PretrainArgs {
     /// The run's folder
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Go on from the newest checkpoint in the run's folder, with the options that the run was started with
-    #[arg(long)]
-    pub resume: bool,
+    /// Go on from the newest checkpoint in the run's folder, with the options that the run was started with; `auto` begins where there is none
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always")]
+    pub resume: Option<ResumeArg>,
     /// Optimizer steps
     #[arg(long, default_value_t = 10_000)]
     pub steps: u64,
     /// Most tokens in a step
     #[arg(long, default_value_t = 4_096, value_name = "TOKENS")]
     pub batch_tokens: usize,
+    /// Most tokens that are computed at a time, where a step does not fit in memory: gradients are accumulated, results stay the same but for rounding; 0 for all
+    #[arg(long, default_value_t = 0, value_name = "TOKENS")]
+    pub pass_tokens: usize,
+    /// Weight of the MLM loss in what is minimised
+    #[arg(long, default_value_t = 1.0, value_name = "W")]
+    pub mlm_weight: f64,
+    /// Weight of the NSP loss
+    #[arg(long, default_value_t = 1.0, value_name = "W")]
+    pub nsp_weight: f64,
     /// Peak learning rate
     #[arg(long, default_value_t = 1e-4, value_name = "RATE")]
     pub learning_rate: f64,
-    /// Steps of linear warmup; after them the rate falls linearly to zero [default: a tenth of the steps]
+    /// Steps of linear warmup [default: a tenth of the steps]
     #[arg(long, value_name = "STEPS")]
     pub warmup_steps: Option<u64>,
+    /// What becomes of the learning rate after the warmup
+    #[arg(long, value_enum, default_value = "linear")]
+    pub schedule: ScheduleArg,
+    /// The rate of each layer is this times that of the layer above it; the heads have all of it
+    #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
+    pub layer_decay: f64,
     /// Decoupled weight decay of matrices and embeddings
     #[arg(long, default_value_t = 0.01)]
     pub weight_decay: f64,
+    /// Decay of Adam's first moment
+    #[arg(long, default_value_t = 0.9, value_name = "BETA")]
+    pub beta1: f64,
+    /// Decay of Adam's second moment
+    #[arg(long, default_value_t = 0.999, value_name = "BETA")]
+    pub beta2: f64,
+    /// Added to the root of Adam's second moment
+    #[arg(long, default_value_t = 1e-8, value_name = "EPS")]
+    pub epsilon: f64,
     /// Largest global norm of the gradient; 0 for no clipping
     #[arg(long, default_value_t = 1.0, value_name = "NORM")]
     pub clip: f64,
+    /// Stop after so many steps in a row whose gradient is not finite; such steps are not made, and counted
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub max_skipped: u64,
     /// Dropout [default: the model's own]
     #[arg(long, value_name = "P")]
     pub dropout: Option<f64>,
@@ -93,7 +125,7 @@ pub struct PretrainArgs {
     /// Steps between checkpoints; 0 for one at the end only
     #[arg(long, default_value_t = 1_000, value_name = "STEPS")]
     pub checkpoint_every: u64,
-    /// Checkpoints that are kept
+    /// Newest checkpoints that are kept, beside the one with the best evaluation
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub keep: usize,
     /// Steps between lines of the log
@@ -111,6 +143,36 @@ pub struct PretrainArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
+}
+
+/// When to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ResumeArg {
+    /// There must be a checkpoint
+    Always,
+    /// Where there is a checkpoint; otherwise begin from --init or --config
+    Auto,
+}
+
+/// What becomes of the learning rate after the warmup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleArg {
+    /// It falls linearly to zero
+    Linear,
+    /// It falls to zero by half a wave of a cosine
+    Cosine,
+    /// It stays
+    Constant,
+}
+
+impl From<ScheduleArg> for Schedule {
+    fn from(arg: ScheduleArg) -> Self {
+        match arg {
+            ScheduleArg::Linear => Self::Linear,
+            ScheduleArg::Cosine => Self::Cosine,
+            ScheduleArg::Constant => Self::Constant,
+        }
+    }
 }
 
 /// What is trained.
@@ -213,11 +275,18 @@ impl PretrainArgs {
 
     /// Where parameters come from; `None` where nothing says.
     pub fn start(&self) -> Option<Start> {
-        match (&self.init, &self.config) {
-            _ if self.resume => Some(Start::Resume),
+        let fresh = match (&self.init, &self.config) {
             (Some(folder), _) => Some(Start::Init(folder.clone())),
             (None, Some(path)) => Some(Start::Config(path.clone())),
             (None, None) => None,
+        };
+        match self.resume {
+            None => fresh,
+            Some(ResumeArg::Always) => Some(Start::Resume),
+            Some(ResumeArg::Auto) => Some(match fresh {
+                Some(fresh) => Start::ResumeOr(Box::new(fresh)),
+                None => Start::Resume,
+            }),
         }
     }
 
@@ -233,9 +302,17 @@ impl PretrainArgs {
             precision: self.precision.map(Into::into),
             steps: self.steps,
             batch_tokens: self.batch_tokens,
+            pass_tokens: self.pass_tokens,
+            mlm_weight: self.mlm_weight,
+            nsp_weight: self.nsp_weight,
             learning_rate: self.learning_rate,
             warmup_steps: self.warmup_steps.unwrap_or(self.steps / 10),
+            schedule: self.schedule.into(),
+            layer_decay: self.layer_decay,
             weight_decay: self.weight_decay,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
             clip: self.clip,
             dropout: self.dropout,
             mask_rate: self.mask_rate,
@@ -244,8 +321,8 @@ impl PretrainArgs {
             eval_rows: self.eval_rows,
             checkpoint_every: self.checkpoint_every,
             keep: self.keep,
+            max_skipped: self.max_skipped,
             log_every: self.log_every,
-            ..PretrainConfig::default()
         }
     }
 }

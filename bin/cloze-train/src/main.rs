@@ -4,6 +4,7 @@ mod allocator;
 mod cli;
 mod eval;
 mod pretrain;
+mod stop;
 
 use std::process::ExitCode;
 

@@ -9,21 +9,28 @@ use cloze_cli::{Status, format, table};
 use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
 use cloze_train::checkpoint::LoadReport;
 use cloze_train::parallel::World;
-use cloze_train::record::{StepRecord, ValidationRecord};
+use cloze_train::record::{SkipRecord, StepRecord, ValidationRecord};
 use cloze_train::{Begun, Observer, pretrain_in, stored_config};
 
-use crate::cli::{PretrainArgs, Typed};
+use crate::cli::{PretrainArgs, ResumeArg, Typed};
+use crate::stop::Stop;
 
 pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     let Some(start) = args.start() else {
         bail!("nothing to start from: give --init HF_DIR, --config config.json, or --resume");
     };
+    if args.resume == Some(ResumeArg::Always) && (args.init.is_some() || args.config.is_some()) {
+        bail!(
+            "--resume goes on from a checkpoint of the run, not from --init or --config: leave one out, or give --resume auto"
+        );
+    }
+    let stop = crate::stop::on_signals()?;
     crate::start_threads(args.jobs)?;
     let world = World::from_environment()?;
     if world.rank == 0 {
         crate::warn(&args.dataset, args.init.as_deref(), typed);
     }
-    let stored = if args.resume {
+    let stored = if args.resume.is_some() {
         stored_config(&args.out)?
     } else {
         None
@@ -37,10 +44,11 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         first_step: 0,
         started: Instant::now(),
         header: false,
+        stop: &stop,
     };
     let summary = pretrain_in(&world, &args.dataset, &start, &args.out, &config, &mut view)?;
     if world.rank > 0 {
-        return Ok(Status::Done);
+        return Ok(stop.status());
     }
     let mut out = std::io::stdout().lock();
     let time = format::duration(view.started.elapsed());
@@ -50,6 +58,18 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         summary.model.display(),
         format::count(summary.steps)
     )?;
+    if summary.skipped > 0 {
+        let skipped = format::count(summary.skipped);
+        writeln!(
+            out,
+            "{skipped} steps were not made: their gradient was not finite"
+        )?;
+    }
+    if summary.stopped {
+        let of = format::count(config.steps);
+        writeln!(out, "stopped before step {of}; --resume goes on")?;
+        return Ok(stop.status());
+    }
     if let Some(report) = summary.validation {
         writeln!(out, "{}", validation(&report))?;
     }
@@ -57,14 +77,15 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
 }
 
 /// The step log on standard error.
-struct View {
+struct View<'a> {
     steps: u64,
     first_step: u64,
     started: Instant,
     header: bool,
+    stop: &'a Stop,
 }
 
-impl View {
+impl View<'_> {
     fn line(&self, text: &str) {
         // A log that cannot be shown is not worth stopping for.
         let _ = writeln!(std::io::stderr(), "{text}");
@@ -86,7 +107,7 @@ impl View {
     }
 }
 
-impl Observer for View {
+impl Observer for View<'_> {
     fn on_start(&mut self, begun: &Begun<'_>) {
         let (dataset, config, step) = (begun.dataset, begun.config, begun.step);
         let manifest = dataset.manifest();
@@ -163,8 +184,21 @@ impl Observer for View {
         ));
     }
 
+    fn on_skipped(&mut self, record: &SkipRecord) {
+        self.line(&format!(
+            "{:>8} {} steps were not made, {} in all: their gradient was not finite",
+            record.step,
+            format::count(record.skipped),
+            format::count(record.skipped_total)
+        ));
+    }
+
     fn on_checkpoint(&mut self, path: &Path) {
         self.line(&format!("         checkpoint {}", path.display()));
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.stop.asked()
     }
 }
 

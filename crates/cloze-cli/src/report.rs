@@ -10,9 +10,12 @@ pub enum Status {
     Done,
     /// 1: a check found problems.
     Problems,
+    /// 130, as shells have it: Ctrl-C, after what was under way was brought to an end.
+    Interrupted,
 }
 
-/// Runs `command` and turns what it returns into an exit status: 0 done, 1 a check found problems, 2 it could not run.
+/// Runs `command` and turns what it returns into an exit status: 0 done, 1 a check found problems,
+/// 130 interrupted, 2 it could not run.
 ///
 /// An error is printed with what caused it and, where `hint` has one for it, what to do. Standard output that was closed
 /// (by `| head`) is no error.
@@ -23,6 +26,7 @@ pub fn run(
     match command() {
         Ok(Status::Done) => ExitCode::SUCCESS,
         Ok(Status::Problems) => ExitCode::from(1),
+        Ok(Status::Interrupted) => ExitCode::from(130),
         Err(error) if closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = render(&error, hint(&error));

@@ -81,6 +81,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             betas: (0.9, 0.999),
             eps: 1e-8,
             clip: 1.0,
+            layer_decay: 1.0,
         })?;
         loss = engine.outcome()?.loss.total();
         if step > warmup {

@@ -99,7 +99,7 @@ pub trait Engine {
 }
 
 /// What a step is made of, all its parts together: losses are means over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Whole {
     /// Predicted tokens.
     pub masked: u64,
@@ -107,6 +107,8 @@ pub struct Whole {
     pub labelled: u64,
     /// Tokens of the whole that come before the part's first: dropout is keyed by a token's place in the whole.
     pub first_token: u32,
+    /// What multiplies the losses of the MLM and of the NSP head in what is minimised; over 0.
+    pub weights: [f64; 2],
 }
 
 impl Whole {
@@ -117,13 +119,18 @@ impl Whole {
             masked: batch.masked() as u64,
             labelled: batch.labelled_rows() as u64,
             first_token: 0,
+            weights: [1.0, 1.0],
         }
     }
 
-    /// One over the number of predicted tokens and of labelled rows; 0 for none.
+    /// What the sums of both heads' losses are multiplied by: the weight over the number of predicted tokens, or of labelled rows; 0 for none.
     #[must_use]
     pub fn scales(&self) -> [f32; 2] {
-        [self.masked, self.labelled].map(|n| if n > 0 { (1.0 / n as f64) as f32 } else { 0.0 })
+        let [mlm, nsp] = self.weights;
+        [(mlm, self.masked), (nsp, self.labelled)].map(|(weight, n)| match n {
+            0 => 0.0,
+            n => (weight / n as f64) as f32,
+        })
     }
 }
 
@@ -140,7 +147,7 @@ pub struct Dropout {
     pub attention: f64,
 }
 
-/// Mean losses, in nats.
+/// Mean losses, in nats, before they are weighted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BatchLoss {
     /// Mean cross-entropy over the predicted tokens; 0 where there is none.
@@ -150,7 +157,7 @@ pub struct BatchLoss {
 }
 
 impl BatchLoss {
-    /// What is minimised: the sum.
+    /// The sum: what is minimised, where nothing is weighted.
     #[must_use]
     pub fn total(&self) -> f64 {
         self.mlm + self.nsp.unwrap_or(0.0)
@@ -172,6 +179,8 @@ pub struct OptimizerStep {
     pub eps: f64,
     /// Largest global norm of the gradient; 0 for no clipping.
     pub clip: f64,
+    /// What the rate of a layer is of that of the layer above it; 1 for the same everywhere.
+    pub layer_decay: f64,
 }
 
 /// What a step did.

@@ -73,14 +73,18 @@ pub enum Error {
         why: String,
     },
     /// The loss or the gradient is not a number any more.
-    #[error("step {step}: {what} is {value}: training has diverged")]
+    #[error(
+        "step {step}: the norm of the gradient is {norm}, and no step could be made {in_a_row} times in a row; {rows}"
+    )]
     NonFinite {
-        /// The step.
+        /// The last step that was tried.
         step: u64,
-        /// The loss, or the norm of the gradient.
-        what: &'static str,
-        /// Its value.
-        value: f64,
+        /// How many are borne.
+        in_a_row: u64,
+        /// The norm.
+        norm: f64,
+        /// What is known of the rows of that step.
+        rows: String,
     },
     /// The variables of a launcher do not say which process of how many this is.
     #[error("{variable} {why}")]
@@ -131,7 +135,7 @@ impl Error {
             ),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors".into()),
             Self::NonFinite { .. } => Some(
-                "begin another run with a smaller --learning-rate or a longer --warmup-steps; --init RUN/model keeps what was learned up to the newest checkpoint"
+                "look at the rows that are named; if there is none, begin another run with a smaller --learning-rate or a longer --warmup-steps: --init RUN/model keeps what was learned up to the newest checkpoint"
                     .into(),
             ),
             Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),

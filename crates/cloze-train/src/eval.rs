@@ -69,16 +69,19 @@ pub fn run(
     Ok(sums.into())
 }
 
-/// As [`run`], each process of `peers` its share of every batch; all get the same report.
+/// As [`run`], each process of `peers` its share of every batch, by passes of at most `pass_tokens`; all get the same report.
 pub fn run_shared(
     engine: &mut dyn Engine,
     feed: &mut Feed<'_>,
+    pass_tokens: usize,
     peers: &mut dyn Collective,
 ) -> Result<EvalReport> {
     let (rank, world_size) = (peers.rank(), peers.world_size());
     let mut sums = EvalSums::default();
     while let Some(share) = feed.next_share(rank, world_size)? {
-        sums += engine.evaluate(&share.batch)?;
+        for (batch, _) in share.passes(pass_tokens, [1.0, 1.0]) {
+            sums += engine.evaluate(&batch)?;
+        }
     }
     Ok(reduce_sums(peers, sums)?.into())
 }

@@ -163,6 +163,18 @@ impl<'a> Feed<'a> {
         }))
     }
 
+    /// The numbers of the rows that the next batch is made of, which is passed over; none at the end.
+    pub fn next_rows(&mut self) -> Vec<u64> {
+        self.choose().map_or_else(Vec::new, |(numbers, _)| numbers)
+    }
+
+    /// One row by its number, with the masks of this epoch.
+    pub fn row(&mut self, number: u64) -> Result<MaskedBatch> {
+        let mut batch = MaskedBatch::new();
+        self.push(number, &mut batch)?;
+        Ok(batch)
+    }
+
     /// Numbers and lengths of the rows of the next batch.
     fn choose(&mut self) -> Option<(Vec<u64>, Vec<u32>)> {
         let rows = self.rows;

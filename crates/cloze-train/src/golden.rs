@@ -14,7 +14,7 @@ use safetensors::SafeTensors;
 use crate::batch::MaskedBatch;
 use crate::engine::OptimizerStep;
 use crate::parameters::Layout;
-use crate::schedule::learning_rate;
+use crate::schedule::Schedule;
 use crate::{BertConfig, Error, Result};
 
 /// One file.
@@ -153,11 +153,12 @@ impl Golden {
         let (peak, warmup) = (self.plan("peak")?, self.plan("warmup")? as u64);
         Ok(OptimizerStep {
             step,
-            learning_rate: learning_rate(peak, step, warmup, self.steps()?),
+            learning_rate: Schedule::Linear.learning_rate(peak, step, warmup, self.steps()?),
             weight_decay: self.plan("decay")?,
             betas: (0.9, 0.999),
             eps: 1e-8,
             clip: self.plan("clip")?,
+            layer_decay: 1.0,
         })
     }
 }

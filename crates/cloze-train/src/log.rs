@@ -19,7 +19,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log; lines about steps after `step`, which a resumed run makes again, are dropped.
+    /// Opens the log; lines about steps after `step`, which a resumed run makes again, are dropped. At step 0 nothing was made.
     pub fn open(run: &Path, step: u64) -> Result<Self> {
         let path = run.join(LOG);
         let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
@@ -27,6 +27,7 @@ impl Log {
             let text = fs::read_to_string(&path).map_err(io)?;
             let keep =
                 |line: &&str| serde_json::from_str::<Record>(line).is_ok_and(|r| r.step() <= step);
+            let keep = |line: &&str| step > 0 && keep(line);
             let kept: String = text
                 .lines()
                 .filter(keep)

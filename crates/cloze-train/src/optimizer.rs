@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::engine::{EngineState, Objective, OptimizerStep};
-use crate::parameters::Layout;
+use crate::parameters::{Layout, Parameter};
 
 /// Elements that are summed together: fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
@@ -39,17 +39,20 @@ fn clipping(step: &OptimizerStep, norm: f64) -> f32 {
 }
 
 /// The constants of a parameter's step.
-pub fn constants(step: &OptimizerStep, decay: bool) -> Constants {
+///
+/// Its rate is η dᵏ, where k is how far it is from the heads and d the decay by layer (Howard and Ruder, ACL 2018, section 3.2).
+pub fn constants(step: &OptimizerStep, parameter: &Parameter) -> Constants {
     let (beta1, beta2) = step.betas;
+    let learning_rate = step.learning_rate * step.layer_decay.powi(parameter.depth as i32);
     let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
-    let keep = if decay {
-        1.0 - step.learning_rate * step.weight_decay
+    let keep = if parameter.decay {
+        1.0 - learning_rate * step.weight_decay
     } else {
         1.0
     };
     Constants {
         keep: keep as f32,
-        rate: (step.learning_rate / correction(beta1)) as f32,
+        rate: (learning_rate / correction(beta1)) as f32,
         root2: correction(beta2).sqrt() as f32,
     }
 }
@@ -77,7 +80,7 @@ pub fn adamw(
         if parameter.nsp_only && objective == Objective::Mlm {
             continue;
         }
-        let c = constants(step, parameter.decay);
+        let c = constants(step, parameter);
         let range = parameter.range();
         let chunks = state.parameters[range.clone()]
             .par_chunks_mut(CHUNK)

@@ -20,6 +20,8 @@ pub struct Parameter {
     pub decay: bool,
     /// Whether only next sentence prediction trains it: the pooler and its head.
     pub nsp_only: bool,
+    /// How far it is from the heads: 0 there, 1 in the last layer, one more than the first layer in the embeddings.
+    pub depth: u32,
 }
 
 impl Parameter {
@@ -54,6 +56,8 @@ pub struct Layout {
     /// Where each encoder layer begins, and the heads.
     layers: Vec<usize>,
     heads: usize,
+    /// Of what is added next.
+    depth: u32,
 }
 
 /// A part of the backward pass.
@@ -91,6 +95,7 @@ impl Layout {
             block: ALIGN,
             layers: Vec::new(),
             heads: 0,
+            depth: config.num_hidden_layers as u32 + 1,
         };
         let (h, f) = (config.hidden_size, config.intermediate_size);
         layout.add(WORD_EMBEDDINGS.into(), &[config.vocab_size, h]);
@@ -108,6 +113,7 @@ impl Layout {
             let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");
             layout.align();
             layout.layers.push(layout.len);
+            layout.depth -= 1;
             // Side by side, so that one product makes all three.
             for (kind, shape) in [("weight", &[h, h][..]), ("bias", &[h][..])] {
                 layout.align();
@@ -123,6 +129,7 @@ impl Layout {
         }
         layout.align();
         layout.heads = layout.len;
+        layout.depth = 0;
         layout.add_pair("bert.pooler.dense", &[h, h]);
         layout.add_pair("cls.predictions.transform.dense", &[h, h]);
         layout.add_pair("cls.predictions.transform.LayerNorm", &[h]);
@@ -159,6 +166,7 @@ impl Layout {
             offset: self.len,
             decay,
             nsp_only,
+            depth: self.depth,
         };
         while !self.len.is_multiple_of(self.block) {
             self.block /= 2;

@@ -5,30 +5,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Build, DeviceChoice};
 use crate::engine::{EngineKind, Objective, Precision};
+use crate::schedule::Schedule;
 use crate::{Error, Result};
 
 /// What a run is asked for. Everything that decides what comes out is compared when it is resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PretrainConfig {
     /// Which losses are trained.
     pub objective: Objective,
     /// Which engine does the arithmetic.
-    #[serde(default)]
     pub engine: EngineKind,
     /// Where it is done.
-    #[serde(default)]
     pub device: DeviceChoice,
     /// How products are computed; `None` for the device's own way, or on resuming what the run was started with.
-    #[serde(default)]
     pub precision: Option<Precision>,
     /// Optimizer steps.
     pub steps: u64,
     /// Most tokens in a step's batch.
     pub batch_tokens: usize,
+    /// Most tokens that are computed at a time, in each process; 0 for all of a step. Gradients are accumulated over a step's passes.
+    pub pass_tokens: usize,
+    /// What multiplies the loss of the MLM head.
+    pub mlm_weight: f64,
+    /// What multiplies the loss of the NSP head.
+    pub nsp_weight: f64,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Steps of linear warmup.
     pub warmup_steps: u64,
+    /// What becomes of the rate after it.
+    pub schedule: Schedule,
+    /// What the rate of a layer is of that of the layer above it.
+    pub layer_decay: f64,
     /// Decoupled weight decay of matrices and embeddings.
     pub weight_decay: f64,
     /// Decay of Adam's first moment.
@@ -53,8 +62,10 @@ pub struct PretrainConfig {
     pub checkpoint_every: u64,
     /// Steps between lines of the log.
     pub log_every: u64,
-    /// Checkpoints that are kept.
+    /// Checkpoints that are kept, beside the best.
     pub keep: usize,
+    /// Steps in a row without a finite gradient, after which training stops.
+    pub max_skipped: u64,
 }
 
 impl Default for PretrainConfig {
@@ -66,8 +77,13 @@ impl Default for PretrainConfig {
             precision: None,
             steps: 10_000,
             batch_tokens: 4_096,
+            pass_tokens: 0,
+            mlm_weight: 1.0,
+            nsp_weight: 1.0,
             learning_rate: 1e-4,
             warmup_steps: 100,
+            schedule: Schedule::Linear,
+            layer_decay: 1.0,
             weight_decay: 0.01,
             beta1: 0.9,
             beta2: 0.999,
@@ -81,6 +97,7 @@ impl Default for PretrainConfig {
             checkpoint_every: 1_000,
             log_every: 10,
             keep: 3,
+            max_skipped: 10,
         }
     }
 }
@@ -98,6 +115,19 @@ impl PretrainConfig {
         positive("--steps", self.steps as f64)?;
         positive("--learning-rate", self.learning_rate)?;
         positive("--log-every", self.log_every as f64)?;
+        positive("--mlm-weight", self.mlm_weight)?;
+        positive("--nsp-weight", self.nsp_weight)?;
+        positive("--max-skipped", self.max_skipped as f64)?;
+        positive("--epsilon", self.epsilon)?;
+        for (option, beta) in [("--beta1", self.beta1), ("--beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return fail(option, format!("is {beta}, must be from 0 to under 1"));
+            }
+        }
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            let why = format!("is {}, must be over 0 and at most 1", self.layer_decay);
+            return fail("--layer-decay", why);
+        }
         for (option, value) in [("--weight-decay", self.weight_decay), ("--clip", self.clip)] {
             if !(value >= 0.0 && value.is_finite()) {
                 return fail(option, format!("is {value}, must be a number from 0"));
@@ -138,6 +168,8 @@ impl PretrainConfig {
         let (ours, theirs) = (as_map(self), as_map(other));
         let harmless = [
             "device",
+            "pass_tokens",
+            "max_skipped",
             "eval_every",
             "eval_rows",
             "checkpoint_every",

@@ -10,6 +10,8 @@ use crate::eval::EvalReport;
 pub enum Record {
     /// A logged step.
     Train(StepRecord),
+    /// Steps that were not made.
+    Skipped(SkipRecord),
     /// An evaluation on the validation split.
     Validation(ValidationRecord),
 }
@@ -20,6 +22,7 @@ impl Record {
     pub fn step(&self) -> u64 {
         match self {
             Self::Train(r) => r.step,
+            Self::Skipped(r) => r.step,
             Self::Validation(r) => r.step,
         }
     }
@@ -46,6 +49,17 @@ pub struct StepRecord {
     /// Seconds until the last step, at the speed of these steps; evaluations and checkpoints are not counted.
     #[serde(default)]
     pub seconds_left: f64,
+}
+
+/// Steps that were not made, because their gradient was not finite: parameters are as they were, the rows are passed over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SkipRecord {
+    /// The step after which this was seen.
+    pub step: u64,
+    /// Steps that were not made since it was looked last.
+    pub skipped: u64,
+    /// Of the run.
+    pub skipped_total: u64,
 }
 
 /// An evaluation in the course of training.

@@ -28,6 +28,8 @@ pub enum Start {
     Config(PathBuf),
     /// The newest checkpoint of the run.
     Resume,
+    /// The newest checkpoint of the run, or this where there is none.
+    ResumeOr(Box<Start>),
 }
 
 /// How training begins.
@@ -81,9 +83,17 @@ pub fn begin(
         tokens: 0,
         dataset: dataset.manifest().digest(),
         config: config.clone(),
+        skipped: 0,
+        best: None,
+    };
+    // A run that was stopped before its first checkpoint is begun anew, where that was asked for.
+    let (start, again) = match start {
+        Start::ResumeOr(_) if checkpoint.is_some() => (&Start::Resume, false),
+        Start::ResumeOr(other) => (other.as_ref(), run.join(LOG).exists()),
+        start => (start, false),
     };
     let (model, state, mut trainer, report) = match start {
-        Start::Resume => {
+        Start::Resume | Start::ResumeOr(_) => {
             let checkpoint = checkpoint.ok_or_else(|| {
                 taken(
                     "there is no checkpoint to resume from",
@@ -119,13 +129,13 @@ pub fn begin(
                 "give another --out, or --resume to continue it",
             ));
         }
-        _ if world.rank == 0 && run.join(LOG).exists() => {
+        _ if world.rank == 0 && run.join(LOG).exists() && !again => {
             return Err(taken(
                 "holds the log of a run that was stopped before its first checkpoint",
-                "delete the folder, or give another --out",
+                "begin it anew with --resume auto, or give another --out",
             ));
         }
-        _ if world.rank == 0 && holds_other_files(run) => {
+        _ if world.rank == 0 && holds_other_files(run) && !again => {
             return Err(taken(
                 "holds other files already",
                 "give an --out that does not exist yet",

@@ -52,6 +52,7 @@ fn step(step: u64) -> OptimizerStep {
         betas: (0.9, 0.999),
         eps: 1e-6,
         clip: 1.0,
+        layer_decay: 1.0,
     }
 }
 

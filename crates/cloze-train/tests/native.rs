@@ -302,6 +302,7 @@ const STEP: OptimizerStep = OptimizerStep {
     betas: (0.9, 0.999),
     eps: 1e-8,
     clip: 1.0,
+    layer_decay: 1.0,
 };
 
 /// Parts of a step's batch, each told where it begins, add up to the whole; a part may be empty.

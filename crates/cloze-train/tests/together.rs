@@ -20,13 +20,18 @@ use cloze_train::{
 };
 use support::{config, dataset};
 
-struct Quiet;
+/// Asks to stop after so many steps.
+struct StopAfter(Option<u64>, u64);
 
-impl Observer for Quiet {
+impl Observer for StopAfter {
     fn on_start(&mut self, _: &Begun<'_>) {}
     fn on_step(&mut self, _: &StepRecord) {}
     fn on_validation(&mut self, _: &ValidationRecord) {}
     fn on_checkpoint(&mut self, _: &Path) {}
+    fn should_stop(&mut self) -> bool {
+        self.1 += 1;
+        Some(self.1) == self.0
+    }
 }
 
 /// Trains by `ranks` members, each a thread with a connection of its own, as processes are.
@@ -36,6 +41,18 @@ fn train(
     start: &Start,
     run: &Path,
     plan: &dyn Fn(usize) -> PretrainConfig,
+) -> Vec<Result<Summary>> {
+    train_until(ranks, data, start, run, plan, None)
+}
+
+/// As [`train`]; the last member alone is asked to stop after so many steps.
+fn train_until(
+    ranks: usize,
+    data: &Path,
+    start: &Start,
+    run: &Path,
+    plan: &dyn Fn(usize) -> PretrainConfig,
+    stop: Option<u64>,
 ) -> Vec<Result<Summary>> {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -58,7 +75,8 @@ fn train(
                     }),
                     job: String::new(),
                 };
-                scope.spawn(move || pretrain_in(&world, data, start, run, plan, &mut Quiet))
+                let mut watch = StopAfter(stop.filter(|_| rank + 1 == ranks), 0);
+                scope.spawn(move || pretrain_in(&world, data, start, run, plan, &mut watch))
             })
             .collect();
         members.into_iter().map(|m| m.join().unwrap()).collect()
@@ -85,6 +103,7 @@ fn losses(run: &Path) -> Vec<(u64, f64, u64)> {
         .map(|record| match record {
             Record::Train(r) => (r.step, r.loss, r.tokens),
             Record::Validation(r) => (r.step, r.report.mlm_loss.unwrap(), r.report.rows),
+            Record::Skipped(r) => panic!("{r:?}"),
         })
         .collect()
 }
@@ -132,12 +151,17 @@ fn any_number_of_processes_trains_the_same() {
         }
         same(&alone, &run, 10, &format!("{ranks} processes, {engine:?}"));
     }
-    // Stopped at step 8 by two, gone on by three.
+    // Stopped at step 6 by two, of which one is asked to; gone on by three, by parts of their shares.
     let run = folder.path().join("moved");
-    let stopped = train(2, &data, &start, &run, &|_| plan(10));
-    assert!(stopped.iter().all(Result::is_ok));
-    std::fs::remove_dir_all(run.join("checkpoints/step-00000010")).unwrap();
-    for result in train(3, &data, &Start::Resume, &run, &|_| plan(10)) {
+    for result in train_until(2, &data, &start, &run, &|_| plan(10), Some(6)) {
+        let summary = result.unwrap();
+        assert!(summary.stopped && summary.steps == 6, "{summary:?}");
+    }
+    let parts = |_| PretrainConfig {
+        pass_tokens: 30,
+        ..plan(10)
+    };
+    for result in train(3, &data, &Start::Resume, &run, &parts) {
         assert_eq!(result.unwrap().steps, 10);
     }
     same(&alone, &run, 10, "two, then three");

@@ -78,6 +78,7 @@ fn losses(run: &Path) -> Vec<String> {
             }
         ),
         Record::Validation(r) => format!("{r:?}"),
+        Record::Skipped(r) => format!("{r:?}"),
     };
     records(run).into_iter().map(timeless).collect()
 }

@@ -5,7 +5,7 @@ mod state;
 mod write;
 
 pub use read::{LoadReport, initial_parameters, read_model};
-pub use state::{TrainerState, latest, read_state, read_trainer};
+pub use state::{Best, TrainerState, latest, read_state, read_trainer};
 pub use write::{Checkpoint, write_checkpoint};
 
 /// The weights of a Hugging Face folder.
@@ -18,3 +18,5 @@ pub const STATE_FOLDER: &str = "trainer_state";
 pub const CHECKPOINTS: &str = "checkpoints";
 /// The folder, in a run, of the newest model.
 pub const MODEL: &str = "model";
+/// The folder, in a run, of the model with the best evaluation.
+pub const BEST: &str = "best";

@@ -25,6 +25,21 @@ pub struct TrainerState {
     pub dataset: String,
     /// What the run was started with.
     pub config: PretrainConfig,
+    /// Steps that were not made, because their gradient was not finite.
+    #[serde(default)]
+    pub skipped: u64,
+    /// The best evaluation so far, after a step.
+    #[serde(default)]
+    pub best: Option<Best>,
+}
+
+/// An evaluation that was better than all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The step after which it was made.
+    pub step: u64,
+    /// The weighted sum of its losses.
+    pub loss: f64,
 }
 
 pub(super) const STATE_FILE: &str = "state.json";

@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
 use super::state::{ARENAS_FILE, STATE_FILE, all};
-use super::{CHECKPOINTS, CONFIG, MODEL, STATE_FOLDER, TrainerState, WEIGHTS};
+use super::{BEST, CHECKPOINTS, CONFIG, MODEL, STATE_FOLDER, TrainerState, WEIGHTS};
 use crate::engine::EngineState;
 use crate::parameters::Layout;
 use crate::{BertConfig, Error, Result};
@@ -29,11 +29,12 @@ pub struct Checkpoint<'a> {
     pub tokenizer: &'a Path,
 }
 
-/// Writes `run/checkpoints/step-NNNNNNNN`, makes it `run/model`, and removes all but the newest `keep` checkpoints.
+/// Writes `run/checkpoints/step-NNNNNNNN`, makes it `run/model`, `run/best` too if it is
+/// the best so far, and removes all checkpoints but the newest `keep` and the best.
 pub fn write_checkpoint(run: &Path, checkpoint: &Checkpoint<'_>, keep: usize) -> Result<PathBuf> {
     let folder = run.join(CHECKPOINTS);
     make(&folder)?;
-    let name = format!("step-{:08}", checkpoint.trainer.step);
+    let name = name_of(checkpoint.trainer.step);
     let partial = folder.join(format!(".{name}.partial"));
     remove(&partial)?;
     make(&partial)?;
@@ -45,11 +46,21 @@ pub fn write_checkpoint(run: &Path, checkpoint: &Checkpoint<'_>, keep: usize) ->
     remove(&path)?;
     rename(&partial, &path)?;
     atomic::sync_folder(&folder)?;
-    publish(run, &path)?;
+    publish(run, MODEL, &path)?;
+    let best = checkpoint.trainer.best.map(|best| best.step);
+    if best == Some(checkpoint.trainer.step) {
+        publish(run, BEST, &path)?;
+    }
+    let best = best.map(|step| folder.join(name_of(step)));
     let mut old = all(run)?;
     old.truncate(old.len().saturating_sub(keep.max(1)));
+    old.retain(|path| Some(path) != best.as_ref());
     old.iter().try_for_each(|path| remove(path))?;
     Ok(path)
+}
+
+fn name_of(step: u64) -> String {
+    format!("step-{step:08}")
 }
 
 fn write_model(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
@@ -123,12 +134,12 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Makes `run/model` the model of `checkpoint`: another name for the same files where the file system allows it.
-fn publish(run: &Path, checkpoint: &Path) -> Result<()> {
+/// Makes `run/NAME` the model of `checkpoint`: another name for the same files where the file system allows it.
+fn publish(run: &Path, name: &str, checkpoint: &Path) -> Result<()> {
     let (next, model, old) = (
-        run.join(".model.next"),
-        run.join(MODEL),
-        run.join(".model.old"),
+        run.join(format!(".{name}.next")),
+        run.join(name),
+        run.join(format!(".{name}.old")),
     );
     remove(&next)?;
     remove(&old)?;
@@ -142,7 +153,7 @@ fn publish(run: &Path, checkpoint: &Path) -> Result<()> {
                 .map_err(cloze_shard::Error::io(&to))?;
         }
     }
-    // Between the two renames there is no `model`; the checkpoint it is made of is there throughout.
+    // Between the two renames there is none; the checkpoint it is made of is there throughout.
     if model.exists() {
         rename(&model, &old)?;
     }

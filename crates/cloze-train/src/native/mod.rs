@@ -55,6 +55,8 @@ pub struct NativeEngine<O: Ops> {
     /// Whether the step is made, and sums begin anew.
     stepped: bool,
     labelled: u64,
+    /// What the losses of a step are multiplied by.
+    loss_weights: [f64; 2],
 }
 
 /// The size of the buckets of PyTorch's DistributedDataParallel (Li et al., VLDB 2020).
@@ -98,6 +100,7 @@ impl<O: Ops> NativeEngine<O> {
             bucket: BUCKET,
             stepped: false,
             labelled: 0,
+            loss_weights: [1.0, 1.0],
         };
         engine.load_state(state)?;
         Ok(engine)
@@ -195,6 +198,7 @@ impl<O: Ops> NativeEngine<O> {
             Objective::MlmNsp => whole.labelled,
             Objective::Mlm => 0,
         };
+        self.loss_weights = whole.weights;
         Ok(())
     }
 
@@ -209,7 +213,7 @@ impl<O: Ops> NativeEngine<O> {
         let mut rates = Vec::with_capacity(self.rates.rates.len());
         let mut root2 = 1.0;
         for parameter in self.layout.parameters() {
-            let constants = optimizer::constants(step, parameter.decay);
+            let constants = optimizer::constants(step, parameter);
             let still = parameter.nsp_only && self.objective == Objective::Mlm;
             rates.extend(if still {
                 [1.0, 0.0]
@@ -335,10 +339,11 @@ impl<O: Ops> Engine for NativeEngine<O> {
 
     fn outcome(&mut self) -> Result<StepOutcome> {
         let sums = self.download(self.sums)?;
+        let [mlm, nsp] = self.loss_weights;
         Ok(StepOutcome {
             loss: BatchLoss {
-                mlm: f64::from(sums[0]),
-                nsp: (self.labelled > 0).then(|| f64::from(sums[2])),
+                mlm: f64::from(sums[0]) / mlm,
+                nsp: (self.labelled > 0).then(|| f64::from(sums[2]) / nsp),
             },
             grad_norm: f64::from(sums[SUMS]),
             skipped: sums[SUMS + 1] as u64,

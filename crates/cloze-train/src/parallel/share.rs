@@ -6,9 +6,11 @@
 //! The losses are means over the whole batch: a rank's gradient is that of its rows' losses over the [`Counts`] of the whole, so the sum
 //! over the ranks is the gradient of the step.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::batch::{Counts, MaskedBatch};
+use crate::engine::Whole;
 
 /// A run of rows of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +51,37 @@ impl Share {
             tokens: whole.tokens(),
             rows: whole.rows(),
         }
+    }
+
+    /// Its rows in passes of at most `most` tokens each, or of one row that is longer; 0 for all at once. There is at least one pass.
+    ///
+    /// `weights` multiply the losses of both heads. The gradients of all passes add up to that of the whole.
+    #[must_use]
+    pub fn passes(&self, most: usize, weights: [f64; 2]) -> Vec<(Cow<'_, MaskedBatch>, Whole)> {
+        let whole = |before: usize| Whole {
+            masked: self.counts.masked,
+            labelled: self.counts.labelled,
+            first_token: (self.first_token + before) as u32,
+            weights,
+        };
+        if most == 0 || self.batch.tokens() <= most {
+            return vec![(Cow::Borrowed(&self.batch), whole(0))];
+        }
+        let mut passes = Vec::new();
+        let (mut first, mut tokens) = (0, 0);
+        let mut cut = |first: usize, end: usize| {
+            let before = self.batch.cu_seqlens[first] as usize;
+            passes.push((Cow::Owned(self.batch.slice(first..end)), whole(before)));
+        };
+        for (row, (_, length)) in self.batch.spans().enumerate() {
+            if row > first && tokens + length > most {
+                cut(first, row);
+                (first, tokens) = (row, 0);
+            }
+            tokens += length;
+        }
+        cut(first, self.batch.rows());
+        passes
     }
 }
 

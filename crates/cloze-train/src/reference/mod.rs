@@ -114,7 +114,9 @@ impl Engine for ReferenceEngine {
             let nsp = f64::from(nsp.to_scalar::<f32>()?);
             *self.outcome.loss.nsp.get_or_insert(0.0) += nsp;
         }
-        let total = match (mlm, nsp) {
+        let [mlm_weight, nsp_weight] = whole.weights;
+        let weighted = |loss: Option<Tensor>, w: f64| loss.map(|l| l * w).transpose();
+        let total = match (weighted(mlm, mlm_weight)?, weighted(nsp, nsp_weight)?) {
             (Some(a), Some(b)) => (a + b)?,
             (Some(only), None) | (None, Some(only)) => only,
             (None, None) => return Ok(()),

@@ -1,0 +1,199 @@
+//! Training: who takes part, from what it begins, and who is told how it goes. The loop is in `run`.
+
+mod clock;
+mod run;
+mod skips;
+
+use std::path::{Path, PathBuf};
+
+use cloze_shard::Dataset;
+
+use crate::checkpoint::{latest, read_trainer};
+use crate::eval::EvalReport;
+use crate::log::Log;
+use crate::parallel::{Collective, Timeouts, World, agree, fingerprint, join, leave, same, terms};
+use crate::plan::PretrainConfig;
+use crate::record::{SkipRecord, StepRecord, ValidationRecord};
+use crate::start::{Begun, Start, begin};
+use crate::{Error, Result};
+
+use run::Run;
+use skips::Skips;
+
+/// Is told how training goes.
+pub trait Observer {
+    /// Before the first step: what is trained, and what became of the checkpoint it starts from.
+    fn on_start(&mut self, begun: &Begun<'_>);
+    /// After a logged step.
+    fn on_step(&mut self, record: &StepRecord);
+    /// After an evaluation.
+    fn on_validation(&mut self, record: &ValidationRecord);
+    /// After steps that were not made, because their gradient was not finite.
+    fn on_skipped(&mut self, _record: &SkipRecord) {}
+    /// After a checkpoint was written.
+    fn on_checkpoint(&mut self, path: &Path);
+    /// Whether to write a checkpoint now, and stop. Asked after each step, in every process.
+    fn should_stop(&mut self) -> bool {
+        false
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The newest model, a Hugging Face folder.
+    pub model: PathBuf,
+    /// Steps made, in this and earlier processes.
+    pub steps: u64,
+    /// Whether it stopped before its last step, because its observer asked for that.
+    pub stopped: bool,
+    /// Steps that were not made, because their gradient was not finite.
+    pub skipped: u64,
+    /// The last evaluation, where there is a validation split.
+    pub validation: Option<EvalReport>,
+}
+
+/// Trains, by one process.
+pub fn pretrain(
+    dataset: &Path,
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    pretrain_in(&World::alone(), dataset, start, run, config, observer)
+}
+
+/// Trains, as one process of `world`. All of its processes call this alike; rank 0 alone writes, and tells its observer.
+pub fn pretrain_in(
+    world: &World,
+    dataset: &Path,
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    config.check()?;
+    let dataset = Dataset::open(dataset)?;
+    let train = dataset
+        .split("train")
+        .filter(|s| s.rows() > 0)
+        .ok_or_else(|| Error::Run {
+            path: dataset.path().into(),
+            why: "the dataset has no training rows".into(),
+            hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
+        })?;
+    let first_step = match (start, latest(run)?) {
+        (Start::Resume | Start::ResumeOr(_), Some(checkpoint)) => read_trainer(&checkpoint)?.step,
+        _ => 0,
+    };
+    let terms = terms(config, &dataset.manifest().digest(), first_step);
+    let mut peers = join(world, &terms, &Timeouts::default())?;
+    let trained = (|| {
+        let begun = begin(&dataset, start, run, config, world);
+        let mut begun = agree(peers.as_mut(), begun)?;
+        let parameters = fingerprint(&begun.engine.parameters()?);
+        same(peers.as_mut(), "parameters", parameters)?;
+        let processes = meet_on_device(&mut peers, begun.engine.on_gpu())?;
+        let rank = world.rank;
+        let observer = &mut OfRank { rank, observer };
+        observer.on_start(&Begun {
+            dataset: &dataset,
+            config: &begun.model,
+            engine: begun.engine.as_ref(),
+            device: &begun.device,
+            report: begun.report.as_ref(),
+            step: begun.trainer.step,
+            processes,
+        });
+        let log = match world.rank {
+            0 => Some(Log::open(run, begun.trainer.step)?),
+            _ => None,
+        };
+        Run {
+            dataset: &dataset,
+            train,
+            run,
+            config,
+            model: begun.model,
+            engine: begun.engine,
+            skips: Skips::new(config.max_skipped),
+            log,
+            trainer: begun.trainer,
+            peers: peers.as_mut(),
+            _lock: begun.lock,
+        }
+        .train(observer)
+    })();
+    leave(peers, trained)
+}
+
+/// Lets gradients be summed where they lie, if they lie on GPUs; who takes part and how, for a person.
+#[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps))]
+fn meet_on_device(peers: &mut Box<dyn Collective>, on_gpu: bool) -> Result<String> {
+    if peers.world_size() == 1 {
+        return Ok(String::new());
+    }
+    #[cfg(feature = "cuda")]
+    if on_gpu {
+        let host = std::mem::replace(peers, Box::new(crate::parallel::Alone));
+        let (with, why) = crate::parallel::with_nccl(host)?;
+        *peers = with;
+        if let Some(why) = why {
+            let how = peers.describe();
+            return Ok(format!("{how}; gradients through the host, because {why}"));
+        }
+    }
+    let _ = on_gpu;
+    Ok(peers.describe())
+}
+
+/// Tells nothing but on rank 0; every rank may be asked to stop.
+struct OfRank<'a> {
+    rank: usize,
+    observer: &'a mut dyn Observer,
+}
+
+impl OfRank<'_> {
+    fn told(&mut self) -> Option<&mut dyn Observer> {
+        match self.rank {
+            0 => Some(&mut *self.observer),
+            _ => None,
+        }
+    }
+}
+
+impl Observer for OfRank<'_> {
+    fn on_start(&mut self, begun: &Begun<'_>) {
+        self.told().into_iter().for_each(|o| o.on_start(begun));
+    }
+
+    fn on_step(&mut self, record: &StepRecord) {
+        self.told().into_iter().for_each(|o| o.on_step(record));
+    }
+
+    fn on_validation(&mut self, record: &ValidationRecord) {
+        self.told()
+            .into_iter()
+            .for_each(|o| o.on_validation(record));
+    }
+
+    fn on_skipped(&mut self, record: &SkipRecord) {
+        self.told().into_iter().for_each(|o| o.on_skipped(record));
+    }
+
+    fn on_checkpoint(&mut self, path: &Path) {
+        self.told().into_iter().for_each(|o| o.on_checkpoint(path));
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.observer.should_stop()
+    }
+}
+
+/// What the run in `run` was asked for, as its newest checkpoint says; `None` where there is none.
+pub fn stored_config(run: &Path) -> Result<Option<PretrainConfig>> {
+    latest(run)?
+        .map(|checkpoint| Ok(read_trainer(&checkpoint)?.config))
+        .transpose()
+}

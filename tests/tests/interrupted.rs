@@ -1,0 +1,128 @@
+//! Training that is stopped from outside: by a signal in order, or killed.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use cloze_tests::Place;
+
+const TRAIN: &str = "pretrain data --config config.json --steps 400 --batch-tokens 256 --warmup-steps 2 --log-every 7 --checkpoint-every 40 --eval-every 90 --keep 2 --jobs 1";
+
+fn place() -> Place {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "--seq-len 32");
+    place.write_config();
+    place
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+fn lines(place: &Place, run: &str) -> usize {
+    let log = fs::read_to_string(place.path(run).join("train.jsonl"));
+    log.map_or(0, |l| l.lines().count())
+}
+
+/// Waits until the log has so many lines, or the process has ended.
+fn wait_for(place: &Place, run: &str, child: &mut Child, count: usize) -> Option<ExitStatus> {
+    let begun = Instant::now();
+    loop {
+        let ended = child.try_wait().unwrap();
+        if ended.is_some() || lines(place, run) >= count {
+            return ended;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "it hangs");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn checkpoints(place: &Place, run: &str) -> Vec<String> {
+    let entries = fs::read_dir(place.path(run).join("checkpoints")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// What must be the same after an interruption: parameters, moments, position.
+fn state(place: &Place, run: &str) -> [Vec<u8>; 3] {
+    let folder: PathBuf = place
+        .path(run)
+        .join("checkpoints")
+        .join(checkpoints(place, run).last().unwrap());
+    [
+        "model.safetensors",
+        "trainer_state/optimizer.safetensors",
+        "trainer_state/state.json",
+    ]
+    .map(|name| {
+        let path = folder.join(name);
+        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    })
+}
+
+#[test]
+fn a_signal_writes_a_checkpoint_and_the_run_goes_on() {
+    let place = place();
+    let _ = place.cloze(&format!("{TRAIN} --out whole")).status(0);
+    for (name, code) in [("TERM", 0), ("INT", 130)] {
+        let run = format!("run-{name}");
+        let mut child = place.start(&format!("{TRAIN} --out {run}"));
+        let ended = wait_for(&place, &run, &mut child, 5);
+        assert!(ended.is_none(), "it was too fast for this test");
+        signal(&child, name);
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{name}: {status:?}");
+        let last = checkpoints(&place, &run).pop().unwrap();
+        assert_ne!(last, "step-00000400", "it was too fast for this test");
+        let _ = place
+            .cloze(&format!("pretrain data --out {run} --resume"))
+            .status(0)
+            .says(&["resumed after step"]);
+        assert!(state(&place, &run) == state(&place, "whole"), "{name}");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
+    let place = place();
+    let _ = place.cloze(&format!("{TRAIN} --out whole")).status(0);
+    let line = format!("{TRAIN} --out run --resume auto");
+    let mut kills = 0;
+    for round in 0.. {
+        let mut child = place.start(&line);
+        // After more lines each time, so that it comes further; at moments that nobody has chosen.
+        let ended = wait_for(&place, "run", &mut child, 3 + 7 * round);
+        if let Some(status) = ended {
+            assert!(status.success(), "{status:?}");
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(700 * (round as u64 % 5)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills >= 4, "{kills}");
+    assert!(state(&place, "run") == state(&place, "whole"));
+    let timeless = |run: &str| -> Vec<(String, String, String)> {
+        let log = fs::read_to_string(place.path(run).join("train.jsonl")).unwrap();
+        log.lines()
+            .map(|l| {
+                let v: serde_json::Value = serde_json::from_str(l).unwrap();
+                let field = |name: &str| v[name].to_string();
+                (field("kind"), field("step"), field("mlm_loss"))
+            })
+            .collect()
+    };
+    assert_eq!(timeless("run"), timeless("whole"));
+    assert_eq!(checkpoints(&place, "run"), checkpoints(&place, "whole"));
+}
