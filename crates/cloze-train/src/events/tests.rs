@@ -154,7 +154,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(log.path().parent().unwrap(), run.path().join(FOLDER));
     let long = "ä".repeat(100);
     let values = [("train/loss", 0.1), (&long, -1e300), ("", 0.0)];
-    log.scalars(1, 1_700_000_001.5, &values).unwrap();
+    log.scalars(128, 1_700_000_001.5, &values).unwrap();
     log.scalars(1 << 40, 1_700_000_002.5, &[]).unwrap();
     log.flush().unwrap();
     let expected = [
@@ -170,7 +170,7 @@ fn what_is_written_is_read_back() {
         },
         Event {
             wall_time: 1_700_000_001.5,
-            step: 1,
+            step: 128,
             values: vec![
                 ("train/loss".into(), 0.1),
                 (long, f32::NEG_INFINITY),
