@@ -116,7 +116,7 @@ fn check(data: &[u8], stored: &[u8]) {
         }
     }
     let rotated = (number(stored) as u32).wrapping_sub(0xA282_EAD8);
-    assert_eq!(rotated >> 17 | rotated << 15, !crc);
+    assert_eq!(rotated.rotate_left(15), !crc);
 }
 
 fn read(path: &Path) -> Vec<Event> {
