@@ -10,6 +10,7 @@ pub mod device;
 pub mod engine;
 mod error;
 pub mod eval;
+pub mod events;
 pub mod feed;
 pub mod golden;
 mod log;
