@@ -315,6 +315,7 @@ fn a_run_that_makes_no_step_ends_as_soon_as_it_may() {
     let plan = PretrainConfig {
         steps: 40,
         log_every: 10,
+        checkpoint_every: 0,
         max_skipped: 15,
         ..short()
     };
