@@ -66,7 +66,12 @@ def main():
         "--validation-fraction", 0.05, "--out", data)
     run(cloze, "verify", data, "--source", corpus)
     run(cloze, "pretrain", data, "--init", model, "--out", out, "--steps", 4, "--batch-tokens", 512, "--warmup-steps", 2,
-        "--log-every", 1, "--eval-every", 0, "--eval-rows", 8)
+        "--log-every", 1, "--eval-every", 2, "--eval-rows", 8, "--checkpoint-every", 2)
+    run(python, HERE / "check_tensorboard.py", out)
+    # Steps that are made again are there once.
+    shutil.rmtree(out / "checkpoints/step-00000004")
+    run(cloze, "pretrain", data, "--out", out, "--resume")
+    run(python, HERE / "check_tensorboard.py", out)
     run(python, HERE / "check_checkpoint.py", out / "model", data, cloze)
 
 

@@ -1,21 +1,30 @@
-//! The log of a run.
+//! The log of a run: lines of JSON, and the same as TensorBoard's event files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cloze_shard::atomic;
 
+use crate::events::{self, EventLog};
 use crate::record::Record;
 use crate::{Error, Result};
 
 /// Its name in the run folder.
 pub const LOG: &str = "train.jsonl";
 
-/// `train.jsonl`.
+/// `train.jsonl` and `tensorboard/`.
 pub struct Log {
     path: PathBuf,
     file: File,
+    events: EventLog,
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |t| t.as_secs_f64())
 }
 
 impl Log {
@@ -40,24 +49,34 @@ impl Log {
             .append(true)
             .open(&path)
             .map_err(io)?;
-        Ok(Self { path, file })
+        let events = EventLog::create(run, &events::host_name(), now(), step)?;
+        Ok(Self { path, file, events })
     }
 
-    /// Appends a line.
+    /// Appends a line, and a point to the curve of each of its numbers.
     pub fn write(&mut self, record: &Record) -> Result<()> {
-        let path = self.path.clone();
-        let line = serde_json::to_string(record).map_err(|e| Error::Checkpoint {
-            path: path.clone(),
+        let fail = |e: serde_json::Error| Error::Checkpoint {
+            path: self.path.clone(),
             why: e.to_string(),
-        })?;
-        Ok(writeln!(self.file, "{line}").map_err(cloze_shard::Error::io(&path))?)
+        };
+        let line = serde_json::to_string(record).map_err(fail)?;
+        let value = serde_json::to_value(record).map_err(fail)?;
+        writeln!(self.file, "{line}").map_err(cloze_shard::Error::io(&self.path))?;
+        let kind = value["kind"].as_str().unwrap_or_default();
+        let fields = value.as_object().into_iter().flatten();
+        let points: Vec<(String, f64)> = fields
+            .filter(|(name, _)| *name != "step")
+            .filter_map(|(name, value)| Some((format!("{kind}/{name}"), value.as_f64()?)))
+            .collect();
+        let points: Vec<(&str, f64)> = points.iter().map(|(t, v)| (t.as_str(), *v)).collect();
+        self.events.scalars(record.step(), now(), &points)
     }
 
     /// Puts what was written on disk.
     pub fn sync(&self) -> Result<()> {
-        Ok(self
-            .file
+        self.file
             .sync_data()
-            .map_err(cloze_shard::Error::io(&self.path))?)
+            .map_err(cloze_shard::Error::io(&self.path))?;
+        self.events.flush()
     }
 }

@@ -3,12 +3,13 @@
 use crate::steps::{executable, root, run_program, target};
 
 /// Packages that the comparisons with Python need.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "torch",
     "transformers",
     "tokenizers",
     "safetensors",
     "pyarrow",
+    "tensorboard",
 ];
 
 pub fn run(python: Option<&str>) -> Result<(), String> {
