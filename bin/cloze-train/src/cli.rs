@@ -43,7 +43,14 @@ Examples:
   cloze pretrain data --out run --resume        go on after a stop, bit for bit
   cloze pretrain data --init DIR --out run --resume auto        for a job that may be stopped and started again
 
-Ctrl-C and SIGTERM write a checkpoint after the step that is under way, and stop; a second one stops at once.")]
+Ctrl-C and SIGTERM write a checkpoint after the step that is under way, and stop; a second one stops at once.
+
+Several processes, one for each GPU, train as one would. Any of these starts them:
+  torchrun --no-python --nproc-per-node 8 cloze-train pretrain ...
+  srun cloze-train pretrain ...
+  mpirun -n 8 cloze-train pretrain ...
+By hand, each process is given RANK (which one it is, from 0), WORLD_SIZE (how many there are), LOCAL_RANK (which one on its
+machine: the number of its GPU), and MASTER_ADDR and MASTER_PORT (where rank 0 listens).")]
 pub struct PretrainArgs {
     /// The dataset's folder
     pub dataset: PathBuf,

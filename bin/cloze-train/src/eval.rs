@@ -2,15 +2,24 @@
 
 use std::io::Write;
 
+use anyhow::bail;
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_shard::Manifest;
 use cloze_shard::masking::MaskingRule;
 use cloze_train::eval::{EvalReport, evaluate};
+use cloze_train::parallel::World;
 
 use crate::cli::{EvalArgs, Typed};
 
 pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
+    let world = World::from_environment()?;
+    if world.world_size > 1 {
+        bail!(
+            "this is one of {} processes, but an evaluation is made by one: start `cloze eval` without torchrun, srun or mpirun",
+            world.world_size
+        );
+    }
     crate::warn(&args.dataset, Some(&args.model), typed);
     crate::start_threads(args.jobs)?;
     let manifest = Manifest::read(&args.dataset)?;

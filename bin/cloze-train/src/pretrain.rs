@@ -108,6 +108,19 @@ impl View<'_> {
 }
 
 impl Observer for View<'_> {
+    fn on_meeting(&mut self, world: &World, time: Duration) {
+        let Some(address) = &world.address else {
+            return;
+        };
+        let time = format::duration(time);
+        let (rank, last) = (world.rank, world.world_size - 1);
+        self.line(&match (rank, last) {
+            (0, 1) => format!("rank 0 waits for rank 1 at {address} (up to {time})"),
+            (0, last) => format!("rank 0 waits for ranks 1 to {last} at {address} (up to {time})"),
+            (rank, _) => format!("rank {rank} looks for rank 0 at {address} (up to {time})"),
+        });
+    }
+
     fn on_start(&mut self, begun: &Begun<'_>) {
         let (dataset, config, step) = (begun.dataset, begun.config, begun.step);
         let manifest = dataset.manifest();

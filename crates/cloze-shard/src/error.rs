@@ -127,7 +127,11 @@ impl Error {
             Self::Version { .. } => "prepare the dataset again with this version of cloze, or use the \
                                      version that `created_by` in its manifest names"
                 .into(),
-            Self::Size { .. } | Self::Digest { .. } | Self::Shard { .. } | Self::Row { .. } => {
+            Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::Shard { .. }
+            | Self::Row { .. }
+            | Self::Manifest { .. } => {
                 "the file was cut short, changed or replaced after it was written: copy it again from \
                  where it came from, or prepare the dataset again; `cloze verify` lists every problem"
                     .into()
@@ -135,7 +139,7 @@ impl Error {
             Self::Vocabulary { .. } => "give a Hugging Face tokenizer folder, a tokenizer.json or a BERT \
                                         vocab.txt that holds [PAD] [UNK] [CLS] [SEP] [MASK]"
                 .into(),
-            Self::Io { .. } | Self::Manifest { .. } | Self::Config { .. } => return None,
+            Self::Io { .. } | Self::Config { .. } => return None,
         })
     }
 }

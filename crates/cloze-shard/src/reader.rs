@@ -14,7 +14,7 @@ use crate::manifest::{FileRecord, Manifest, Masking, ShardRecord};
 use crate::row::{Ids, MasksRef, NextSentenceLabel, RowRef};
 use crate::schema::{IdType, shard_schema};
 use crate::writer::ROWS_PER_BATCH;
-use crate::{Error, Result, ipc};
+use crate::{Error, Result, atomic, ipc};
 
 /// An open dataset.
 #[derive(Debug)]
@@ -71,6 +71,22 @@ impl Dataset {
         self.splits
             .iter()
             .map(|(name, split)| (name.as_str(), split))
+    }
+
+    /// Checks that the tokenizer's files are those that the manifest binds, digests too: they are small.
+    pub fn check_tokenizer(&self) -> Result<()> {
+        for record in &self.manifest.tokenizer.files {
+            let path = check_file(&self.path, record)?;
+            let found = atomic::digest(&path)?.blake3;
+            if found != record.blake3 {
+                return Err(Error::Digest {
+                    path,
+                    expected: record.blake3.clone(),
+                    found,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Maps the table of documents.

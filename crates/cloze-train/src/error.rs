@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What can go wrong in training, always with where.
 #[derive(Debug, thiserror::Error)]
@@ -122,17 +122,31 @@ pub enum Error {
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+const DAMAGED: &str =
+    "the checkpoint is damaged: delete its folder, and --resume goes on from the one before it";
+
+/// Whether a file is one of a checkpoint in a run's folder.
+fn in_checkpoint(path: &Path) -> bool {
+    let folders = path.components().map(|c| c.as_os_str());
+    folders
+        .into_iter()
+        .any(|c| c == crate::checkpoint::CHECKPOINTS)
+}
+
 impl Error {
     /// What a person can do about it, where there is something to say.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Shard(cloze_shard::Error::Io { path, source })
+                if source.kind() == std::io::ErrorKind::NotFound && in_checkpoint(path) =>
+            {
+                Some(DAMAGED.into())
+            }
             Self::Shard(e) => e.hint(),
             Self::Mismatch { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
             Self::ModelConfig { .. } => Some("give the config.json of a BERT model".into()),
-            Self::Checkpoint { path, .. } if path.components().any(|c| c.as_os_str() == crate::checkpoint::STATE_FOLDER) => Some(
-                "the checkpoint is damaged: delete its folder, and --resume goes on from the one before it".into(),
-            ),
+            Self::Checkpoint { path, .. } if in_checkpoint(path) => Some(DAMAGED.into()),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors".into()),
             Self::NonFinite { .. } => Some(
                 "look at the rows that are named; if there is none, begin another run with a smaller --learning-rate or a longer --warmup-steps: --init RUN/model keeps what was learned up to the newest checkpoint"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cloze_shard::Dataset;
 
 use crate::checkpoint::{
-    LoadReport, TrainerState, initial_parameters, latest, read_model, read_state,
+    LoadReport, TrainerState, initial_parameters, latest, publish_again, read_model, read_state,
 };
 use crate::device::{self, Build};
 use crate::engine::{Engine, EngineState};
@@ -76,6 +76,10 @@ pub fn begin(
         why: why.into(),
         hint: hint.into(),
     };
+    let lock = match world.rank {
+        0 => existing_lock(run)?,
+        _ => None,
+    };
     let checkpoint = latest(run)?;
     let fresh = TrainerState {
         step: 0,
@@ -92,6 +96,7 @@ pub fn begin(
         Start::ResumeOr(other) => (other.as_ref(), run.join(LOG).exists()),
         start => (start, false),
     };
+    let newest = checkpoint.clone();
     let (model, state, mut trainer, report) = match start {
         Start::Resume | Start::ResumeOr(_) => {
             let checkpoint = checkpoint.ok_or_else(|| {
@@ -100,9 +105,10 @@ pub fn begin(
                     "leave --resume out to begin a run",
                 )
             })?;
+            // First: what is read here is checked against its digests.
+            let (mut trainer, state) = read_state(&checkpoint)?;
             let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
             matching::check_model(dataset, &checkpoint, &model)?;
-            let (mut trainer, state) = read_state(&checkpoint)?;
             let asked = PretrainConfig {
                 precision: config.precision.or(trainer.config.precision),
                 ..config.clone()
@@ -181,13 +187,16 @@ pub fn begin(
     };
     let built = device::build(asked, &model, config.objective, state)?;
     trainer.config.precision = Some(built.precision);
-    let lock = match world.rank {
-        0 => {
+    let lock = match (world.rank, lock) {
+        (0, None) => {
             fs::create_dir_all(run).map_err(cloze_shard::Error::io(run))?;
-            Some(lock(run)?)
+            Some(lock_run(run)?)
         }
-        _ => None,
+        (_, lock) => lock,
     };
+    if let (0, Some(newest)) = (world.rank, &newest) {
+        publish_again(run, newest, &trainer)?;
+    }
     Ok(Beginning {
         model,
         engine: built.engine,
@@ -204,8 +213,16 @@ fn holds_other_files(run: &Path) -> bool {
     fs::read_dir(run).is_ok_and(|mut files| files.any(other))
 }
 
+/// The lock of a run whose folder is there already: so that one that is being trained is told from one that was stopped.
+fn existing_lock(run: &Path) -> Result<Option<File>> {
+    match run.join(LOCK).exists() {
+        true => lock_run(run).map(Some),
+        false => Ok(None),
+    }
+}
+
 /// Keeps other processes out of the run, for as long as the file is open; the system gives it back when a process dies.
-fn lock(run: &Path) -> Result<File> {
+fn lock_run(run: &Path) -> Result<File> {
     let path = run.join(LOCK);
     let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
     let file = File::create(&path).map_err(io)?;

@@ -6,6 +6,7 @@ mod write;
 
 pub use read::{LoadReport, initial_parameters, read_model};
 pub use state::{Best, TrainerState, latest, read_state, read_trainer};
+pub(crate) use write::publish_again;
 pub use write::{Checkpoint, write_checkpoint};
 
 /// The weights of a Hugging Face folder.

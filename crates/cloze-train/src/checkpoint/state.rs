@@ -1,8 +1,10 @@
 //! What the trainer needs, beside the weights, to go on as if it had never stopped.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cloze_shard::atomic;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,16 @@ pub struct TrainerState {
     pub best: Option<Best>,
 }
 
+/// `trainer_state/state.json` whole: with the digests of the checkpoint's other files, which bind them.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StateFile<T> {
+    #[serde(flatten)]
+    pub trainer: T,
+    /// By path in the checkpoint, hexadecimal.
+    #[serde(default)]
+    pub blake3: BTreeMap<String, String>,
+}
+
 /// An evaluation that was better than all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
@@ -56,6 +68,13 @@ pub(crate) fn all(run: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(Error::Run {
+                path: run.into(),
+                why: "is not the folder of a run".into(),
+                hint: "give --out a folder, or a path where there is nothing yet".into(),
+            });
+        }
         Err(e) => return Err(cloze_shard::Error::io(&folder)(e).into()),
     };
     let mut found = Vec::new();
@@ -79,6 +98,10 @@ pub(crate) fn all(run: &Path) -> Result<Vec<PathBuf>> {
 
 /// Reads how far `checkpoint` came, and what was asked for.
 pub fn read_trainer(checkpoint: &Path) -> Result<TrainerState> {
+    Ok(read_state_file(checkpoint)?.trainer)
+}
+
+fn read_state_file(checkpoint: &Path) -> Result<StateFile<TrainerState>> {
     let path = checkpoint.join(STATE_FOLDER).join(STATE_FILE);
     let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
     serde_json::from_str(&text).map_err(|e| Error::Checkpoint {
@@ -87,9 +110,18 @@ pub fn read_trainer(checkpoint: &Path) -> Result<TrainerState> {
     })
 }
 
-/// Reads the state in `checkpoint`.
+/// Reads the state in `checkpoint`, all of whose files must be as they were written.
 pub fn read_state(checkpoint: &Path) -> Result<(TrainerState, EngineState)> {
-    let state = read_trainer(checkpoint)?;
+    let file = read_state_file(checkpoint)?;
+    for (name, written) in &file.blake3 {
+        let path = checkpoint.join(name);
+        let found = atomic::digest(&path)?.blake3;
+        if found != *written {
+            let why = format!("was changed after it was written: blake3 {found}, was {written}");
+            return Err(Error::Checkpoint { path, why });
+        }
+    }
+    let state = file.trainer;
     let path = checkpoint.join(STATE_FOLDER).join(ARENAS_FILE);
     let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
     let fail = |why: String| Error::Checkpoint {

@@ -1,14 +1,14 @@
 //! Writing a checkpoint: a folder that appears whole, under its name, or not at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cloze_shard::atomic;
+use cloze_shard::atomic::{self, Written};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 
-use super::state::{ARENAS_FILE, STATE_FILE, all};
+use super::state::{ARENAS_FILE, STATE_FILE, StateFile, all};
 use super::{BEST, CHECKPOINTS, CONFIG, MODEL, STATE_FOLDER, TrainerState, WEIGHTS};
 use crate::engine::EngineState;
 use crate::parameters::Layout;
@@ -38,10 +38,19 @@ pub fn write_checkpoint(run: &Path, checkpoint: &Checkpoint<'_>, keep: usize) ->
     let partial = folder.join(format!(".{name}.partial"));
     remove(&partial)?;
     make(&partial)?;
-    write_model(&partial, checkpoint)?;
-    let state = partial.join(STATE_FOLDER);
-    make(&state)?;
-    write_state(&state, checkpoint)?;
+    let mut blake3 = BTreeMap::new();
+    let mut wrote = |name: String, written: Written| blake3.insert(name, written.blake3);
+    write_model(&partial, checkpoint, &mut wrote)?;
+    make(&partial.join(STATE_FOLDER))?;
+    let arenas = format!("{STATE_FOLDER}/{ARENAS_FILE}");
+    let written = write_arenas(&partial.join(&arenas), checkpoint)?;
+    wrote(arenas, written);
+    // Last: it binds the others.
+    write_state(
+        &partial.join(STATE_FOLDER).join(STATE_FILE),
+        checkpoint,
+        blake3,
+    )?;
     let path = folder.join(&name);
     remove(&path)?;
     rename(&partial, &path)?;
@@ -63,33 +72,50 @@ fn name_of(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-fn write_model(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
-    atomic::write(&folder.join(CONFIG), checkpoint.config.to_json().as_bytes())?;
+fn write_model(
+    folder: &Path,
+    checkpoint: &Checkpoint<'_>,
+    wrote: &mut dyn FnMut(String, Written) -> Option<String>,
+) -> Result<()> {
+    let config = checkpoint.config.to_json();
+    let written = atomic::write(&folder.join(CONFIG), config.as_bytes())?;
+    wrote(CONFIG.into(), written);
     let bytes = to_bytes(&checkpoint.engine.parameters);
     let views = checkpoint.layout.parameters().iter().map(|p| {
         let range = p.offset * 4..(p.offset + p.len()) * 4;
         (p.name.clone(), Dtype::F32, p.shape.clone(), &bytes[range])
     });
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_tensors(&folder.join(WEIGHTS), views, Some(format))?;
+    let written = write_tensors(&folder.join(WEIGHTS), views, Some(format))?;
+    wrote(WEIGHTS.into(), written);
     let tokenizer = checkpoint.tokenizer;
     for entry in fs::read_dir(tokenizer).map_err(cloze_shard::Error::io(tokenizer))? {
         let path = entry.map_err(cloze_shard::Error::io(tokenizer))?.path();
         if let Some(name) = path.file_name().filter(|_| path.is_file()) {
             let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
-            atomic::write(&folder.join(name), &bytes)?;
+            let written = atomic::write(&folder.join(name), &bytes)?;
+            wrote(name.to_string_lossy().into_owned(), written);
         }
     }
     Ok(())
 }
 
-fn write_state(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
-    let path = folder.join(STATE_FILE);
-    let text = serde_json::to_string_pretty(checkpoint.trainer).map_err(|e| Error::Checkpoint {
-        path: path.clone(),
+fn write_state(
+    path: &Path,
+    checkpoint: &Checkpoint<'_>,
+    blake3: BTreeMap<String, String>,
+) -> Result<()> {
+    let trainer = checkpoint.trainer;
+    let file = StateFile { trainer, blake3 };
+    let text = serde_json::to_string_pretty(&file).map_err(|e| Error::Checkpoint {
+        path: path.into(),
         why: e.to_string(),
     })?;
-    atomic::write(&path, text.as_bytes())?;
+    atomic::write(path, text.as_bytes())?;
+    Ok(())
+}
+
+fn write_arenas(path: &Path, checkpoint: &Checkpoint<'_>) -> Result<Written> {
     let EngineState {
         parameters,
         first_moment,
@@ -109,14 +135,14 @@ fn write_state(folder: &Path, checkpoint: &Checkpoint<'_>) -> Result<()> {
             b.as_slice(),
         )
     });
-    write_tensors(&folder.join(ARENAS_FILE), views, None)
+    write_tensors(path, views, None)
 }
 
 fn write_tensors<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (String, Dtype, Vec<usize>, &'a [u8])>,
     metadata: Option<HashMap<String, String>>,
-) -> Result<()> {
+) -> Result<Written> {
     let fail = |e: safetensors::SafeTensorError| Error::Checkpoint {
         path: path.into(),
         why: e.to_string(),
@@ -126,12 +152,23 @@ fn write_tensors<'a>(
         .collect::<Result<Vec<_>, _>>()
         .map_err(fail)?;
     let bytes = serialize(views, metadata).map_err(fail)?;
-    atomic::write(path, &bytes)?;
-    Ok(())
+    Ok(atomic::write(path, &bytes)?)
 }
 
 fn to_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// Makes `run/model` and `run/best` what they should be, where a process was stopped before it had: `newest` is the newest checkpoint of the run.
+pub fn publish_again(run: &Path, newest: &Path, trainer: &TrainerState) -> Result<()> {
+    publish(run, MODEL, newest)?;
+    let best = trainer
+        .best
+        .map(|b| run.join(CHECKPOINTS).join(name_of(b.step)));
+    match best.filter(|best| best.is_dir()) {
+        Some(best) => publish(run, BEST, &best),
+        None => Ok(()),
+    }
 }
 
 /// Makes `run/NAME` the model of `checkpoint`: another name for the same files where the file system allows it.

@@ -13,6 +13,7 @@ mod launch;
 mod nccl;
 mod share;
 mod tcp;
+mod terms;
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -22,28 +23,14 @@ pub use launch::{Address, World};
 #[cfg(feature = "cuda")]
 pub use nccl::with_nccl;
 pub use share::{Share, Span, share};
-pub use tcp::{Tcp, Terms, Timeouts};
+pub use tcp::{Tcp, Timeouts};
+pub use terms::Terms;
 
 use crate::engine::EvalSums;
-use crate::{Error, PretrainConfig, Result};
+use crate::{Error, Result};
 
 /// Bytes of a message about a failure that other ranks are told.
 const TOLD: usize = 1_024;
-
-/// What the processes of a run must have alike: executable, options, dataset, and the step from which they go on.
-#[must_use]
-pub fn terms(config: &PretrainConfig, dataset_digest: &str, step: u64) -> Terms {
-    let mut terms = Terms::new();
-    terms.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-    terms.insert("dataset".into(), dataset_digest.into());
-    terms.insert("first step".into(), step.to_string());
-    // It has nothing but plain fields: this cannot fail.
-    let options = serde_json::to_value(config).unwrap_or_default();
-    for (name, value) in options.as_object().into_iter().flatten() {
-        terms.insert(format!("--{}", name.replace('_', "-")), value.to_string());
-    }
-    terms
-}
 
 /// Whether all ranks succeeded: `result` where they did, otherwise an error on each. To be called by all.
 pub fn agree<T>(collective: &mut dyn Collective, result: Result<T>) -> Result<T> {

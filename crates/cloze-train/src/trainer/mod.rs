@@ -5,13 +5,14 @@ mod run;
 mod skips;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use cloze_shard::Dataset;
+use cloze_shard::{Dataset, Split};
 
 use crate::checkpoint::{latest, read_trainer};
 use crate::eval::EvalReport;
 use crate::log::Log;
-use crate::parallel::{Collective, Timeouts, World, agree, fingerprint, join, leave, same, terms};
+use crate::parallel::{Collective, Terms, Timeouts, World, agree, fingerprint, join, leave, same};
 use crate::plan::PretrainConfig;
 use crate::record::{SkipRecord, StepRecord, ValidationRecord};
 use crate::start::{Begun, Start, begin};
@@ -20,8 +21,13 @@ use crate::{Error, Result};
 use run::Run;
 use skips::Skips;
 
+/// For other processes to hear that this one has failed.
+const TELLING: Duration = Duration::from_secs(10);
+
 /// Is told how training goes.
 pub trait Observer {
+    /// Before the processes of `world` come together, for which there is so much time. In every process.
+    fn on_meeting(&mut self, _world: &World, _time: Duration) {}
     /// Before the first step: what is trained, and what became of the checkpoint it starts from.
     fn on_start(&mut self, begun: &Begun<'_>);
     /// After a logged step.
@@ -73,22 +79,24 @@ pub fn pretrain_in(
     config: &PretrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    config.check()?;
-    let dataset = Dataset::open(dataset)?;
-    let train = dataset
-        .split("train")
-        .filter(|s| s.rows() > 0)
-        .ok_or_else(|| Error::Run {
-            path: dataset.path().into(),
-            why: "the dataset has no training rows".into(),
-            hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
-        })?;
-    let first_step = match (start, latest(run)?) {
-        (Start::Resume | Start::ResumeOr(_), Some(checkpoint)) => read_trainer(&checkpoint)?.step,
-        _ => 0,
+    let opened = open(dataset, start, run, config);
+    let mut timeouts = Timeouts::default();
+    let terms = match &opened {
+        Ok((dataset, begins)) => {
+            let digest = dataset.manifest().digest();
+            Terms::of(config, (dataset.path(), &digest), (begins, run))
+        }
+        Err(e) => {
+            timeouts.meet = TELLING;
+            Terms::failed(e.to_string())
+        }
     };
-    let terms = terms(config, &dataset.manifest().digest(), first_step);
-    let mut peers = join(world, &terms, &Timeouts::default())?;
+    if world.world_size > 1 {
+        observer.on_meeting(world, timeouts.meet);
+    }
+    let joined = join(world, &terms, &timeouts);
+    let (dataset, _) = opened?;
+    let mut peers = joined?;
     let trained = (|| {
         let begun = begin(&dataset, start, run, config, world);
         let mut begun = agree(peers.as_mut(), begun)?;
@@ -112,7 +120,7 @@ pub fn pretrain_in(
         };
         Run {
             dataset: &dataset,
-            train,
+            train: training_rows(&dataset)?,
             run,
             config,
             model: begun.model,
@@ -126,6 +134,36 @@ pub fn pretrain_in(
         .train(observer)
     })();
     leave(peers, trained)
+}
+
+/// The dataset, and how the run begins.
+fn open(
+    dataset: &Path,
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+) -> Result<(Dataset, String)> {
+    config.check()?;
+    let dataset = Dataset::open(dataset)?;
+    dataset.check_tokenizer()?;
+    training_rows(&dataset)?;
+    let begins = match (start, latest(run)?) {
+        (Start::Resume | Start::ResumeOr(_), Some(checkpoint)) => {
+            format!("goes on after step {}", read_trainer(&checkpoint)?.step)
+        }
+        (Start::Resume, None) => "would go on, but has no checkpoint".into(),
+        _ => "begins anew".into(),
+    };
+    Ok((dataset, begins))
+}
+
+fn training_rows(dataset: &Dataset) -> Result<&Split> {
+    let train = dataset.split("train").filter(|s| s.rows() > 0);
+    train.ok_or_else(|| Error::Run {
+        path: dataset.path().into(),
+        why: "the dataset has no training rows".into(),
+        hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
+    })
 }
 
 /// Lets gradients be summed where they lie, if they lie on GPUs; who takes part and how, for a person.

@@ -92,7 +92,7 @@ fn a_rank_that_leaves_early_is_named() {
     for early in [0, 2] {
         let port = free_port();
         let one = |rank| -> Result<()> {
-            let mut c = join(&world(rank, 4, port), &Terms::new(), &QUICK)?;
+            let mut c = join(&world(rank, 4, port), &Terms::default(), &QUICK)?;
             if rank == early {
                 return Ok(());
             }
@@ -116,7 +116,7 @@ fn a_rank_that_leaves_early_is_named() {
 fn a_rank_that_panics_is_named() {
     let port = free_port();
     let one = |rank| -> Result<()> {
-        let mut c = join(&world(rank, 3, port), &Terms::new(), &QUICK)?;
+        let mut c = join(&world(rank, 3, port), &Terms::default(), &QUICK)?;
         c.barrier()?;
         assert!(rank != 1, "on purpose");
         c.barrier()

@@ -48,7 +48,7 @@ fn ranks<T: Send>(
 ) -> Vec<Result<T>> {
     let port = free_port();
     let one = |rank| {
-        let mut collective = join(&world(rank, world_size, port), &Terms::new(), &timeouts)?;
+        let mut collective = join(&world(rank, world_size, port), &Terms::default(), &timeouts)?;
         let result = work(collective.as_mut());
         leave(collective, result)
     };

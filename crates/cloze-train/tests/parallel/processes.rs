@@ -55,7 +55,7 @@ fn worker() {
         return;
     };
     let world = World::from_environment().unwrap();
-    let result = join(&world, &Terms::new(), &QUICK).and_then(|mut c| {
+    let result = join(&world, &Terms::default(), &QUICK).and_then(|mut c| {
         let mut last = 0;
         let rounds = if role == "endless" { u64::MAX } else { 20 };
         for round in 0..rounds {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Timeouts;
 use super::wire::{
-    Hello, Link, Reply, Terms, VERSION, read_message, read_preamble, write_message, write_preamble,
+    Hello, Link, Reply, VERSION, read_message, read_preamble, write_message, write_preamble,
 };
+use crate::parallel::Terms;
 use crate::parallel::launch::{Address, World};
 use crate::{Error, Result};
 
@@ -250,7 +251,7 @@ impl Meeting<'_> {
                 "two processes say that they are rank {rank}: at {there} and at {from}"
             ));
         }
-        if let Some(difference) = difference(self.terms, rank, &hello.terms) {
+        if let Some(difference) = self.terms.difference(rank, &hello.terms) {
             return wrong(difference);
         }
         Ok(hello)
@@ -399,21 +400,6 @@ fn refuse(stream: &mut TcpStream, why: &str) -> io::Result<()> {
     stream.set_read_timeout(Some(REFUSAL))?;
     let mut rest = io::Read::take(stream, 1 << 16);
     io::copy(&mut rest, &mut io::sink()).map(|_| ())
-}
-
-/// What rank `rank` has otherwise than rank 0.
-fn difference(ours: &Terms, rank: usize, theirs: &Terms) -> Option<String> {
-    let all = ours.keys().chain(theirs.keys());
-    let name = all.into_iter().find(|n| ours.get(*n) != theirs.get(*n))?;
-    let show = |terms: &Terms| match terms.get(name) {
-        Some(value) => format!("{name} {value}"),
-        None => format!("no {name}"),
-    };
-    Some(format!(
-        "rank {rank} has {}, rank 0 has {}",
-        show(theirs),
-        show(ours)
-    ))
 }
 
 fn ranks(numbers: &[usize]) -> String {

@@ -21,9 +21,8 @@ use self::watch::Watch;
 use self::wire::{Call, Element, Kind};
 use super::collective::{Collective, Health};
 use super::launch::{Address, World};
+use super::terms::Terms;
 use crate::{Error, Result};
-
-pub use self::wire::Terms;
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,18 +1,16 @@
 //! What is written to sockets. All numbers are little-endian.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What every process of a run must have alike: its options, its dataset, its model.
-pub type Terms = BTreeMap<String, String>;
+use crate::parallel::Terms;
 
 /// Begins every connection.
 const MAGIC: [u8; 8] = *b"cloze-dp";
 /// Which protocol this is. The preamble, and that a refusal is a [`Reply::Refused`], never change.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes of a message, at most.
 const LONGEST: usize = 1 << 20;
 
