@@ -26,9 +26,25 @@ fn options<'a>(words: &[&'a str]) -> Result<Options<'a>, String> {
             ["--python", _] => &mut options.python,
             ["--corpus", _] => &mut options.corpus,
             ["--tokenizer", _] => &mut options.tokenizer,
-            _ => return Err(format!("gpu-kit does not know {}", pair.join(" "))),
+            ["--python" | "--corpus" | "--tokenizer"] => {
+                return Err(format!("{} of gpu-kit needs a value", pair[0]));
+            }
+            _ => {
+                return Err(format!(
+                    "gpu-kit does not know {}: see cargo xtask --help",
+                    pair.join(" ")
+                ));
+            }
         };
         *place = Some(pair[1]);
+    }
+    let folders = [options.corpus, options.tokenizer];
+    if let Some(missing) = folders
+        .into_iter()
+        .flatten()
+        .find(|p| !Path::new(p).exists())
+    {
+        return Err(format!("{missing}: there is no such file or folder"));
     }
     if options.corpus.is_some() != options.tokenizer.is_some() {
         return Err("gpu-kit needs --corpus and --tokenizer together".into());
@@ -36,9 +52,10 @@ fn options<'a>(words: &[&'a str]) -> Result<Options<'a>, String> {
     Ok(options)
 }
 
+/// Makes the folder aside; one that is there stays until the new one is whole.
 pub fn run(words: &[&str]) -> Result<(), String> {
     let options = options(words)?;
-    let kit = target().join(FOLDER);
+    let (done, kit) = (target().join(FOLDER), target().join("gpu-kit.new"));
     let io = |path: &Path| {
         let path = path.display().to_string();
         move |e: std::io::Error| format!("{path}: {e}")
@@ -86,17 +103,21 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     }
     shards(&options, &kit)?;
     let size = size(&kit).map_err(io(&kit))?;
-    println!(
-        "\n{}: {:.1} MiB. On a machine with a GPU: {FOLDER}/run.sh",
-        kit.display(),
-        size as f64 / f64::from(1 << 20)
-    );
+    let mebibytes = size as f64 / f64::from(1 << 20);
     if size > MOST {
         return Err(format!(
-            "the folder may have {} MiB: give a smaller --corpus",
+            "the folder has {mebibytes:.1} MiB and may have {}: give a smaller --corpus",
             MOST >> 20
         ));
     }
+    if done.exists() {
+        fs::remove_dir_all(&done).map_err(io(&done))?;
+    }
+    fs::rename(&kit, &done).map_err(io(&done))?;
+    println!(
+        "\n{}: {mebibytes:.1} MiB. On a machine with a GPU: {FOLDER}/run.sh",
+        done.display()
+    );
     Ok(())
 }
 
@@ -182,13 +203,19 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let read = options(&["--corpus", "a", "--tokenizer", "b"]).unwrap();
+        let read = options(&["--corpus", "src", "--tokenizer", "."]).unwrap();
         assert_eq!(
             (read.corpus, read.tokenizer, read.python),
-            (Some("a"), Some("b"), None)
+            (Some("src"), Some("."), None)
         );
-        for wrong in [&["--corpus", "a"][..], &["--python"], &["x", "y"]] {
-            assert!(options(wrong).is_err(), "{wrong:?}");
+        for (wrong, why) in [
+            (&["--corpus", "src"][..], "together"),
+            (&["--python"], "--python of gpu-kit needs a value"),
+            (&["x", "y"], "does not know x y"),
+            (&["--corpus", "src", "--tokenizer", "nowhere"], "nowhere: "),
+        ] {
+            let said = options(wrong).unwrap_err();
+            assert!(said.contains(why), "{said}");
         }
     }
 }

@@ -30,6 +30,10 @@ fn main() -> ExitCode {
         ["demo", "--profile", "dev"] => demo::run("dev"),
         ["test"] => test::run(std::env::var("CLOZE_PYTHON").ok().as_deref()),
         ["test", "--python", python] => test::run(Some(python)),
+        ["--help" | "-h" | "help"] | [_, "--help" | "-h"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         ["gpu-kit", options @ ..] => gpu_kit::run(options),
         ["debian-corpus", out] => debian::run(out.as_ref()),
         _ => {

@@ -231,6 +231,9 @@ def everything(device):
     if on_gpu:
         run(results, "the machine's ceilings", [python, str(HERE / "peers/pytorch_gpu.py"), str(HERE / "data128"), "--form", "ceilings"], 90, ours=False)
     run(results, "the device", [gpu, "describe", "--device", device], 30)
+    if not results.of("device"):
+        # Nothing that follows could be more than another way to say so.
+        return finish(results)
     # They compile while what is not timed is checked.
     residents = []
     try:
@@ -294,14 +297,22 @@ def profile():
 
 def main():
     words = sys.argv[1:]
-    if words[:1] == ["profile"]:
+    rest = words[1:]
+    shapes = [rest[i : i + 3] for i in range(0, len(rest), 3)]
+    if words == ["profile"]:
         return profile()
-    if words[:1] == ["try"]:
-        results, rest = Results(), words[1:] or ["base", "128", "65536"]
-        for i in range(0, len(rest) - 2, 3):
-            stages(results, str(HERE / "cloze-gpu"), "cuda", rest[i], int(rest[i + 1]), int(rest[i + 2]))
+    if words[:1] == ["try"] and all(len(s) == 3 and s[0] in SHAPES and s[1].isdigit() and s[2].isdigit() for s in shapes):
+        results = Results()
+        for model, length, tokens in shapes or [("base", "128", "65536")]:
+            stages(results, str(HERE / "cloze-gpu"), "cuda", model, int(length), int(tokens))
         return finish(results)
-    return everything("cpu" if "cpu" in words else "cuda")
+    if words in ([], ["--device", "cpu"], ["--device", "cuda"]):
+        return everything((words or ["cuda"])[-1])
+    asked = words in (["--help"], ["-h"])
+    print(__doc__, file=sys.stdout if asked else sys.stderr)
+    if not asked:
+        print(f"not understood: {' '.join(words)}; models: {', '.join(SHAPES)}", file=sys.stderr)
+    return 0 if asked else 2
 
 
 if __name__ == "__main__":
