@@ -118,6 +118,18 @@ impl MaskedBatch {
         }
     }
 
+    /// Its tokens and rows alone: nothing is predicted, nothing has a label.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        Self {
+            input_ids: self.input_ids.clone(),
+            token_type_ids: self.token_type_ids.clone(),
+            cu_seqlens: self.cu_seqlens.clone(),
+            next_sentence_labels: vec![None; self.rows()],
+            ..Self::default()
+        }
+    }
+
     /// `rows` alone, as a batch of their own.
     ///
     /// # Panics

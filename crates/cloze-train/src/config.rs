@@ -33,6 +33,8 @@ pub struct BertConfig {
     pub layer_norm_eps: f64,
     /// The whole file, written back with a checkpoint.
     pub raw: Map<String, Value>,
+    /// Parameters of other heads than those of pre-training, by name and shape: engines keep and optimise them, whoever computes the heads adds their gradients.
+    pub heads: Vec<(String, Vec<usize>)>,
 }
 
 impl BertConfig {
@@ -104,6 +106,7 @@ impl BertConfig {
             initializer_range: number("initializer_range", 0.02)?,
             layer_norm_eps: number("layer_norm_eps", 1e-12)?,
             raw,
+            heads: Vec::new(),
         };
         if !config
             .hidden_size

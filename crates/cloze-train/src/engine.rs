@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::batch::MaskedBatch;
 use crate::parallel::Collective;
-use crate::parameters::Layout;
+use crate::parameters::{Layout, Parameter};
 
 /// Which losses are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -81,6 +81,30 @@ pub trait Engine {
 
     /// Forward only, without dropout: sums that add up over batches. Only what the objective trains is measured.
     fn evaluate(&mut self, batch: &MaskedBatch) -> Result<EvalSums>;
+
+    /// Forward only, without dropout: natural logarithms of the probabilities of every entry of the vocabulary at each predicted token, `[M, V]`.
+    fn log_probabilities(&mut self, batch: &MaskedBatch) -> Result<Vec<f32>>;
+
+    /// The encoder alone, forward: what its last layer gives, `[T, H]`. For heads that others compute. The batch's masks and labels play no part; of
+    /// `whole`, only where its first token is.
+    fn encode(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+    ) -> Result<Vec<f32>>;
+
+    /// The way back of the last [`encode`](Self::encode), of the same batch with the same dropout: adds the encoder's gradients, given that of a loss by
+    /// what `encode` gave, `[T, H]`.
+    fn encode_backward(
+        &mut self,
+        batch: &MaskedBatch,
+        dropout: Option<&Dropout>,
+        gradient: &[f32],
+    ) -> Result<()>;
+
+    /// Adds the gradient of one parameter that others have computed.
+    fn add_gradient(&mut self, parameter: &Parameter, gradient: &[f32]) -> Result<()>;
 
     /// What it is and runs on, for a person.
     fn describe(&self) -> String;

@@ -114,6 +114,9 @@ pub enum Error {
         /// What became of it.
         why: String,
     },
+    /// A way back was asked for that no way forward led to.
+    #[error("encode_backward was called without encode")]
+    NotEncoded,
     /// The feed stopped.
     #[error("the feed stopped without saying why")]
     FeedStopped,
@@ -169,7 +172,7 @@ impl Error {
             Self::Rank { rank, .. } => Some(format!(
                 "look at what rank {rank} said; --resume goes on from the newest checkpoint"
             )),
-            Self::Engine(_) | Self::Config { .. } | Self::FeedStopped => None,
+            Self::Engine(_) | Self::Config { .. } | Self::FeedStopped | Self::NotEncoded => None,
         }
     }
 }

@@ -137,6 +137,9 @@ impl Layout {
         layout.add("cls.seq_relationship.weight".into(), &[2, h]);
         layout.len += (ALIGN - 2) * h;
         layout.add("cls.seq_relationship.bias".into(), &[2]);
+        for (name, shape) in &config.heads {
+            layout.add(name.clone(), shape);
+        }
         layout.align();
         layout
     }

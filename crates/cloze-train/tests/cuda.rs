@@ -159,6 +159,47 @@ fn bf16_is_near() {
     }
 }
 
+/// The encoder alone, and its way back, from recordings too, between steps of all of it; and what the MLM head says.
+#[test]
+fn the_encoder_alone() {
+    let config = config(64, 2, 128, 2, "gelu");
+    let (mut ours, mut theirs) = (host(&config, Format::F32, Order::Forward), cpu(&config));
+    let near = |a: &[f32], b: &[f32], what: &str| {
+        assert_eq!(a.len(), b.len(), "{what}");
+        let off = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(off <= 3e-5 * largest(b) + 2e-6, "{what}: off by {off:e}");
+    };
+    for (number, batch) in (1..).zip(batches()) {
+        let what = format!("step {number}");
+        let (whole, dropout) = (Whole::of(&batch), dropout(number));
+        let gradient: Vec<f32> = (0..batch.tokens() * 64)
+            .map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0)
+            .collect();
+        let [a, b] = [&mut ours as &mut dyn Engine, &mut theirs].map(|engine| {
+            engine.accumulate(&batch, &whole, Some(&dropout)).unwrap();
+            let bias = engine
+                .layout()
+                .find("bert.pooler.dense.bias")
+                .unwrap()
+                .clone();
+            engine.add_gradient(&bias, &[0.5; 64]).unwrap();
+            let encoded = engine.encode(&batch, &whole, Some(&dropout)).unwrap();
+            engine
+                .encode_backward(&batch, Some(&dropout), &gradient)
+                .unwrap();
+            (encoded, engine.log_probabilities(&batch).unwrap())
+        });
+        near(&a.0, &b.0, &what);
+        near(&a.1, &b.1, &what);
+        compare(&mut ours, &mut theirs, 3e-5, 1e-6, &what);
+        for engine in [&mut ours as &mut dyn Engine, &mut theirs] {
+            engine.step(&step(number)).unwrap();
+        }
+        theirs.load_state(ours.state().unwrap()).unwrap();
+    }
+    assert!(ours.ops().machine().replayed() >= 8);
+}
+
 /// The order in which blocks and threads take turns changes no bit.
 #[test]
 fn turns_do_not_change_a_bit() {

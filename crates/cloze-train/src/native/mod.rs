@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use cloze_kernels::{AdamW, Kind, Ops, View};
+use rayon::prelude::*;
 
 use crate::batch::MaskedBatch;
 use crate::engine::{
@@ -15,8 +16,8 @@ use crate::engine::{
 };
 use crate::optimizer;
 use crate::parallel::{Collective, summed_beside};
-use crate::parameters::{Bucket, Layout};
-use crate::{BertConfig, Result};
+use crate::parameters::{ALIGN, Bucket, Layout, Parameter, Stage};
+use crate::{BertConfig, Error, Result};
 
 use room::{Room, Sent, Size};
 use step::Pass;
@@ -227,6 +228,48 @@ impl<O: Ops> NativeEngine<O> {
     }
 }
 
+/// A pass of the encoder alone.
+fn encoding<'a>(
+    config: &'a BertConfig,
+    weights: &'a Weights,
+    room: &'a Room,
+    size: Size,
+    alike: bool,
+    dropout: Option<&'a Dropout>,
+) -> Pass<'a> {
+    let size = match alike {
+        true => Size {
+            masked: 0,
+            labelled: 0,
+            ..room.size
+        },
+        false => size,
+    };
+    Pass {
+        config,
+        weights,
+        room,
+        size,
+        // There are no losses to add.
+        sums: room.scales,
+        dropout,
+        backward: true,
+    }
+}
+
+fn encoding_key(what: &str, pass: &Pass<'_>, batch: &MaskedBatch) -> u64 {
+    let rates = (pass.dropout).map(|d| (d.seed, d.hidden.to_bits(), d.attention.to_bits()));
+    key(&(what, pass.size, Sent::of(batch), rates))
+}
+
+/// x − ln Σ exp x, the sum in double precision.
+fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f32> + '_ {
+    let most = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - most).exp()).sum();
+    let normal = f64::from(most) + sum.ln();
+    logits.iter().map(move |&x| (f64::from(x) - normal) as f32)
+}
+
 /// What a recording goes by: what is not looked up in memory.
 fn key(what: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -372,6 +415,82 @@ impl<O: Ops> Engine for NativeEngine<O> {
             rows: batch.rows() as u64,
             tokens: batch.tokens() as u64,
         })
+    }
+
+    fn log_probabilities(&mut self, batch: &MaskedBatch) -> Result<Vec<f32>> {
+        if batch.masked() == 0 {
+            return Ok(Vec::new());
+        }
+        // It leaves the logits.
+        self.evaluate(batch)?;
+        let (vocabulary, width) = (
+            self.config.vocab_size,
+            self.config.vocab_size.next_multiple_of(ALIGN),
+        );
+        let room = self.room.as_ref().ok_or(Error::NotEncoded)?;
+        let logits = self.download(room.logits.first(batch.masked() * width))?;
+        Ok(logits
+            .par_chunks(width)
+            .flat_map_iter(|row| log_softmax(&row[..vocabulary]))
+            .collect())
+    }
+
+    fn encode(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+    ) -> Result<Vec<f32>> {
+        if batch.rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let bare = batch.bare();
+        let size = Size::of(&bare, Objective::Mlm);
+        let room = Room::fitting(&mut self.ops, &self.config, self.room.take(), size)?;
+        room.fill(&mut self.ops, &bare, whole, dropout, Objective::Mlm)?;
+        let room = self.room.insert(room);
+        let pass = encoding(&self.config, &self.weights, room, size, self.alike, dropout);
+        let (sent, key) = (Sent::of(&bare), encoding_key("encode", &pass, &bare));
+        recorded(&mut self.ops, key, |ops| {
+            room.unpack(ops, pass.size, &sent)?;
+            pass.forward(ops)
+        })?;
+        let last = pass.last().first(size.tokens * self.config.hidden_size);
+        self.download(last)
+    }
+
+    fn encode_backward(
+        &mut self,
+        batch: &MaskedBatch,
+        dropout: Option<&Dropout>,
+        gradient: &[f32],
+    ) -> Result<()> {
+        if batch.rows() == 0 {
+            return Ok(());
+        }
+        let bare = batch.bare();
+        let size = Size::of(&bare, Objective::Mlm);
+        let room = self.room.as_ref().ok_or(Error::NotEncoded)?;
+        let pass = encoding(&self.config, &self.weights, room, size, self.alike, dropout);
+        let h = self.config.hidden_size;
+        let mut padded = gradient.to_vec();
+        padded.resize(pass.size.tokens * h, 0.0);
+        self.ops.upload(room.d.first(padded.len()), &padded)?;
+        let key = encoding_key("encode backward", &pass, &bare);
+        recorded(&mut self.ops, key, |ops| {
+            let layers = (0..self.config.num_hidden_layers).rev().map(Stage::Layer);
+            layers
+                .chain([Stage::Embeddings])
+                .try_for_each(|stage| pass.backward(ops, &self.weight_gradients, stage))
+        })?;
+        Ok(())
+    }
+
+    fn add_gradient(&mut self, parameter: &Parameter, gradient: &[f32]) -> Result<()> {
+        let place = self.gradients.part(parameter.offset, parameter.len());
+        let mut sum = self.download(place)?;
+        sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
+        Ok(self.ops.upload(place, &sum)?)
     }
 
     fn parameters(&mut self) -> Result<Vec<f32>> {

@@ -190,7 +190,8 @@ impl Pass<'_> {
         self.t(view, self.h())
     }
 
-    fn last(&self) -> View {
+    /// What the encoder gives.
+    pub fn last(&self) -> View {
         self.input(self.config.num_hidden_layers)
     }
 

@@ -8,6 +8,19 @@ use rayon::prelude::*;
 
 use crate::engine::Dropout;
 
+/// The site of a head that is computed outside of the engines: beyond those of any encoder.
+const HEAD_SITE: u64 = (1 << 12) - 1;
+
+/// The mask of a head's input `[rows, features]`: 0 with probability `p`, else 1/(1−p).
+#[must_use]
+pub fn head_mask(dropout: &Dropout, p: f64, rows: usize, features: usize) -> Vec<f32> {
+    let draw = Dropper::new(dropout, 0).draw(HEAD_SITE, p);
+    let mut mask = vec![0f32; rows * features];
+    let each = mask.chunks_mut(features.max(1)).zip(0..);
+    each.for_each(|(mask, row)| draw.fill(0, row, mask));
+    mask
+}
+
 /// Hands out the masks of one forward pass; sites are numbered in the order they are asked for.
 pub struct Dropper {
     key: Key,

@@ -14,9 +14,10 @@ use crate::engine::{
 };
 use crate::optimizer::adamw;
 use crate::parallel::Collective;
-use crate::parameters::Layout;
-use crate::{BertConfig, Result};
+use crate::parameters::{Layout, Parameter};
+use crate::{BertConfig, Error, Result};
 
+pub use dropout::head_mask;
 use model::{Heads, Model};
 
 /// A BERT in double-checked plainness; parameters and moments in memory, products by candle.
@@ -29,6 +30,8 @@ pub struct ReferenceEngine {
     gradients: Vec<f32>,
     outcome: StepOutcome,
     stepped: bool,
+    /// What the encoder gave, with its way back.
+    encoded: Option<Tensor>,
 }
 
 impl ReferenceEngine {
@@ -53,11 +56,25 @@ impl ReferenceEngine {
             gradients,
             outcome: StepOutcome::default(),
             stepped: false,
+            encoded: None,
         })
     }
 
     fn model(&self) -> Model<'_> {
         Model::new(&self.config, &self.layout, &self.variables)
+    }
+
+    /// Goes back from `loss`, and adds what it finds.
+    fn add_gradients_of(&mut self, loss: &Tensor) -> Result<()> {
+        let found = loss.backward()?;
+        for (parameter, variable) in self.layout.parameters().iter().zip(&self.variables) {
+            if let Some(gradient) = found.get(variable) {
+                let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+                let sum = &mut self.gradients[parameter.range()];
+                sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
+            }
+        }
+        Ok(())
     }
 
     fn refresh(&mut self) -> Result<()> {
@@ -121,15 +138,7 @@ impl Engine for ReferenceEngine {
             (Some(only), None) | (None, Some(only)) => only,
             (None, None) => return Ok(()),
         };
-        let found = total.backward()?;
-        for (parameter, variable) in self.layout.parameters().iter().zip(&self.variables) {
-            if let Some(gradient) = found.get(variable) {
-                let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
-                let sum = &mut self.gradients[parameter.range()];
-                sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
-            }
-        }
-        Ok(())
+        self.add_gradients_of(&total)
     }
 
     fn accumulate_and_sum(
@@ -182,6 +191,45 @@ impl Engine for ReferenceEngine {
             (sums.nsp_loss, sums.nsp_correct, sums.labelled_rows) = (loss, correct, count);
         }
         Ok(sums)
+    }
+
+    fn log_probabilities(&mut self, batch: &MaskedBatch) -> Result<Vec<f32>> {
+        let settled = settled(batch);
+        let batch = settled.as_ref().unwrap_or(batch);
+        if batch.masked_positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let heads = self.model().forward(batch, 0, None, Objective::Mlm)?;
+        Ok(heads.log_probabilities()?)
+    }
+
+    fn encode(
+        &mut self,
+        batch: &MaskedBatch,
+        whole: &Whole,
+        dropout: Option<&Dropout>,
+    ) -> Result<Vec<f32>> {
+        let encoded = self.model().encode(batch, whole.first_token, dropout)?;
+        let values = encoded.flatten_all()?.to_vec1()?;
+        self.encoded = Some(encoded);
+        Ok(values)
+    }
+
+    fn encode_backward(
+        &mut self,
+        _: &MaskedBatch,
+        _: Option<&Dropout>,
+        gradient: &[f32],
+    ) -> Result<()> {
+        let encoded = self.encoded.take().ok_or(Error::NotEncoded)?;
+        let gradient = Tensor::from_slice(gradient, encoded.shape(), &Device::Cpu)?;
+        self.add_gradients_of(&(encoded * gradient)?.sum_all()?)
+    }
+
+    fn add_gradient(&mut self, parameter: &Parameter, gradient: &[f32]) -> Result<()> {
+        let sum = &mut self.gradients[parameter.range()];
+        sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
+        Ok(())
     }
 
     fn parameters(&mut self) -> Result<Vec<f32>> {

@@ -61,6 +61,16 @@ impl Padding {
     }
 }
 
+impl Heads {
+    /// Of the MLM head, `[M, V]`, flat.
+    pub fn log_probabilities(&self) -> Result<Vec<f32>> {
+        match &self.mlm {
+            Some((values, _)) => values.flatten_all()?.to_vec1(),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
 impl<'a> Model<'a> {
     pub fn new(config: &'a BertConfig, layout: &'a Layout, variables: &'a [Var]) -> Self {
         Self {
@@ -84,6 +94,22 @@ impl<'a> Model<'a> {
         dropout: Option<&Dropout>,
         objective: Objective,
     ) -> Result<Heads> {
+        let x = self.encode(batch, first_token, dropout)?;
+        let mlm = (!batch.masked_positions.is_empty())
+            .then(|| self.predictions(&x, batch))
+            .transpose()?;
+        let labelled = batch.labelled_rows() > 0 && objective == Objective::MlmNsp;
+        let nsp = labelled.then(|| self.relationship(&x, batch)).transpose()?;
+        Ok(Heads { mlm, nsp })
+    }
+
+    /// The encoder: `[T, H]`.
+    pub fn encode(
+        &self,
+        batch: &MaskedBatch,
+        first_token: u32,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
         let mut dropper = dropout.map(|d| Dropper::new(d, first_token));
         let padding = Padding::new(batch)?;
         let mut x = self.embed(batch, &mut dropper)?;
@@ -95,12 +121,7 @@ impl<'a> Model<'a> {
                 &mut dropper,
             )?;
         }
-        let mlm = (!batch.masked_positions.is_empty())
-            .then(|| self.predictions(&x, batch))
-            .transpose()?;
-        let labelled = batch.labelled_rows() > 0 && objective == Objective::MlmNsp;
-        let nsp = labelled.then(|| self.relationship(&x, batch)).transpose()?;
-        Ok(Heads { mlm, nsp })
+        Ok(x)
     }
 
     /// Word + position + segment embeddings, LayerNorm, dropout.
