@@ -27,7 +27,7 @@ mod start;
 mod trainer;
 
 pub use config::{Activation, BertConfig};
-pub use device::{Build, DeviceChoice};
+pub use device::{Build, Built, DeviceChoice, build};
 pub use engine::{EngineKind, Precision};
 pub use error::{Error, Result};
 pub use plan::PretrainConfig;

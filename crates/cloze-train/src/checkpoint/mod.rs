@@ -4,7 +4,7 @@ mod read;
 mod state;
 mod write;
 
-pub use read::{LoadReport, initial_parameters, read_model};
+pub use read::{LoadReport, initial_parameters, read_model, read_model_with};
 pub use state::{Best, TrainerState, latest, read_state, read_trainer};
 pub(crate) use write::publish_again;
 pub use write::{Checkpoint, write_checkpoint};

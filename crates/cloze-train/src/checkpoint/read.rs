@@ -54,7 +54,17 @@ impl LoadReport {
 /// Names with and without the `bert.` prefix, `gamma`/`beta`, and explicit decoders are understood; F32, F16 and BF16 are
 /// widened. Parameters that are missing are initialised as [`initial_parameters`] does.
 pub fn read_model(folder: &Path, seed: u64) -> Result<(BertConfig, Vec<f32>, LoadReport)> {
-    let config = BertConfig::read(&folder.join(CONFIG))?;
+    read_model_with(folder, &[], seed)
+}
+
+/// As [`read_model`], with the parameters of other `heads`, by name and shape.
+pub fn read_model_with(
+    folder: &Path,
+    heads: &[(String, Vec<usize>)],
+    seed: u64,
+) -> Result<(BertConfig, Vec<f32>, LoadReport)> {
+    let mut config = BertConfig::read(&folder.join(CONFIG))?;
+    config.heads = heads.to_vec();
     let path = folder.join(WEIGHTS);
     let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
     let fail = |why: String| Error::Checkpoint {

@@ -1,0 +1,12 @@
+//! What a BERT is pre-trained for: fine-tuning on a task, sentence embeddings.
+//!
+//! Unlike pre-training, these begin from text: a text, a pair or a list of words becomes a row ([`Rows`]), rows become a batch, and
+//! [`Model`] runs the encoder of a Hugging Face folder on it, on any device that trains.
+
+mod error;
+mod model;
+mod rows;
+
+pub use error::{Error, Result};
+pub use model::Model;
+pub use rows::{Row, Rows, batch};
