@@ -1,7 +1,12 @@
 //! A GPU through its driver: memory, kernels, products, recordings.
 //!
 //! Libraries are loaded at run time, so that an executable with this in it starts anywhere. Everything goes to one stream, in order.
+//!
+//! A driver for CUDA 12.0 (525.60, of 2022) or newer is needed: all functions that are called are older, in the versions that cudarc calls for CUDA
+//! 12.9. NVRTC and cuBLASLt are those of CUDA 12, or of 13 where the driver is as new.
 
+pub(super) mod context;
+mod cublaslt;
 mod pinned;
 mod products;
 pub(super) mod stream;
@@ -11,6 +16,8 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{result, sys};
 
+use self::context::Context;
+pub use self::context::{Uuid, current_uuid};
 use self::pinned::Pinned;
 use self::products::Products;
 use self::stream::{Event, Graph};
@@ -22,6 +29,9 @@ use crate::{Error, Result};
 /// Oldest compute capability that the kernels are written for: bf16 products and copies that do not wait.
 const OLDEST: (i32, i32) = (8, 0);
 
+/// Oldest driver, by the version of CUDA that it is for, as it says it itself.
+const OLDEST_DRIVER: i32 = 12_000;
+
 /// What failed, as an error of ours.
 pub(super) fn failed(call: &str) -> impl FnOnce(result::DriverError) -> Error + '_ {
     move |e| Error::Cuda {
@@ -32,20 +42,40 @@ pub(super) fn failed(call: &str) -> impl FnOnce(result::DriverError) -> Error + 
 
 /// How many GPUs the driver shows; an error says what is missing.
 pub fn count() -> Result<usize> {
-    // cudarc ends the process where a library is missing: what it will look for is loaded here first, and stays.
-    for name in ["cuda", "cublasLt"] {
-        std::mem::forget(libraries::load(name, None)?);
-    }
-    // SAFETY: asks the loader only.
-    let there = unsafe { sys::is_culib_present() && cudarc::cublaslt::sys::is_culib_present() };
-    if !there {
-        return Err(Error::NoDevice(
-            "CUDA's libraries were found, but not under a name that can be loaded".into(),
-        ));
-    }
-    result::init().map_err(|e| Error::NoDevice(format!("the driver does not start: {e}")))?;
+    version()?;
     let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
     Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// The version of CUDA that the driver is for, such as 12,040, once it is started.
+fn version() -> Result<i32> {
+    // cudarc ends the process where a library is missing: what it will look for is loaded here first.
+    libraries::load("cuda", None, None)?;
+    // SAFETY: asks the loader only.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Error::NoDevice(
+            "the driver's library was found, but not under a name that can be loaded".into(),
+        ));
+    }
+    let mut version = 0;
+    // SAFETY: a place for one number; it needs no driver that is started.
+    let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
+    asked.result().map_err(failed("cuDriverGetVersion"))?;
+    new_enough(version)?;
+    result::init().map_err(|e| Error::NoDevice(format!("the driver does not start: {e}")))?;
+    Ok(version)
+}
+
+fn new_enough(version: i32) -> Result<()> {
+    if version >= OLDEST_DRIVER {
+        return Ok(());
+    }
+    let why = format!(
+        "the driver is for CUDA {}.{}, one for 12.0 is needed (525.60 or newer)",
+        version / 1000,
+        version % 1000 / 10
+    );
+    Err(Error::NoDevice(why))
 }
 
 /// What happens to operations between `begin` and `end`.
@@ -63,8 +93,6 @@ enum Recording {
 pub struct Device {
     format: Format,
     name: String,
-    number: sys::CUdevice,
-    context: sys::CUcontext,
     stream: sys::CUstream,
     module: sys::CUmodule,
     functions: HashMap<&'static str, (sys::CUfunction, u32)>,
@@ -78,12 +106,14 @@ pub struct Device {
     /// Bytes that are allocated, and the most that ever were.
     bytes: BTreeMap<Address, usize>,
     peak: usize,
+    /// Of all the rest. The last that is given up.
+    context: Context,
 }
 
 impl Device {
     /// Opens GPU `number`, whose kernels keep activations in `format`.
     pub fn open(format: Format, number: usize) -> Result<Self> {
-        let count = count()?;
+        let (count, version) = (count()?, version()?);
         if number >= count {
             let why = match count {
                 0 => "the driver shows no GPU".to_owned(),
@@ -111,19 +141,12 @@ impl Device {
                 "{model} has compute capability {major}.{minor}, 8.0 is needed (Ampere, 2020, or newer)"
             )));
         }
-        let mut version = 0;
-        // SAFETY: a place for one number.
-        let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
-        asked.result().map_err(failed("cuDriverGetVersion"))?;
+        let driver_major = version.unsigned_abs() / 1000;
         let architecture = format!("sm_{major}{minor}");
-        let cubin = Nvrtc::load(None)?
+        let cubin = Nvrtc::for_driver(driver_major)?
             .compile(&architecture, format, &[])?
             .cubin;
-        // SAFETY: the device is there; the context is released when this is dropped.
-        let context = unsafe { result::primary_ctx::retain(device) }
-            .map_err(failed("cuDevicePrimaryCtxRetain"))?;
-        // SAFETY: the context was just retained.
-        unsafe { result::ctx::set_current(context) }.map_err(failed("cuCtxSetCurrent"))?;
+        let context = Context::of(device)?;
         // SAFETY: the image is whole, as the compiler gave it, and is copied by the driver.
         let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) }
             .map_err(failed("cuModuleLoadData"))?;
@@ -141,19 +164,18 @@ impl Device {
         Ok(Self {
             format,
             name,
-            number: device,
-            context,
             stream,
             module,
             functions: HashMap::new(),
             pinned: Pinned::new()?,
-            products: Products::new(format, major)?,
+            products: Products::new(format, major, driver_major)?,
             graphs: BTreeMap::new(),
             seen: BTreeMap::new(),
             recording: Recording::Off,
             profile: None,
             bytes: BTreeMap::new(),
             peak: 0,
+            context,
         })
     }
 
@@ -208,8 +230,7 @@ impl Device {
     }
 
     fn bind(&self) -> Result<()> {
-        // SAFETY: the context lives as long as this.
-        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+        self.context.bind()
     }
 
     fn forget(&mut self) {
@@ -413,8 +434,7 @@ impl Drop for Device {
     fn drop(&mut self) {
         let _ = self.wait();
         self.forget();
-        // SAFETY: nothing runs any more; each is given back once, and the context last. A process that ends may find the driver gone: errors are
-        // of no use to anybody.
+        // SAFETY: nothing runs any more, and each is given back once. A process that ends may find the driver gone: errors are of no use to anybody.
         unsafe {
             for at in self.bytes.keys() {
                 let _ = result::free_sync(*at);
@@ -423,7 +443,23 @@ impl Drop for Device {
             self.pinned.free();
             let _ = result::module::unload(self.module);
             let _ = result::stream::destroy(self.stream);
-            let _ = result::primary_ctx::release(self.number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_driver_is_refused() {
+        for version in [12_000, 12_040, 13_010] {
+            assert!(new_enough(version).is_ok());
+        }
+        let text = new_enough(11_080).unwrap_err().to_string();
+        assert!(
+            text.contains("CUDA 11.8,") && text.contains("525.60"),
+            "{text}"
+        );
     }
 }
