@@ -9,6 +9,8 @@ pub(super) mod context;
 mod cublaslt;
 mod pinned;
 mod products;
+mod profile;
+mod start;
 pub(super) mod stream;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,8 +22,10 @@ use self::context::Context;
 pub use self::context::{Uuid, current_uuid};
 use self::pinned::Pinned;
 use self::products::Products;
+use self::profile::Profile;
+pub use self::start::count;
+use self::start::version;
 use self::stream::{Event, Graph};
-use super::libraries;
 use super::machine::{Address, Format, Grid, Machine, Product};
 use super::nvrtc::Nvrtc;
 use crate::{Error, Result};
@@ -29,53 +33,12 @@ use crate::{Error, Result};
 /// Oldest compute capability that the kernels are written for: bf16 products and copies that do not wait.
 const OLDEST: (i32, i32) = (8, 0);
 
-/// Oldest driver, by the version of CUDA that it is for, as it says it itself.
-const OLDEST_DRIVER: i32 = 12_000;
-
 /// What failed, as an error of ours.
 pub(super) fn failed(call: &str) -> impl FnOnce(result::DriverError) -> Error + '_ {
     move |e| Error::Cuda {
         call: call.to_owned(),
         why: e.to_string(),
     }
-}
-
-/// How many GPUs the driver shows; an error says what is missing.
-pub fn count() -> Result<usize> {
-    version()?;
-    let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
-    Ok(usize::try_from(count).unwrap_or(0))
-}
-
-/// The version of CUDA that the driver is for, such as 12,040, once it is started.
-fn version() -> Result<i32> {
-    // cudarc ends the process where a library is missing: what it will look for is loaded here first.
-    libraries::load("cuda", None, None)?;
-    // SAFETY: asks the loader only.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(Error::NoDevice(
-            "the driver's library was found, but not under a name that can be loaded".into(),
-        ));
-    }
-    let mut version = 0;
-    // SAFETY: a place for one number; it needs no driver that is started.
-    let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
-    asked.result().map_err(failed("cuDriverGetVersion"))?;
-    new_enough(version)?;
-    result::init().map_err(|e| Error::NoDevice(format!("the driver does not start: {e}")))?;
-    Ok(version)
-}
-
-fn new_enough(version: i32) -> Result<()> {
-    if version >= OLDEST_DRIVER {
-        return Ok(());
-    }
-    let why = format!(
-        "the driver is for CUDA {}.{}, one for 12.0 is needed (525.60 or newer)",
-        version / 1000,
-        version % 1000 / 10
-    );
-    Err(Error::NoDevice(why))
 }
 
 /// What happens to operations between `begin` and `end`.
@@ -101,8 +64,8 @@ pub struct Device {
     graphs: BTreeMap<u64, Graph>,
     seen: BTreeMap<u64, ()>,
     recording: Recording,
-    /// Milliseconds by name, while somebody asks.
-    profile: Option<BTreeMap<String, (u64, f64)>>,
+    /// What takes how long, while somebody asks.
+    profile: Option<Profile>,
     /// Bytes that are allocated, and the most that ever were.
     bytes: BTreeMap<Address, usize>,
     peak: usize,
@@ -191,25 +154,16 @@ impl Device {
         self.products.algorithms()
     }
 
-    /// Milliseconds that the device takes for `work`.
-    pub fn time(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<f64> {
-        let start = Event::new()?;
-        let end = Event::new()?;
-        start.record(self.stream)?;
-        work(self)?;
-        end.record(self.stream)?;
-        end.since(&start)
-    }
-
-    /// From now on every kernel and product is timed by itself, which takes longer; nothing is recorded or run from a recording.
+    /// From now on every kernel and product is timed by itself; nothing is recorded or run from a recording.
     pub fn profile_start(&mut self) {
-        self.profile = Some(BTreeMap::new());
+        self.profile = Some(Profile::default());
     }
 
-    /// Name, calls and milliseconds of what ran since [`Device::profile_start`].
+    /// Name, calls and milliseconds of what ran since [`Device::profile_start`]. What cannot be read is missing: the next call says what failed.
     pub fn profile_stop(&mut self) -> Vec<(String, u64, f64)> {
-        let profile = self.profile.take().unwrap_or_default();
-        profile.into_iter().map(|(n, (c, ms))| (n, c, ms)).collect()
+        let mut profile = self.profile.take().unwrap_or_default();
+        let _ = self.bind().and_then(|()| profile.read());
+        profile.sums()
     }
 
     fn timed(
@@ -217,16 +171,15 @@ impl Device {
         name: impl FnOnce() -> String,
         work: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let Some(mut profile) = self.profile.take() else {
+        if self.profile.is_none() {
             return work(self);
-        };
-        let took = self.time(work);
-        if let Ok(ms) = took {
-            let entry = profile.entry(name()).or_insert((0, 0.0));
-            *entry = (entry.0 + 1, entry.1 + ms);
         }
-        self.profile = Some(profile);
-        took.map(|_| ())
+        let moments = [Event::new()?, Event::new()?];
+        moments[0].record(self.stream)?;
+        work(self)?;
+        moments[1].record(self.stream)?;
+        let profile = self.profile.get_or_insert_default();
+        profile.add(name(), moments)
     }
 
     fn bind(&self) -> Result<()> {
@@ -240,7 +193,8 @@ impl Device {
 
     /// The kernel of a name, which may take `shared` bytes of dynamic shared memory.
     fn function(&mut self, kernel: &'static str, shared: u32) -> Result<sys::CUfunction> {
-        /// What a kernel may take without asking.
+        use sys::CUfunction_attribute_enum as Attribute;
+        /// What a kernel may take without asking, together with what it takes in any case.
         const FREE: u32 = 48 << 10;
         let (function, allowed) = match self.functions.get(kernel) {
             Some(found) => *found,
@@ -252,11 +206,15 @@ impl Device {
                 // SAFETY: the module lives as long as this.
                 let found = unsafe { result::module::get_function(self.module, name) };
                 let call = format!("cuModuleGetFunction({kernel})");
-                (found.map_err(failed(&call))?, FREE)
+                let function = found.map_err(failed(&call))?;
+                let which = Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+                // SAFETY: the function is of a module that is loaded.
+                let fixed = unsafe { result::function::get_function_attribute(function, which) }
+                    .map_err(failed("cuFuncGetAttribute"))?;
+                (function, FREE.saturating_sub(fixed.unsigned_abs()))
             }
         };
         if shared > allowed {
-            use sys::CUfunction_attribute_enum as Attribute;
             let which = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is of a module that is loaded.
             unsafe { result::function::set_function_attribute(function, which, shared as i32) }
@@ -358,7 +316,12 @@ impl Machine for Device {
     }
 
     fn product(&mut self, product: &Product) -> Result<()> {
+        if product.m == 0 || product.n == 0 {
+            return Ok(());
+        }
+        // Trying algorithms out is no part of what is timed.
         let may_time = !matches!(self.recording, Recording::On(_));
+        let shape = self.products.prepare(product, self.stream, may_time)?;
         self.timed(
             || {
                 let kind = match (product.a.transposed, product.b.transposed) {
@@ -368,7 +331,7 @@ impl Machine for Device {
                 };
                 format!("{kind} {} × {} × {}", product.m, product.n, product.k)
             },
-            |d| d.products.run(product, d.stream, may_time),
+            |d| d.products.run(product, shape, d.stream),
         )
     }
 
@@ -385,18 +348,18 @@ impl Machine for Device {
 
     fn begin(&mut self, key: u64) -> Result<()> {
         self.bind()?;
+        // What was begun and never ended, as whoever began it panicked.
+        self.end(false)?;
         let again = self.seen.insert(key, ()).is_some() && self.profile.is_none();
-        self.recording = if again {
-            Recording::On(key)
-        } else {
-            Recording::First
-        };
-        if again {
-            let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-            // SAFETY: the stream lives, and is not the default one.
-            unsafe { result::stream::begin_capture(self.stream, mode) }
-                .map_err(failed("cuStreamBeginCapture"))?;
+        if !again {
+            self.recording = Recording::First;
+            return Ok(());
         }
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream lives, and is not the default one.
+        unsafe { result::stream::begin_capture(self.stream, mode) }
+            .map_err(failed("cuStreamBeginCapture"))?;
+        self.recording = Recording::On(key);
         Ok(())
     }
 
@@ -405,8 +368,12 @@ impl Machine for Device {
             return Ok(());
         };
         // SAFETY: the stream is in capture mode since `begin`, and leaves it, whatever is returned.
-        let graph = unsafe { result::stream::end_capture(self.stream) }
-            .map_err(failed("cuStreamEndCapture"))?;
+        let graph = unsafe { result::stream::end_capture(self.stream) };
+        let graph = match graph {
+            // What was not whole may have broken the recording as well.
+            Err(_) if !whole => return Ok(()),
+            graph => graph.map_err(failed("cuStreamEndCapture"))?,
+        };
         let graph = Graph {
             graph,
             executable: std::ptr::null_mut(),
@@ -432,8 +399,11 @@ impl Machine for Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        // A stream that still records, after a panic, cannot be waited for.
+        let _ = self.bind().and_then(|()| self.end(false));
         let _ = self.wait();
         self.forget();
+        self.profile = None;
         // SAFETY: nothing runs any more, and each is given back once. A process that ends may find the driver gone: errors are of no use to anybody.
         unsafe {
             for at in self.bytes.keys() {
@@ -444,22 +414,5 @@ impl Drop for Device {
             let _ = result::module::unload(self.module);
             let _ = result::stream::destroy(self.stream);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_old_driver_is_refused() {
-        for version in [12_000, 12_040, 13_010] {
-            assert!(new_enough(version).is_ok());
-        }
-        let text = new_enough(11_080).unwrap_err().to_string();
-        assert!(
-            text.contains("CUDA 11.8,") && text.contains("525.60"),
-            "{text}"
-        );
     }
 }

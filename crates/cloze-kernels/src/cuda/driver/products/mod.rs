@@ -3,6 +3,8 @@
 //! An algorithm decides in which order terms are summed. It is remembered for as long as the process runs, so that equal inputs give equal
 //! results within a process; between processes the clock may choose otherwise, unless [`FIRST`] says not to look at it.
 
+mod fastest;
+
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -12,7 +14,7 @@ use cudarc::cublaslt::sys;
 use cudarc::driver;
 
 use super::cublaslt::CublasLt;
-use super::{Event, failed};
+use super::failed;
 use crate::cuda::machine::{Address, Factor, Format, Product};
 use crate::{Error, Result};
 
@@ -20,9 +22,6 @@ use crate::{Error, Result};
 pub const FIRST: &str = "CLOZE_CUBLASLT";
 /// Algorithms that are tried.
 const TRIED: usize = 16;
-/// Times that each is timed, after runs that warm up.
-const TIMED: usize = 5;
-const WARMUP: usize = 2;
 
 fn refused(call: &'static str) -> impl FnOnce(CublasError) -> Error {
     move |e| Error::Cuda {
@@ -33,7 +32,7 @@ fn refused(call: &'static str) -> impl FnOnce(CublasError) -> Error {
 
 /// What an algorithm depends on: everything but where matrices lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
+pub struct Shape {
     m: usize,
     n: usize,
     k: usize,
@@ -147,21 +146,23 @@ impl Products {
         self.plans.iter().map(line).collect()
     }
 
-    /// Multiplies; a shape that is new is tried out first, where that is allowed.
-    pub fn run(
+    /// Chooses how products like this one are multiplied, where that is not done; by trying algorithms out, where that is allowed.
+    pub fn prepare(
         &mut self,
         p: &Product,
         stream: driver::sys::CUstream,
         may_time: bool,
-    ) -> Result<()> {
-        if p.m == 0 || p.n == 0 {
-            return Ok(());
-        }
+    ) -> Result<Shape> {
         let shape = Shape::of(p);
         if !self.plans.contains_key(&shape) {
             let plan = self.plan(p, shape, stream, may_time && !self.first)?;
             self.plans.insert(shape, plan);
         }
+        Ok(shape)
+    }
+
+    /// Multiplies, as was prepared.
+    pub fn run(&self, p: &Product, shape: Shape, stream: driver::sys::CUstream) -> Result<()> {
         let plan = &self.plans[&shape];
         self.multiply(plan, p, p.c, &plan.algorithm, stream)
     }
@@ -340,66 +341,6 @@ impl Products {
             });
         }
         Ok(found)
-    }
-
-    /// Which of `offered` takes the least time, and how long: the median of some runs. What is added to is not the result itself.
-    fn fastest(
-        &self,
-        plan: &Plan,
-        p: &Product,
-        offered: &[sys::cublasLtMatmulHeuristicResult_t],
-        stream: driver::sys::CUstream,
-    ) -> Result<(usize, Option<f64>)> {
-        let each = if p.single { 4 } else { self.format.bytes() };
-        let mut spare = None;
-        if p.accumulate {
-            let bytes = p.m * p.n * each;
-            // SAFETY: it is set before it is read.
-            let at = unsafe { driver::result::malloc_sync(bytes) }.map_err(failed("cuMemAlloc"))?;
-            // SAFETY: all of it was just allocated.
-            unsafe { driver::result::memset_d8_async(at, 0, bytes, stream) }
-                .map_err(failed("cuMemsetD8Async"))?;
-            spare = Some(at);
-        }
-        let c = spare.unwrap_or(p.c);
-        let mut best = (0, None);
-        for (which, one) in offered.iter().enumerate() {
-            // An algorithm that fails after all is passed over.
-            let took = self.median(plan, p, c, &one.algo, stream);
-            if let Ok(ms) = took
-                && best.1.is_none_or(|least| ms < least)
-            {
-                best = (which, Some(ms));
-            }
-        }
-        if let Some(at) = spare {
-            // SAFETY: nothing runs that uses it: every run was waited for.
-            unsafe { driver::result::free_sync(at) }.map_err(failed("cuMemFree"))?;
-        }
-        Ok(best)
-    }
-
-    fn median(
-        &self,
-        plan: &Plan,
-        p: &Product,
-        c: Address,
-        algorithm: &sys::cublasLtMatmulAlgo_t,
-        stream: driver::sys::CUstream,
-    ) -> Result<f64> {
-        let (start, end) = (Event::new()?, Event::new()?);
-        let mut times = Vec::with_capacity(TIMED);
-        for run in 0..WARMUP + TIMED {
-            start.record(stream)?;
-            self.multiply(plan, p, c, algorithm, stream)?;
-            end.record(stream)?;
-            let ms = end.since(&start)?;
-            if run >= WARMUP {
-                times.push(ms);
-            }
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(times[TIMED / 2])
     }
 
     fn multiply(
