@@ -86,14 +86,14 @@ pub fn everywhere<T>(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::net::TcpListener;
 
     use super::*;
     use crate::parallel::{Address, Alone, Terms, Timeouts, World, join};
 
     /// Runs `work` as each rank on a thread of its own, over the loopback.
-    fn ranks<T: Send>(
+    pub fn ranks<T: Send>(
         world_size: usize,
         work: impl Fn(&mut dyn Collective, usize) -> Result<T> + Sync,
     ) -> Vec<T> {

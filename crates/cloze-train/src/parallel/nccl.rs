@@ -162,3 +162,81 @@ impl Collective for OnDevice {
         format!("{}; gradients by NCCL", self.host.describe())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::parallel::gpus::tests::ranks;
+
+    /// What others are told of a rank through `host`, which fails in its first call or in none.
+    struct Fake {
+        fails: bool,
+        aborted: Arc<AtomicBool>,
+    }
+
+    fn failed() -> Error {
+        Error::Rank {
+            rank: 1,
+            why: "left".into(),
+        }
+    }
+
+    impl Collective for Fake {
+        fn rank(&self) -> usize {
+            0
+        }
+        fn world_size(&self) -> usize {
+            2
+        }
+        fn all_reduce(&mut self, _: &mut [f32]) -> Result<()> {
+            Err(failed())
+        }
+        fn all_reduce_f64(&mut self, _: &mut [f64]) -> Result<()> {
+            if self.fails { Err(failed()) } else { Ok(()) }
+        }
+        fn broadcast(&mut self, _: &mut [u8], _: usize) -> Result<()> {
+            Err(failed())
+        }
+        fn barrier(&mut self) -> Result<()> {
+            Ok(())
+        }
+        fn health(&self) -> Health {
+            Box::new(|| Ok(()))
+        }
+        fn abort(&mut self, error: &Error) {
+            assert_eq!(error.to_string(), "rank 1 left");
+            self.aborted.store(true, Ordering::SeqCst);
+        }
+        fn describe(&self) -> String {
+            "a fake".into()
+        }
+    }
+
+    #[test]
+    fn the_others_hear_of_an_error() {
+        let aborted = Arc::new(AtomicBool::new(false));
+        let host = |fails| {
+            Box::new(Fake {
+                fails,
+                aborted: aborted.clone(),
+            })
+        };
+        // The other rank sends zeros: it has nothing.
+        let (host_again, why) = with_nccl(host(false)).unwrap();
+        assert!(why.is_some() && host_again.describe() == "a fake");
+        assert!(!aborted.load(Ordering::SeqCst));
+        assert!(with_nccl(host(true)).is_err());
+        assert!(aborted.load(Ordering::SeqCst));
+    }
+
+    /// A thread that opened no GPU has none: all sum through the host, and say why.
+    #[test]
+    fn without_gpus_all_keep_the_host() {
+        for why in ranks(2, |host, _| Ok(meet(host)?.map(drop).unwrap_err())) {
+            assert!(!why.is_empty(), "{why}");
+        }
+    }
+}
