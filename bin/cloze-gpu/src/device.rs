@@ -69,7 +69,7 @@ impl Place {
             local_rank: 0,
             device: match self.which {
                 Which::Cpu => DeviceChoice::Cpu,
-                Which::Cuda => DeviceChoice::Cuda(0),
+                Which::Cuda => DeviceChoice::Cuda(None),
             },
             precision: Some(match self.precision {
                 Precision::F32 => Products::F32,
