@@ -111,7 +111,7 @@ pub mod tests {
                 }),
                 job: "a test".into(),
             };
-            let mut peers = join(&world, &Terms::new(), &Timeouts::default()).unwrap();
+            let mut peers = join(&world, &Terms::default(), &Timeouts::default()).unwrap();
             let result = work(peers.as_mut(), rank).unwrap();
             peers.barrier().unwrap();
             result
