@@ -1,9 +1,12 @@
 //! Checkpoints are Hugging Face folders, with `trainer_state/` beside the weights for exact resume.
 
+mod families;
 mod read;
+mod source;
 mod state;
 mod write;
 
+pub use families::Family;
 pub use read::{LoadReport, initial_parameters, read_model, read_model_with};
 pub use state::{Best, TrainerState, latest, read_state, read_trainer};
 pub(crate) use write::publish_again;
