@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use cloze_shard::masking::{MaskUnit, MaskingRule};
 use cloze_train::engine::Objective;
 use cloze_train::schedule::Schedule;
 use cloze_train::{Build, DeviceChoice, EngineKind, Precision, PretrainConfig, Start};
@@ -110,9 +111,14 @@ pub struct PretrainArgs {
     /// Dropout [default: the model's own]
     #[arg(long, value_name = "P")]
     pub dropout: Option<f64>,
-    /// Share of tokens that are predicted
+    /// Share of tokens that are predicted: of each row at least one token, and no special ones
     #[arg(long, default_value_t = 0.15, value_name = "P")]
     pub mask_rate: f64,
+    /// That share in the last step, reached linearly from --mask-rate in the first; evaluations are at --mask-rate throughout [default: it stays]
+    #[arg(long, value_name = "P")]
+    pub mask_rate_end: Option<f64>,
+    #[command(flatten)]
+    pub masks: MaskArgs,
     /// Keys order, masks, dropout and initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -143,6 +149,53 @@ pub struct PretrainArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
+}
+
+/// What masks are like, beside how many there are.
+#[derive(Debug, Args)]
+pub struct MaskArgs {
+    /// Share of the predicted tokens that become [MASK]
+    #[arg(long, default_value_t = 0.8, value_name = "P")]
+    pub mask_share: f64,
+    /// Share of the predicted tokens that become a random token; the rest stay as they are
+    #[arg(long, default_value_t = 0.1, value_name = "P")]
+    pub random_share: f64,
+    /// What is chosen at a time
+    #[arg(long, value_enum, default_value = "token")]
+    pub mask_unit: MaskUnitArg,
+}
+
+/// What masks choose at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MaskUnitArg {
+    /// A token
+    Token,
+    /// A whole word: a token and the ## pieces after it
+    Word,
+    /// A span of words, 1 to 10, as SpanBERT does
+    Span,
+}
+
+impl From<MaskUnitArg> for MaskUnit {
+    fn from(arg: MaskUnitArg) -> Self {
+        match arg {
+            MaskUnitArg::Token => Self::Token,
+            MaskUnitArg::Word => Self::Word,
+            MaskUnitArg::Span => Self::SPAN,
+        }
+    }
+}
+
+impl MaskArgs {
+    /// The rule of masks at `rate`.
+    pub fn rule(&self, rate: f64) -> MaskingRule {
+        MaskingRule {
+            rate,
+            mask_share: self.mask_share,
+            random_share: self.random_share,
+            unit: self.mask_unit.into(),
+        }
+    }
 }
 
 /// When to go on.
@@ -316,6 +369,10 @@ impl PretrainArgs {
             clip: self.clip,
             dropout: self.dropout,
             mask_rate: self.mask_rate,
+            mask_rate_end: self.mask_rate_end,
+            mask_share: self.masks.mask_share,
+            random_share: self.masks.random_share,
+            mask_unit: self.masks.mask_unit.into(),
             seed: self.seed,
             eval_every: self.eval_every,
             eval_rows: self.eval_rows,
@@ -347,6 +404,8 @@ pub struct EvalArgs {
     /// Share of tokens that are predicted, where masks are not static
     #[arg(long, default_value_t = 0.15, value_name = "P")]
     pub mask_rate: f64,
+    #[command(flatten)]
+    pub masks: MaskArgs,
     /// Keys masks
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -5,7 +5,6 @@ use std::io::Write;
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_shard::Manifest;
-use cloze_shard::masking::MaskingRule;
 use cloze_train::eval::{EvalReport, evaluate};
 
 use crate::cli::{EvalArgs, Typed};
@@ -21,15 +20,11 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
         args.rows.min(all)
     };
     let work = Work::begin("eval", Unit::Things("rows"), total);
-    let rule = MaskingRule {
-        rate: args.mask_rate,
-        ..MaskingRule::default()
-    };
     let report = evaluate(
         &args.dataset,
         &args.split,
         &args.model,
-        rule,
+        args.masks.rule(args.mask_rate),
         args.seed,
         args.batch_tokens,
         args.rows,
