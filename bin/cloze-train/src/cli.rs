@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use cloze_shard::masking::{MaskUnit, MaskingRule};
 use cloze_train::engine::Objective;
 use cloze_train::schedule::Schedule;
 use cloze_train::{Build, DeviceChoice, EngineKind, Precision, PretrainConfig, Start};
+
+use crate::masks::MaskArgs;
 
 /// Train BERT from datasets that `cloze prepare` made, and measure it
 #[derive(Debug, Parser)]
@@ -149,53 +150,6 @@ pub struct PretrainArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
-}
-
-/// What masks are like, beside how many there are.
-#[derive(Debug, Args)]
-pub struct MaskArgs {
-    /// Share of the predicted tokens that become [MASK]
-    #[arg(long, default_value_t = 0.8, value_name = "P")]
-    pub mask_share: f64,
-    /// Share of the predicted tokens that become a random token; the rest stay as they are
-    #[arg(long, default_value_t = 0.1, value_name = "P")]
-    pub random_share: f64,
-    /// What is chosen at a time
-    #[arg(long, value_enum, default_value = "token")]
-    pub mask_unit: MaskUnitArg,
-}
-
-/// What masks choose at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum MaskUnitArg {
-    /// A token
-    Token,
-    /// A whole word: a token and the ## pieces after it
-    Word,
-    /// A span of words, 1 to 10, as SpanBERT does
-    Span,
-}
-
-impl From<MaskUnitArg> for MaskUnit {
-    fn from(arg: MaskUnitArg) -> Self {
-        match arg {
-            MaskUnitArg::Token => Self::Token,
-            MaskUnitArg::Word => Self::Word,
-            MaskUnitArg::Span => Self::SPAN,
-        }
-    }
-}
-
-impl MaskArgs {
-    /// The rule of masks at `rate`.
-    pub fn rule(&self, rate: f64) -> MaskingRule {
-        MaskingRule {
-            rate,
-            mask_share: self.mask_share,
-            random_share: self.random_share,
-            unit: self.mask_unit.into(),
-        }
-    }
 }
 
 /// When to go on.

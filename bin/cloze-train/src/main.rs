@@ -3,6 +3,7 @@
 mod allocator;
 mod cli;
 mod eval;
+mod masks;
 mod pretrain;
 mod stop;
 

@@ -55,7 +55,7 @@ impl MaskKey {
         (self.key.words(), self.epoch)
     }
 
-    /// Masks of `epoch` under `seed`. Static masks use [`Stage::StaticMask`] and epoch 0.
+    /// Masks of `epoch` under `seed`. Static masks use [`Stage::StaticMask`] and in the epoch's place their split's number.
     #[must_use]
     pub fn new(seed: u64, stage: Stage, epoch: u32) -> Self {
         Self {

@@ -64,6 +64,8 @@ pub fn choose_spans(
     let mut open: Vec<usize> = (0..words.len())
         .filter(|&i| words[i].len() <= left)
         .collect();
+    // Nothing that is open has more tokens.
+    let mut longest = open.iter().map(|&i| words[i].len()).max().unwrap_or(0);
     let mut spans = Vec::new();
     let pick = |among: usize, draw: u32| ((u64::from(draw) * among as u64) >> 32) as usize;
     if open.is_empty() && !words.is_empty() {
@@ -76,8 +78,9 @@ pub fn choose_spans(
         let first = pick(open.len(), start);
         let mut tokens = words[open[first]].clone();
         let mut end = first + 1;
-        // Words that may not begin a span are not among these, so the next is not the following one.
-        while end - first < lengths.of(length)
+        let length = lengths.of(length);
+        // A word that may not begin a span is missing here and leaves a gap, as a special token does.
+        while end - first < length
             && let Some(&next) = open.get(end)
             && words[next].start == tokens.end
             && words[next].end as usize - tokens.start as usize <= left
@@ -88,7 +91,10 @@ pub fn choose_spans(
         left -= tokens.len();
         spans.push(Span { tokens, number });
         open.drain(first..end);
-        open.retain(|&i| words[i].len() <= left);
+        if left < longest {
+            open.retain(|&i| words[i].len() <= left);
+            longest = left;
+        }
         number += 1;
     }
     spans.sort_unstable_by_key(|span| span.tokens.start);
