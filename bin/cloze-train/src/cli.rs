@@ -9,6 +9,8 @@ use cloze_train::engine::Objective;
 use cloze_train::schedule::Schedule;
 use cloze_train::{Build, DeviceChoice, EngineKind, Precision, PretrainConfig, Start};
 
+use crate::masks::MaskArgs;
+
 /// Train BERT from datasets that `cloze prepare` made, and measure it
 #[derive(Debug, Parser)]
 #[command(
@@ -117,9 +119,14 @@ pub struct PretrainArgs {
     /// Dropout [default: the model's own]
     #[arg(long, value_name = "P")]
     pub dropout: Option<f64>,
-    /// Share of tokens that are predicted
+    /// Share of tokens that are predicted: of each row at least one token, and no special ones
     #[arg(long, default_value_t = 0.15, value_name = "P")]
     pub mask_rate: f64,
+    /// That share in the last step, reached linearly from --mask-rate in the first; evaluations are at --mask-rate throughout [default: it stays]
+    #[arg(long, value_name = "P")]
+    pub mask_rate_end: Option<f64>,
+    #[command(flatten)]
+    pub masks: MaskArgs,
     /// Keys order, masks, dropout and initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -323,6 +330,10 @@ impl PretrainArgs {
             clip: self.clip,
             dropout: self.dropout,
             mask_rate: self.mask_rate,
+            mask_rate_end: self.mask_rate_end,
+            mask_share: self.masks.mask_share,
+            random_share: self.masks.random_share,
+            mask_unit: self.masks.mask_unit.into(),
             seed: self.seed,
             eval_every: self.eval_every,
             eval_rows: self.eval_rows,
@@ -354,6 +365,8 @@ pub struct EvalArgs {
     /// Share of tokens that are predicted, where masks are not static
     #[arg(long, default_value_t = 0.15, value_name = "P")]
     pub mask_rate: f64,
+    #[command(flatten)]
+    pub masks: MaskArgs,
     /// Keys masks
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -6,7 +6,6 @@ use anyhow::bail;
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_shard::Manifest;
-use cloze_shard::masking::MaskingRule;
 use cloze_train::eval::{EvalReport, evaluate};
 use cloze_train::parallel::World;
 
@@ -30,15 +29,11 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
         args.rows.min(all)
     };
     let work = Work::begin("eval", Unit::Things("rows"), total);
-    let rule = MaskingRule {
-        rate: args.mask_rate,
-        ..MaskingRule::default()
-    };
     let report = evaluate(
         &args.dataset,
         &args.split,
         &args.model,
-        rule,
+        args.masks.rule(args.mask_rate),
         args.seed,
         args.batch_tokens,
         args.rows,

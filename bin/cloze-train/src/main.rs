@@ -3,6 +3,7 @@
 mod allocator;
 mod cli;
 mod eval;
+mod masks;
 mod pretrain;
 mod stop;
 
@@ -42,13 +43,18 @@ fn warn(dataset: &std::path::Path, model: Option<&std::path::Path>, typed: &cli:
     let Ok(manifest) = cloze_shard::Manifest::read(dataset) else {
         return;
     };
-    if typed.has("mask_rate")
-        && matches!(
-            manifest.masking,
-            cloze_shard::manifest::Masking::Static { .. }
-        )
-    {
-        eprintln!("warning: --mask-rate has no effect: the masks of this dataset are static");
+    if let cloze_shard::manifest::Masking::Static { .. } = manifest.masking {
+        let options = [
+            "mask_rate",
+            "mask_rate_end",
+            "mask_share",
+            "random_share",
+            "mask_unit",
+        ];
+        for option in options.iter().filter(|option| typed.has(option)) {
+            let option = option.replace('_', "-");
+            eprintln!("warning: --{option} has no effect: the masks of this dataset are static");
+        }
     }
     if let Some(model) = model.filter(|m| m.is_dir() && cloze_shard::Vocabulary::find(m).is_err()) {
         eprintln!(

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use cloze_kernels::LONGEST_MASKED;
-use cloze_shard::manifest::{Manifest, Masking};
+use cloze_shard::manifest::{FILE_NAME, Manifest, Masking, TOKENIZER_FOLDER};
 use cloze_shard::masking::{MaskKey, Masker, MaskingRule};
 use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
-use cloze_shard::{Dataset, Split};
+use cloze_shard::{Dataset, Split, Vocabulary};
 
 use crate::batch::{Counts, MaskedBatch, Pending};
 use crate::parallel::{Share, share};
@@ -71,11 +71,7 @@ impl<'a> Feed<'a> {
         }
         let masker = match manifest.masking {
             Masking::Static { .. } => None,
-            Masking::Dynamic => Some(Arc::new(Masker::new(
-                rule,
-                &manifest.tokenizer.special_tokens,
-                manifest.tokenizer.vocab_size,
-            )?)),
+            Masking::Dynamic => Some(Arc::new(masker(dataset, rule)?)),
         };
         Ok(Self {
             split,
@@ -102,12 +98,20 @@ impl<'a> Feed<'a> {
         self
     }
 
-    /// Leaves masks to be drawn where batches are computed, if rows are not too long for that.
+    /// Leaves masks to be drawn where batches are computed, if they are of tokens and rows are not too long for that.
     #[must_use]
     pub fn deferred(mut self, longest: usize) -> Self {
-        let special = self.masker.as_ref().map_or(0, |m| m.special().len());
+        let by_token = self.masker.as_ref().filter(|m| m.rule().unit.is_token());
+        let special = by_token.map_or(0, |m| m.special().len());
         self.deferred = (1..=MOST_SPECIAL).contains(&special) && longest <= LONGEST_MASKED;
         self
+    }
+
+    /// Masks at another rate from the next batch on; nothing where masks are static.
+    pub fn set_rate(&mut self, rate: f64) {
+        if let Some(masker) = self.masker.as_mut().filter(|m| m.rule().rate != rate) {
+            *masker = Arc::new(masker.at_rate(rate));
+        }
     }
 
     /// Takes at most `rows` rows of an epoch; 0 for all.
@@ -206,10 +210,14 @@ impl<'a> Feed<'a> {
     }
 
     /// What a row adds to the counts of its batch.
-    fn count(&self, number: u64) -> Counts {
+    fn count(&mut self, number: u64) -> Counts {
         let row = self.split.row(number);
         let masked = match (&self.masker, row.masks) {
-            (Some(masker), _) => masker.count(row.input_ids.iter()),
+            (Some(masker), _) => {
+                self.ids.clear();
+                row.input_ids.extend_into(&mut self.ids);
+                masker.count(self.mask_key(), number, &self.ids)
+            }
             (None, Some(masks)) => masks.positions.len(),
             (None, None) => 0,
         };
@@ -217,6 +225,10 @@ impl<'a> Feed<'a> {
             masked: masked as u64,
             labelled: u64::from(row.next_sentence_label.is_some()),
         }
+    }
+
+    fn mask_key(&self) -> MaskKey {
+        MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch)
     }
 
     fn push(&mut self, number: u64, batch: &mut MaskedBatch) -> Result<()> {
@@ -238,7 +250,7 @@ impl<'a> Feed<'a> {
         row.input_ids.extend_into(&mut self.ids);
         match (&self.masker, row.masks) {
             (Some(masker), _) if self.deferred => {
-                let key = MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch);
+                let key = self.mask_key();
                 let pending = batch.pending.get_or_insert_with(|| Pending {
                     masker: masker.clone(),
                     key,
@@ -246,14 +258,13 @@ impl<'a> Feed<'a> {
                     starts: vec![0],
                 });
                 let before = pending.starts.last().copied().unwrap_or(0);
-                let count = masker.count(self.ids.iter().copied());
+                let count = masker.count(key, number, &self.ids);
                 pending.numbers.push(number);
                 pending.starts.push(before + count as u32);
             }
             (Some(masker), _) => {
-                let key = MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch);
                 masker.mask(
-                    key,
+                    self.mask_key(),
                     number,
                     &mut self.ids,
                     &mut self.positions,
@@ -288,6 +299,25 @@ impl<'a> Feed<'a> {
         );
         Ok(())
     }
+}
+
+/// What draws masks by `rule`. Only where they are not of tokens are the dataset's entries looked at.
+fn masker(dataset: &Dataset, rule: MaskingRule) -> Result<Masker> {
+    let record = &dataset.manifest().tokenizer;
+    if rule.unit.is_token() {
+        return Ok(Masker::new(
+            rule,
+            &record.special_tokens,
+            record.vocab_size,
+        )?);
+    }
+    let folder = dataset.path().join(TOKENIZER_FOLDER);
+    let vocabulary = Vocabulary::read(&folder)?;
+    if vocabulary.digest() != record.vocab_digest {
+        let why = format!("its entries are not those that {FILE_NAME} names");
+        return Err(cloze_shard::Error::Vocabulary { path: folder, why }.into());
+    }
+    Ok(Masker::of(rule, &vocabulary)?)
 }
 
 /// Tokens of the longest row of any split.

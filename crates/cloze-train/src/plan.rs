@@ -1,11 +1,11 @@
 //! What a run is asked for.
 
-use cloze_shard::masking::MaskingRule;
+use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
 
 use crate::device::{Build, DeviceChoice};
 use crate::engine::{EngineKind, Objective, Precision};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, mask_rate};
 use crate::{Error, Result};
 
 /// What a run is asked for. Everything that decides what comes out is compared when it is resumed.
@@ -50,8 +50,16 @@ pub struct PretrainConfig {
     pub clip: f64,
     /// Dropout everywhere; the model's own where it is `None`.
     pub dropout: Option<f64>,
-    /// Share of tokens that dynamic masks predict.
+    /// Share of tokens that dynamic masks predict; in evaluations always, and in the first step.
     pub mask_rate: f64,
+    /// The share in the last step, reached linearly; `None` where it stays.
+    pub mask_rate_end: Option<f64>,
+    /// Share of the predicted tokens that become `[MASK]`.
+    pub mask_share: f64,
+    /// Share of the predicted tokens that become a random token.
+    pub random_share: f64,
+    /// What dynamic masks choose at a time.
+    pub mask_unit: MaskUnit,
     /// Keys every random draw.
     pub seed: u64,
     /// Steps between evaluations on the validation split; 0 for none but the last.
@@ -91,6 +99,10 @@ impl Default for PretrainConfig {
             clip: 1.0,
             dropout: None,
             mask_rate: 0.15,
+            mask_rate_end: None,
+            mask_share: 0.8,
+            random_share: 0.1,
+            mask_unit: MaskUnit::Token,
             seed: 0,
             eval_every: 1_000,
             eval_rows: 2_000,
@@ -136,11 +148,28 @@ impl PretrainConfig {
         if let Some(p) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return fail("--dropout", format!("is {p}, must be from 0 to under 1"));
         }
-        if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
-            return fail(
-                "--mask-rate",
-                format!("is {}, must be over 0 and at most 1", self.mask_rate),
-            );
+        let rates = [
+            ("--mask-rate", Some(self.mask_rate)),
+            ("--mask-rate-end", self.mask_rate_end),
+        ];
+        for (option, rate) in rates {
+            if let Some(rate) = rate.filter(|r| !(*r > 0.0 && *r <= 1.0)) {
+                return fail(option, format!("is {rate}, must be over 0 and at most 1"));
+            }
+        }
+        let shares = [
+            ("--mask-share", self.mask_share),
+            ("--random-share", self.random_share),
+        ];
+        for (option, share) in shares {
+            if !(0.0..=1.0).contains(&share) {
+                return fail(option, format!("is {share}, must be from 0 to 1"));
+            }
+        }
+        let both = self.mask_share + self.random_share;
+        if both > 1.0 + 1e-9 {
+            let why = format!("and --random-share are {both} together, must be at most 1");
+            return fail("--mask-share", why);
         }
         Ok(())
     }
@@ -155,11 +184,19 @@ impl PretrainConfig {
         }
     }
 
+    /// How masks are drawn in evaluations, and in steps but for the rate.
     pub(crate) fn rule(&self) -> MaskingRule {
         MaskingRule {
             rate: self.mask_rate,
-            ..MaskingRule::default()
+            mask_share: self.mask_share,
+            random_share: self.random_share,
+            unit: self.mask_unit,
         }
+    }
+
+    /// The rate of the masks of `step`, from 1: a function of it and of what was asked for alone.
+    pub(crate) fn mask_rate_at(&self, step: u64) -> f64 {
+        mask_rate(self.mask_rate, self.mask_rate_end, step, self.steps)
     }
 
     /// Names of the options that differ and change what comes out.

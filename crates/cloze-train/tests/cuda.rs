@@ -14,7 +14,7 @@ use cloze_kernels::cuda::host::{Host, Order};
 use cloze_kernels::cuda::machine::Format;
 use cloze_shard::Dataset;
 use cloze_shard::manifest::Masking;
-use cloze_shard::masking::MaskingRule;
+use cloze_shard::masking::{MaskUnit, MaskingRule};
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
 use cloze_train::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep, Whole};
@@ -273,6 +273,35 @@ fn masks_are_drawn_as_the_feed_draws_them() {
                 });
             let outcomes: Vec<_> = outcomes.collect();
             assert!(outcomes[0] == outcomes[1], "step {number}");
+        }
+    }
+}
+
+/// Masks of words and spans are drawn by the feed, whatever it was asked; masks at other rates are what the feed would have drawn.
+#[test]
+fn what_a_device_cannot_draw_is_drawn_by_the_feed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = support::tokens_with_pieces();
+    let path = support::dataset_of(tokens, folder.path(), 60, 0, Masking::Dynamic);
+    let dataset = Dataset::open(&path).unwrap();
+    let split = dataset.split("train").unwrap();
+    let longest = longest_row(dataset.manifest());
+    for unit in [MaskUnit::Token, MaskUnit::Word, MaskUnit::SPAN] {
+        let rule = MaskingRule {
+            unit,
+            ..MaskingRule::default()
+        };
+        let feed = || Feed::new(&dataset, split, rule, 5, 120, VOCAB).unwrap();
+        let (mut drawn, mut left) = (feed(), feed().deferred(longest));
+        for rate in [0.15, 0.15, 0.4, 0.9] {
+            let [a, mut b] = [&mut drawn, &mut left].map(|feed| {
+                feed.set_rate(rate);
+                feed.next_batch().unwrap().unwrap()
+            });
+            assert_eq!(b.pending.is_some(), unit == MaskUnit::Token, "{unit:?}");
+            assert_eq!(a.counts(), b.counts());
+            b.settle();
+            assert!(a == b, "{unit:?} at {rate}");
         }
     }
 }

@@ -53,22 +53,25 @@ impl Run<'_> {
             config.batch_tokens,
             self.model.vocab_size,
         )?;
-        // A GPU draws masks as it goes.
-        Ok(match self.engine.on_gpu() {
-            true => feed.deferred(longest_row(self.dataset.manifest())),
-            false => feed,
-        })
+        // A GPU draws masks as it goes; masks by words or at rates that change are drawn here.
+        Ok(
+            match self.engine.on_gpu() && config.mask_rate_end.is_none() {
+                true => feed.deferred(longest_row(self.dataset.manifest())),
+                false => feed,
+            },
+        )
     }
 
     pub fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let mut feed = self.feed(self.train)?;
         feed.seek(self.trainer.position);
-        let remaining = self.config.steps.saturating_sub(self.trainer.step);
+        let (config, first) = (self.config, self.trainer.step + 1);
         let (rank, world_size) = (self.peers.rank(), self.peers.world_size());
         let validation = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Result<(Share, Position)>>(AHEAD);
             scope.spawn(move || {
-                for _ in 0..remaining {
+                for step in first..=config.steps {
+                    feed.set_rate(config.mask_rate_at(step));
                     let next = feed.next_share(rank, world_size);
                     let next = next.and_then(|b| b.ok_or(Error::FeedStopped));
                     // A receiver that is gone has stopped for its own reason.
@@ -296,6 +299,7 @@ impl Run<'_> {
     fn broken_rows(&mut self, position: Position) -> Result<(Vec<String>, usize)> {
         let mut feed = self.feed(self.train)?;
         feed.seek(position);
+        feed.set_rate(self.config.mask_rate_at(self.trainer.step));
         let numbers = feed.next_rows();
         let mut broken = Vec::new();
         for &number in &numbers {
