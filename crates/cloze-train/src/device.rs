@@ -78,6 +78,8 @@ pub struct Build {
     pub local_rank: usize,
     /// How products are computed; the device's own way where it is `None`: bf16 on a GPU, single precision on the CPU.
     pub precision: Option<Precision>,
+    /// Whether layers compute again, on the way back, what they did not keep.
+    pub recompute: bool,
 }
 
 /// An engine, and what was chosen.
@@ -108,6 +110,7 @@ pub fn build(
                 ops,
                 gpu::precision(build),
                 "as asked for".into(),
+                build.recompute,
                 config,
                 objective,
                 state,
@@ -116,7 +119,8 @@ pub fn build(
         DeviceChoice::Auto => match gpu::open(None, build, config) {
             Ok(ops) => {
                 let why = "chosen because there is a GPU".into();
-                return native(ops, gpu::precision(build), why, config, objective, state);
+                let (precision, again) = (gpu::precision(build), build.recompute);
+                return native(ops, precision, why, again, config, objective, state);
             }
             Err(why) => format!("chosen because there is no GPU to use: {why}"),
         },
@@ -126,19 +130,29 @@ pub fn build(
         Precision::F32 => isa::Precision::F32,
         Precision::Bf16 => isa::Precision::Bf16,
     });
-    native(cpu, precision, why, config, objective, state)
+    native(
+        cpu,
+        precision,
+        why,
+        build.recompute,
+        config,
+        objective,
+        state,
+    )
 }
 
 fn native<O: Ops + 'static>(
     ops: O,
     precision: Precision,
     why: String,
+    recompute: bool,
     config: &BertConfig,
     objective: Objective,
     state: EngineState,
 ) -> Result<Built> {
+    let engine = NativeEngine::new(ops, config, objective, state)?;
     Ok(Built {
-        engine: Box::new(NativeEngine::new(ops, config, objective, state)?),
+        engine: Box::new(engine.recomputing(recompute)),
         precision,
         why,
     })

@@ -4,7 +4,7 @@ use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
 
 use crate::device::{Build, DeviceChoice};
-use crate::engine::{EngineKind, Objective, Precision};
+use crate::engine::{EngineKind, Objective, Optimizer, Precision};
 use crate::schedule::{Schedule, mask_rate};
 use crate::{Error, Result};
 
@@ -20,16 +20,22 @@ pub struct PretrainConfig {
     pub device: DeviceChoice,
     /// How products are computed; `None` for the device's own way, or on resuming what the run was started with.
     pub precision: Option<Precision>,
-    /// Optimizer steps.
+    /// Optimizer steps, at most.
     pub steps: u64,
+    /// Hours, at most, of the clock: over all processes that the run goes on in. Where it is given the rate falls by the clock, and another run differs.
+    pub hours: Option<f64>,
     /// Most tokens in a step's batch.
     pub batch_tokens: usize,
     /// Most tokens that are computed at a time, in each process; 0 for all of a step. Gradients are accumulated over a step's passes.
     pub pass_tokens: usize,
+    /// Whether layers keep their input alone, and compute the rest again on the way back: slower, in less memory, the same to the bit.
+    pub recompute: bool,
     /// What multiplies the loss of the MLM head.
     pub mlm_weight: f64,
     /// What multiplies the loss of the NSP head.
     pub nsp_weight: f64,
+    /// How gradients become a step.
+    pub optimizer: Optimizer,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Steps of linear warmup.
@@ -84,10 +90,13 @@ impl Default for PretrainConfig {
             device: DeviceChoice::default(),
             precision: None,
             steps: 10_000,
+            hours: None,
             batch_tokens: 4_096,
             pass_tokens: 0,
+            recompute: false,
             mlm_weight: 1.0,
             nsp_weight: 1.0,
+            optimizer: Optimizer::AdamW,
             learning_rate: 1e-4,
             warmup_steps: 100,
             schedule: Schedule::Linear,
@@ -127,6 +136,9 @@ impl PretrainConfig {
         positive("--steps", self.steps as f64)?;
         positive("--learning-rate", self.learning_rate)?;
         positive("--log-every", self.log_every as f64)?;
+        if let Some(hours) = self.hours {
+            positive("--hours", hours)?;
+        }
         positive("--mlm-weight", self.mlm_weight)?;
         positive("--nsp-weight", self.nsp_weight)?;
         positive("--max-skipped", self.max_skipped as f64)?;
@@ -181,6 +193,7 @@ impl PretrainConfig {
             device: self.device,
             local_rank: 0,
             precision: self.precision,
+            recompute: self.recompute,
         }
     }
 
@@ -206,6 +219,7 @@ impl PretrainConfig {
         let harmless = [
             "device",
             "pass_tokens",
+            "recompute",
             "max_skipped",
             "eval_every",
             "eval_rows",

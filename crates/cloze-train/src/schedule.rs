@@ -33,6 +33,21 @@ impl Schedule {
             Self::Constant => peak,
         }
     }
+
+    /// The rate at `step` of a run that ends by the clock, when the share `spent` of its time is over: as by steps, with r = 1 − `spent`
+    /// (Izsak, Berchansky and Levy, EMNLP 2021, section 3.4).
+    #[must_use]
+    pub fn by_the_clock(self, peak: f64, step: u64, warmup_steps: u64, spent: f64) -> f64 {
+        let left = (1.0 - spent).clamp(0.0, 1.0);
+        if step <= warmup_steps {
+            return peak * step as f64 / warmup_steps as f64;
+        }
+        match self {
+            Self::Linear => peak * left,
+            Self::Cosine => peak * (1.0 - (std::f64::consts::PI * left).cos()) / 2.0,
+            Self::Constant => peak,
+        }
+    }
 }
 
 /// The share of tokens that is predicted at `step`, from 1 to `steps` = n: `first + (last − first) · (t − 1)/(n − 1)`, or `first` where
@@ -79,6 +94,16 @@ mod tests {
         assert_eq!(Linear.learning_rate(1.0, 9, 4, 8), 0.0);
         assert_eq!(Linear.learning_rate(2.0, 1, 0, 2), 2.0);
         assert_eq!(Linear.learning_rate(2.0, 3, 5, 3), 1.2);
+    }
+
+    #[test]
+    fn by_the_clock_the_end_is_that_of_the_time() {
+        let rate = |step, spent| Linear.by_the_clock(2.0, step, 4, spent);
+        assert_eq!((rate(1, 0.9), rate(4, 0.1)), (0.5, 2.0));
+        assert_eq!((rate(5, 0.25), rate(9, 1.0), rate(9, 1.5)), (1.5, 0.0, 0.0));
+        let half = Cosine.by_the_clock(2.0, 9, 4, 0.5);
+        assert!((half - 1.0).abs() < 1e-12);
+        assert_eq!(Constant.by_the_clock(2.0, 9, 4, 0.5), 2.0);
     }
 
     #[test]

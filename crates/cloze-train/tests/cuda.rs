@@ -17,7 +17,9 @@ use cloze_shard::manifest::Masking;
 use cloze_shard::masking::{MaskUnit, MaskingRule};
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
-use cloze_train::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep, Whole};
+use cloze_train::engine::{
+    Dropout, Engine, EngineState, Objective, Optimizer, OptimizerStep, Whole,
+};
 use cloze_train::feed::{Feed, longest_row};
 use cloze_train::native::NativeEngine;
 use cloze_train::reference::ReferenceEngine;
@@ -53,6 +55,7 @@ fn step(step: u64) -> OptimizerStep {
         eps: 1e-6,
         clip: 1.0,
         layer_decay: 1.0,
+        optimizer: Optimizer::AdamW,
     }
 }
 
@@ -183,10 +186,10 @@ fn the_encoder_alone() {
                 .unwrap()
                 .clone();
             engine.add_gradient(&bias, &[0.5; 64]).unwrap();
-            let encoded = engine.encode(&batch, &whole, Some(&dropout)).unwrap();
-            engine
-                .encode_backward(&batch, Some(&dropout), &gradient)
-                .unwrap();
+            // With dropout and without: two recordings.
+            let dropout = (number % 2 == 0).then_some(&dropout);
+            let encoded = engine.encode(&batch, &whole, dropout).unwrap();
+            engine.encode_backward(&batch, dropout, &gradient).unwrap();
             (encoded, engine.log_probabilities(&batch).unwrap())
         });
         near(&a.0, &b.0, &what);
@@ -197,7 +200,7 @@ fn the_encoder_alone() {
         }
         theirs.load_state(ours.state().unwrap()).unwrap();
     }
-    assert!(ours.ops().machine().replayed() >= 8);
+    assert!(ours.ops().machine().replayed() >= 4);
 }
 
 /// The order in which blocks and threads take turns changes no bit.

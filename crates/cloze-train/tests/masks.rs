@@ -13,7 +13,9 @@ use cloze_shard::manifest::Masking;
 use cloze_shard::masking::{MaskUnit, MaskingRule};
 use cloze_shard::{Dataset, Vocabulary};
 use cloze_train::checkpoint::{self, initial_parameters, read_state};
-use cloze_train::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep, Whole};
+use cloze_train::engine::{
+    Dropout, Engine, EngineState, Objective, Optimizer, OptimizerStep, Whole,
+};
 use cloze_train::eval::evaluate;
 use cloze_train::feed::Feed;
 use cloze_train::native::NativeEngine;
@@ -118,6 +120,7 @@ fn by_hand(data: &Path, model: &Path, plan: &PretrainConfig) -> EngineState {
             plan.schedule
                 .learning_rate(plan.learning_rate, step, plan.warmup_steps, plan.steps);
         let step = OptimizerStep {
+            optimizer: Optimizer::AdamW,
             step,
             learning_rate,
             weight_decay: plan.weight_decay,

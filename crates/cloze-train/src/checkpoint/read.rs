@@ -146,11 +146,12 @@ pub fn read_model_with(
     if report.loaded.is_empty() {
         return Err(fail("holds no parameter of a BERT".into()));
     }
-    let optional = |name: &str| name.contains("pooler") || !name.starts_with("bert.");
-    let missing = report
-        .initialised
-        .iter()
-        .find(|n| !optional(n) && !(family == Family::DistilBert && *n == TYPE_EMBEDDINGS));
+    let optional = |name: &str| {
+        name.contains("pooler")
+            || !name.starts_with("bert.")
+            || (family == Family::DistilBert && name == TYPE_EMBEDDINGS)
+    };
+    let missing = report.initialised.iter().find(|n| !optional(n));
     if let Some(missing) = missing {
         return Err(fail(format!(
             "has no {missing}, which the encoder in config.json needs"

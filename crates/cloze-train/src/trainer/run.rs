@@ -93,7 +93,7 @@ impl Run<'_> {
         Ok(Summary {
             model,
             steps: self.trainer.step,
-            stopped: self.trainer.step < self.config.steps,
+            stopped: self.trainer.step < self.config.steps && !self.time_is_over(),
             skipped: self.trainer.skipped,
             validation,
         })
@@ -106,11 +106,12 @@ impl Run<'_> {
     ) -> Result<Option<EvalReport>> {
         let config = self.config;
         let mut validation = None;
+        let (begun, earlier) = (Instant::now(), self.trainer.seconds);
         if self.trainer.step == 0 && config.eval_every > 0 {
             self.validate(observer)?;
         }
         let mut clock = Clock::start();
-        while self.trainer.step < config.steps {
+        while self.trainer.step < config.steps && !self.time_is_over() {
             let waiting = Instant::now();
             let (share, position) = next()?;
             clock.waited += waiting.elapsed().as_secs_f64();
@@ -119,8 +120,10 @@ impl Run<'_> {
             clock.steps += 1;
             clock.tokens += share.tokens as u64;
             let step = self.trainer.step;
-            let stop = self.asked_to_stop(observer)? && step < config.steps;
-            let last = step == config.steps;
+            let seconds = earlier + begun.elapsed().as_secs_f64();
+            let asked = self.asked_to_stop(observer, seconds)?;
+            let last = step == config.steps || self.time_is_over();
+            let stop = asked && !last;
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
             let careful = self.skips.step();
             let logged = due(config.log_every) || step == 1 || stop;
@@ -128,7 +131,7 @@ impl Run<'_> {
             if logged || careful || due(config.checkpoint_every) || due(config.eval_every) {
                 let made = self.look(learning_rate, before, observer)?;
                 if let Some(record) = made.filter(|_| logged) {
-                    let record = clock.complete(record, config.steps);
+                    let record = clock.complete(record, config.steps, self.seconds_left());
                     observer.on_step(&record);
                     self.write(&Record::Train(record))?;
                 }
@@ -151,15 +154,34 @@ impl Run<'_> {
         Ok(validation)
     }
 
-    /// Whether any process is asked to stop.
-    fn asked_to_stop(&mut self, observer: &mut dyn Observer) -> Result<bool> {
+    /// Whether any process is asked to stop. All take the clock of the first, which says how many `seconds` the run has had.
+    fn asked_to_stop(&mut self, observer: &mut dyn Observer, seconds: f64) -> Result<bool> {
         let stop = observer.should_stop();
+        // Where nothing depends on it, nothing that is kept does.
+        let seconds = self.config.hours.map_or(0.0, |_| seconds);
         if self.peers.world_size() == 1 {
+            self.trainer.seconds = seconds;
             return Ok(stop);
         }
-        let mut asked = [f64::from(u8::from(stop))];
-        self.peers.all_reduce_f64(&mut asked)?;
-        Ok(asked[0] > 0.0)
+        let own = if self.peers.rank() == 0 { seconds } else { 0.0 };
+        let mut told = [f64::from(u8::from(stop)), own];
+        self.peers.all_reduce_f64(&mut told)?;
+        self.trainer.seconds = told[1];
+        Ok(told[0] > 0.0)
+    }
+
+    /// The share of the time that is over, where the run ends by the clock.
+    fn spent(&self) -> Option<f64> {
+        let seconds = self.config.hours? * 3_600.0;
+        Some(self.trainer.seconds / seconds)
+    }
+
+    fn time_is_over(&self) -> bool {
+        self.spent().is_some_and(|spent| spent >= 1.0)
+    }
+
+    fn seconds_left(&self) -> Option<f64> {
+        Some((self.config.hours? * 3_600.0 - self.trainer.seconds).max(0.0))
     }
 
     /// Makes a step, and says at which rate. The engine may still be at work on it.
@@ -190,12 +212,11 @@ impl Run<'_> {
             self.engine
                 .accumulate_and_sum(batch, whole, dropout.as_ref(), self.peers)?;
         }
-        let learning_rate = config.schedule.learning_rate(
-            config.learning_rate,
-            step,
-            config.warmup_steps,
-            config.steps,
-        );
+        let (peak, warmup) = (config.learning_rate, config.warmup_steps);
+        let learning_rate = match self.spent() {
+            Some(spent) => config.schedule.by_the_clock(peak, step, warmup, spent),
+            None => (config.schedule).learning_rate(peak, step, warmup, config.steps),
+        };
         self.engine.step(&OptimizerStep {
             step,
             learning_rate,
@@ -204,6 +225,7 @@ impl Run<'_> {
             eps: config.epsilon,
             clip: config.clip,
             layer_decay: config.layer_decay,
+            optimizer: config.optimizer,
         })?;
         self.trainer.step = step;
         self.trainer.position = position;
