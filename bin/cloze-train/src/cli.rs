@@ -423,6 +423,15 @@ pub struct EvalArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
+    /// Measure each source of the dataset apart, too: a row belongs to that of its first segment
+    #[arg(long)]
+    pub by_source: bool,
+    /// Hide each token of so many rows alone, and tell how probable the model finds it; 0 for all rows [default without a number: 100]
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "100")]
+    pub pseudo_perplexity: Option<u64>,
+    /// Show so many rows with what the model says is hidden in them
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "5", default_value_t = 0)]
+    pub samples: u64,
     /// Print one JSON object instead
     #[arg(long)]
     pub json: bool,
