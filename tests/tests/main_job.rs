@@ -363,7 +363,9 @@ fn a_model_is_looked_at_from_several_sides() {
             "{field}"
         );
     }
-    assert!(found["pseudo_perplexity"].as_f64().unwrap() > 1.0);
+    let pseudo = &found["pseudo_perplexity"];
+    assert_eq!(pseudo["rows"], 4);
+    assert!(pseudo["pseudo_perplexity"].as_f64().unwrap() > 1.0);
     let samples = found["samples"].as_array().unwrap();
     assert_eq!(samples.len(), 2);
     assert_eq!(

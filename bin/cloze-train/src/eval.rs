@@ -79,7 +79,7 @@ struct Found {
     report: EvalReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     sources: Option<Vec<Source>>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pseudo_perplexity: Option<PseudoPerplexity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<Vec<MaskedRow>>,
