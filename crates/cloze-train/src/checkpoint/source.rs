@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 
 use super::WEIGHTS;
+use super::torch::TorchFile;
 use crate::{Error, Result};
 
 /// Files that hold weights, in the order in which they are looked for: as transformers does.
-const NAMES: [&str; 2] = [WEIGHTS, "model.safetensors.index.json"];
+const NAMES: [&str; 4] = [
+    WEIGHTS,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 
 /// Open files.
 pub struct Source {
@@ -23,11 +29,15 @@ pub struct Source {
 
 enum File {
     Safetensors { path: PathBuf, bytes: Vec<u8> },
+    Torch(TorchFile),
 }
 
 /// A tensor, in single precision.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Values {
+    /// Its dimensions.
     pub shape: Vec<usize>,
+    /// Its numbers, the last dimension fastest.
     pub values: Vec<f32>,
 }
 
@@ -113,6 +123,9 @@ impl Source {
 
 impl File {
     fn open(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|e| e == "bin") {
+            return Ok(Self::Torch(TorchFile::open(path)?));
+        }
         let bytes = fs::read(path).map_err(cloze_shard::Error::io(path))?;
         let file = Self::Safetensors {
             path: path.into(),
@@ -123,6 +136,7 @@ impl File {
 
     fn names(&self) -> Result<Vec<String>> {
         Ok(match self {
+            Self::Torch(file) => file.names().map(str::to_owned).collect(),
             Self::Safetensors { path, bytes } => {
                 let tensors = deserialize(path, bytes)?;
                 tensors.names().into_iter().map(str::to_owned).collect()
@@ -131,7 +145,10 @@ impl File {
     }
 
     fn read(&self, name: &str) -> Result<Values> {
-        let Self::Safetensors { path, bytes } = self;
+        let (path, bytes) = match self {
+            Self::Torch(file) => return file.read(name),
+            Self::Safetensors { path, bytes } => (path, bytes),
+        };
         let fail = |why: String| Error::Checkpoint {
             path: path.clone(),
             why,
