@@ -76,9 +76,16 @@ impl Place {
     /// Runs `cloze` in the folder with the words of `line`.
     #[must_use]
     pub fn cloze(&self, line: &str) -> Ran {
+        self.cloze_with(line, &[])
+    }
+
+    /// As [`cloze`](Self::cloze), with variables of the environment.
+    #[must_use]
+    pub fn cloze_with(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
         let arguments: Vec<&str> = line.split_whitespace().collect();
         let output = Command::new(executable("cloze"))
             .args(&arguments)
+            .envs(variables.iter().copied())
             .current_dir(self.folder.path())
             .output();
         Ran {

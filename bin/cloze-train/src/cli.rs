@@ -56,7 +56,7 @@ machine: the number of its GPU), and MASTER_ADDR and MASTER_PORT (where rank 0 l
 pub struct PretrainArgs {
     /// The dataset's folder
     pub dataset: PathBuf,
-    /// Hugging Face folder to start from
+    /// Hugging Face folder to start from, or the name of a model on the Hugging Face Hub, which is downloaded
     #[arg(long, value_name = "HF_DIR", conflicts_with = "config")]
     pub init: Option<PathBuf>,
     /// Start from scratch, in the shape of this config.json
@@ -391,7 +391,7 @@ impl PretrainArgs {
 pub struct EvalArgs {
     /// The dataset's folder
     pub dataset: PathBuf,
-    /// Hugging Face folder of the model
+    /// Hugging Face folder of the model, or its name on the Hugging Face Hub
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Which split

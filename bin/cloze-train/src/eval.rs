@@ -20,7 +20,8 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
             world.world_size
         );
     }
-    crate::warn(&args.dataset, Some(&args.model), typed);
+    let model = crate::hub::folder(&args.model)?;
+    crate::warn(&args.dataset, Some(&model), typed);
     crate::start_threads(args.jobs)?;
     let options = EvalOptions {
         split: args.split.clone(),
@@ -29,7 +30,7 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
         batch_tokens: args.batch_tokens,
         build: args.build(),
     };
-    let mut evaluation = Evaluation::open(&args.dataset, &args.model, options)?;
+    let mut evaluation = Evaluation::open(&args.dataset, &model, options)?;
     let some = |rows: u64, all: u64| if rows == 0 { all } else { rows.min(all) };
     let (all, rows) = (evaluation.rows()?, args.rows);
     let mut found = Found {

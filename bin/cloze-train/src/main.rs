@@ -3,6 +3,7 @@
 mod allocator;
 mod cli;
 mod eval;
+mod hub;
 mod masks;
 mod pretrain;
 mod stop;

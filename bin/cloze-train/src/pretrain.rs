@@ -10,7 +10,7 @@ use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
 use cloze_train::checkpoint::LoadReport;
 use cloze_train::parallel::World;
 use cloze_train::record::{SkipRecord, StepRecord, ValidationRecord};
-use cloze_train::{Begun, Observer, pretrain_in, stored_config};
+use cloze_train::{Begun, Observer, Start, pretrain_in, stored_config};
 
 use crate::cli::{PretrainArgs, ResumeArg, Typed};
 use crate::stop::Stop;
@@ -24,6 +24,7 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
             "--resume goes on from a checkpoint of the run, not from --init or --config: leave one out, or give --resume auto"
         );
     }
+    let start = downloaded(start)?;
     let stop = crate::stop::on_signals()?;
     crate::start_threads(args.jobs)?;
     let world = World::from_environment()?;
@@ -73,6 +74,15 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         writeln!(out, "{}", validation(&report))?;
     }
     Ok(Status::Done)
+}
+
+/// `start`, with a folder in place of the name of a model.
+fn downloaded(start: Start) -> anyhow::Result<Start> {
+    Ok(match start {
+        Start::Init(named) => Start::Init(crate::hub::folder(&named)?),
+        Start::ResumeOr(fresh) => Start::ResumeOr(Box::new(downloaded(*fresh)?)),
+        other => other,
+    })
 }
 
 /// The step log on standard error.

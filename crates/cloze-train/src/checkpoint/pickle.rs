@@ -230,7 +230,7 @@ impl<'b> Machine<'b> {
         last.ok_or_else(|| "the stack is empty".into())
     }
 
-    fn to_mark(&mut self) -> Done<Vec<Id>> {
+    fn until_mark(&mut self) -> Done<Vec<Id>> {
         let mark = self.marks.pop().ok_or("there is no mark")?;
         if mark > self.stack.len() {
             return Err("a mark is above the stack".into());
@@ -359,12 +359,12 @@ impl<'b> Machine<'b> {
             0x86 => self.tuple(2)?,
             0x87 => self.tuple(3)?,
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.push(Object::Tuple(items));
             }
             b']' => self.push(Object::List(Vec::new())),
             b'l' => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.push(Object::List(items));
             }
             b'a' => {
@@ -372,7 +372,7 @@ impl<'b> Machine<'b> {
                 self.append(vec![item])?;
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.append(items)?;
             }
             b'}' => self.push(Object::Dict(Vec::new())),
@@ -381,7 +381,7 @@ impl<'b> Machine<'b> {
                 self.set(&[key, value])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.until_mark()?;
                 self.set(&items)?;
             }
             b'q' => {

@@ -1,0 +1,133 @@
+//! Models by their names on the Hugging Face Hub, where they are no folders here.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of a model: `named` itself where it is one, else what the Hub has by that name, kept in its cache (`HF_HOME`) and taken from there from then on.
+pub fn folder(named: &Path) -> anyhow::Result<PathBuf> {
+    let name = named.to_str().filter(|_| !named.exists());
+    match name.filter(|name| is_name(name)) {
+        Some(name) => download(name),
+        None => Ok(named.into()),
+    }
+}
+
+/// `bert-base-uncased`, `google/bert_uncased_L-2_H-128_A-2`: what cannot be meant as a path.
+fn is_name(text: &str) -> bool {
+    let word = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && part.chars().all(plain) && !part.starts_with('.')
+    };
+    text.split('/').count() <= 2 && text.split('/').all(word)
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(name: &str) -> anyhow::Result<PathBuf> {
+    anyhow::bail!(
+        "{name}: there is no such folder, and this build cannot download models: build it with the feature hub"
+    )
+}
+
+#[cfg(feature = "hub")]
+fn download(name: &str) -> anyhow::Result<PathBuf> {
+    use std::io::IsTerminal;
+
+    use anyhow::Context;
+    use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+
+    /// A file, or `None` where the model has none of that name.
+    fn optional(model: &ApiRepo, file: &str) -> anyhow::Result<Option<PathBuf>> {
+        match model.get(file) {
+            Ok(path) => Ok(Some(path)),
+            // It has no kind of its own.
+            Err(e) if format!("{e} {e:?}").contains("404") => Ok(None),
+            Err(e) => Err(anyhow::Error::new(e).context(format!("downloading {file}"))),
+        }
+    }
+
+    let progress = std::io::stderr().is_terminal();
+    let model = ApiBuilder::from_env()
+        .with_progress(progress)
+        .build()?
+        .model(name.to_owned());
+    let missing = || {
+        format!(
+            "{name}: there is no such folder, and no such model could be had from the Hugging Face Hub"
+        )
+    };
+    let config = model.get("config.json").with_context(missing)?;
+    let weights = ["model.safetensors", "pytorch_model.bin"];
+    let indices = [
+        "model.safetensors.index.json",
+        "pytorch_model.bin.index.json",
+    ];
+    let mut found = false;
+    for (whole, index) in weights.into_iter().zip(indices) {
+        found = optional(&model, whole)?.is_some();
+        if !found && let Some(index) = optional(&model, index)? {
+            for file in files(&index)? {
+                model
+                    .get(&file)
+                    .with_context(|| format!("downloading {file}"))?;
+            }
+            found = true;
+        }
+        if found {
+            break;
+        }
+    }
+    anyhow::ensure!(found, "{name}: has neither {}", weights.join(" nor "));
+    for file in ["vocab.txt", "tokenizer.json", "tokenizer_config.json"] {
+        optional(&model, file)?;
+    }
+    Ok(config.parent().map(Path::to_path_buf).unwrap_or_default())
+}
+
+/// The files that an index names.
+#[cfg(feature = "hub")]
+fn files(index: &Path) -> anyhow::Result<std::collections::BTreeSet<String>> {
+    let text = std::fs::read_to_string(index)?;
+    let json: serde_json::Value = serde_json::from_str(&text)?;
+    let map = json["weight_map"].as_object().into_iter().flatten();
+    Ok(map
+        .filter_map(|(_, file)| file.as_str().map(str::to_owned))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_from_paths() {
+        for name in [
+            "bert-base-uncased",
+            "google/bert_uncased_L-2_H-128_A-2",
+            "a.b/c",
+        ] {
+            assert!(is_name(name), "{name}");
+        }
+        for path in [
+            "./model",
+            "../model",
+            "/models/bert",
+            "a/b/c",
+            "run/",
+            "",
+            "~/bert",
+            "a b",
+        ] {
+            assert!(!is_name(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_itself() {
+        let folder_here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(folder(folder_here).ok(), Some(folder_here.into()));
+        // What can only be a path is left to whoever reads it.
+        assert_eq!(
+            folder(Path::new("./nothing")).ok(),
+            Some("./nothing".into())
+        );
+    }
+}
