@@ -20,7 +20,7 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
             world.world_size
         );
     }
-    let model = crate::hub::folder(&args.model)?;
+    let model = crate::hub::folder(&args.model, &args.dataset)?;
     crate::warn(&args.dataset, Some(&model), typed);
     crate::start_threads(args.jobs)?;
     let options = EvalOptions {

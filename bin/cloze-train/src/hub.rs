@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// The folder of a model: `named` itself where it is one, else what the Hub has by that name, kept in its cache (`HF_HOME`) and taken from there from then on.
-pub fn folder(named: &Path) -> anyhow::Result<PathBuf> {
+/// Nothing is downloaded for a `dataset` that is none.
+pub fn folder(named: &Path, dataset: &Path) -> anyhow::Result<PathBuf> {
     let name = named.to_str().filter(|_| !named.exists());
     match name.filter(|name| is_name(name)) {
-        Some(name) => download(name),
+        Some(name) => {
+            cloze_shard::Manifest::read(dataset)?;
+            download(name)
+        }
         None => Ok(named.into()),
     }
 }
@@ -123,7 +127,8 @@ mod tests {
     #[test]
     fn a_folder_is_itself() {
         let folder_here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        assert_eq!(folder(folder_here).ok(), Some(folder_here.into()));
+        let none = Path::new("none");
+        assert_eq!(folder(folder_here, none).ok(), Some(folder_here.into()));
         // What can only be a path is left to whoever reads it.
         assert_eq!(
             folder(Path::new("./nothing")).ok(),

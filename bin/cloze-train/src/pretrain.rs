@@ -24,7 +24,7 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
             "--resume goes on from a checkpoint of the run, not from --init or --config: leave one out, or give --resume auto"
         );
     }
-    let start = downloaded(start)?;
+    let start = downloaded(start, &args.dataset)?;
     let stop = crate::stop::on_signals()?;
     crate::start_threads(args.jobs)?;
     let world = World::from_environment()?;
@@ -77,10 +77,10 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
 }
 
 /// `start`, with a folder in place of the name of a model.
-fn downloaded(start: Start) -> anyhow::Result<Start> {
+fn downloaded(start: Start, dataset: &Path) -> anyhow::Result<Start> {
     Ok(match start {
-        Start::Init(named) => Start::Init(crate::hub::folder(&named)?),
-        Start::ResumeOr(fresh) => Start::ResumeOr(Box::new(downloaded(*fresh)?)),
+        Start::Init(named) => Start::Init(crate::hub::folder(&named, dataset)?),
+        Start::ResumeOr(fresh) => Start::ResumeOr(Box::new(downloaded(*fresh, dataset)?)),
         other => other,
     })
 }
