@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(folder(folder_here, none).ok(), Some(folder_here.into()));
         // What can only be a path is left to whoever reads it.
         assert_eq!(
-            folder(Path::new("./nothing")).ok(),
+            folder(Path::new("./nothing"), none).ok(),
             Some("./nothing".into())
         );
     }
