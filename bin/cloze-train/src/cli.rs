@@ -28,6 +28,7 @@ pub struct Cli {
 pub enum Verb {
     Pretrain(PretrainArgs),
     Eval(EvalArgs),
+    Finetune(crate::finetune::FinetuneArgs),
 }
 
 /// Train a BERT from a dataset: further from a checkpoint, or from scratch

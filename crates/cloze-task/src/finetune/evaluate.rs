@@ -1,0 +1,163 @@
+//! What a model says, and how good that is.
+
+use cloze_train::engine::{Engine, Whole};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Set;
+use crate::data::{Target, Task, TaskKind};
+use crate::heads::{Head, loss_sum};
+use crate::metrics::{self, Metrics};
+use crate::{Result, Row, batch};
+
+/// What a model says about a row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Its line or row in the file, from 1.
+    pub row: u64,
+    /// What is right.
+    pub label: Value,
+    /// What the model says.
+    pub prediction: Value,
+    /// What the head gave, by label: logits, or for a regression the number.
+    pub scores: Value,
+}
+
+/// What the head gives for each row of `set`: its outputs, for words one word after another.
+pub fn outputs(
+    engine: &mut dyn Engine,
+    head: &Head,
+    hidden: usize,
+    size: usize,
+    set: &Set,
+) -> Result<Vec<Vec<f32>>> {
+    let arena = engine.parameters()?;
+    let mut outputs = vec![Vec::new(); set.rows.len()];
+    let mut order: Vec<usize> = (0..set.rows.len()).collect();
+    order.sort_by_key(|&i| set.rows[i].input_ids.len());
+    for part in order.chunks(size) {
+        let rows: Vec<&Row> = part.iter().map(|&i| &set.rows[i]).collect();
+        let batch = batch(rows.iter().copied());
+        let encoded = engine.encode(&batch, &Whole::of(&batch), None)?;
+        let logits = head.logits(&arena, &gather(&encoded, &head.places(&rows), hidden))?;
+        let mut rest = logits.as_slice();
+        let each = logits.len() / head.places(&rows).len().max(1);
+        for (&i, row) in part.iter().zip(&rows) {
+            let (own, others) = rest.split_at(head.places(&[row]).len() * each);
+            outputs[i] = own.to_vec();
+            rest = others;
+        }
+    }
+    Ok(outputs)
+}
+
+/// The rows `places` of `x: [T, H]`.
+pub fn gather(x: &[f32], places: &[usize], hidden: usize) -> Vec<f32> {
+    let row = |&place: &usize| &x[place * hidden..(place + 1) * hidden];
+    places.iter().flat_map(row).copied().collect()
+}
+
+/// The metrics of `outputs`, and the mean loss last.
+pub fn measure(head: &Head, task: &Task, set: &Set, outputs: &[Vec<f32>]) -> Metrics {
+    let answers = || set.targets.iter().zip(outputs).zip(&set.rows);
+    let mut metrics = match task.kind {
+        TaskKind::Classification => {
+            let pairs = answers().filter_map(|((target, scores), _)| match target {
+                Target::Class(truth) => Some((*truth, best(scores))),
+                _ => None,
+            });
+            metrics::classes(&pairs.collect::<Vec<_>>(), task.labels.len())
+        }
+        TaskKind::Regression => {
+            let pairs = answers().filter_map(|((target, scores), _)| match target {
+                Target::Number(truth) => Some((*truth, f64::from(scores[0]))),
+                _ => None,
+            });
+            metrics::numbers(&pairs.collect::<Vec<_>>())
+        }
+        TaskKind::MultiLabel => {
+            let pairs = answers().filter_map(|((target, scores), _)| match target {
+                Target::Set(truth) => Some((truth.as_slice(), chosen(scores))),
+                _ => None,
+            });
+            metrics::sets(&pairs.collect::<Vec<_>>(), task.labels.len())
+        }
+        TaskKind::TokenClassification => {
+            let sentences = answers().filter_map(|((target, scores), row)| match target {
+                Target::Tags(truth) => {
+                    let guesses = scores.chunks(task.labels.len()).map(best);
+                    let seen = row
+                        .words
+                        .iter()
+                        .zip(truth)
+                        .filter(|(word, _)| word.is_some());
+                    Some(seen.map(|(_, truth)| *truth).zip(guesses).collect())
+                }
+                _ => None,
+            });
+            metrics::tags(&sentences.collect::<Vec<_>>(), &task.labels)
+        }
+    };
+    let goals = head.goals(set.rows.iter().zip(&set.targets));
+    let (sum, terms) = loss_sum(&outputs.concat(), &goals);
+    metrics.push(("loss", (terms > 0).then(|| sum / terms as f64)));
+    metrics
+}
+
+/// The first of the largest.
+fn best(scores: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+/// The labels whose probability is at least one half: those whose logit is not under 0.
+fn chosen(scores: &[f32]) -> Vec<u32> {
+    (0..)
+        .zip(scores)
+        .filter(|(_, s)| **s >= 0.0)
+        .map(|(label, _)| label)
+        .collect()
+}
+
+/// What the model says about each row.
+pub fn predictions(task: &Task, set: &Set, outputs: &[Vec<f32>]) -> Vec<Prediction> {
+    let name = |id: &u32| Value::from(task.labels[*id as usize].as_str());
+    let names = |ids: &[u32]| ids.iter().map(name).collect::<Value>();
+    let each = set
+        .numbers
+        .iter()
+        .zip(&set.rows)
+        .zip(&set.targets)
+        .zip(outputs);
+    each.map(|(((&number, row), target), scores)| {
+        let (label, prediction, scores) = match target {
+            Target::Class(truth) => (name(truth), name(&best(scores)), json!(scores)),
+            Target::Number(truth) => (json!(truth), json!(scores[0]), json!(scores)),
+            Target::Set(truth) => (names(truth), names(&chosen(scores)), json!(scores)),
+            Target::Tags(truth) => {
+                let mut words = scores.chunks(task.labels.len());
+                // Of words that were cut off nothing is said.
+                let scores: Vec<Option<&[f32]>> = row
+                    .words
+                    .iter()
+                    .map(|w| w.and_then(|_| words.next()))
+                    .collect();
+                let guesses = scores.iter().map(|s| s.map(|s| name(&best(s))));
+                let guesses = guesses.map(|g| g.unwrap_or_default()).collect();
+                (names(truth), guesses, json!(scores))
+            }
+        };
+        Prediction {
+            row: number,
+            label,
+            prediction,
+            scores,
+        }
+    })
+    .collect()
+}
