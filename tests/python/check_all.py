@@ -73,6 +73,11 @@ def main():
     run(cloze, "pretrain", data, "--out", out, "--resume")
     run(python, HERE / "check_tensorboard.py", out)
     run(python, HERE / "check_checkpoint.py", out / "model", data, cloze)
+    missing = [name for name in ("sklearn", "scipy") if importlib.util.find_spec(name) is None]
+    if missing:
+        print("skipped: fine-tuning; pip install scikit-learn scipy to check it")
+        return
+    run(python, HERE / "check_finetune.py", cloze, model, work / "finetune")
 
 
 if __name__ == "__main__":

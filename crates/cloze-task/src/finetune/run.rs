@@ -62,7 +62,7 @@ pub fn train(
 ) -> Result<Outcome> {
     let shape = BertConfig::read(&model.join(CONFIG))?;
     let heads = Head::shapes(&data.task, shape.hidden_size);
-    let mut model = Model::open(model, &heads, build, seed)?;
+    let mut model = Model::open(model, &heads, build, seed).map_err(foreign_head)?;
     let redrawn = redraw_foreign_head(&mut model, &data.task, seed)?;
     let config = model.config;
     let lengths = sets.train.lengths();
@@ -286,6 +286,22 @@ impl Run<'_> {
             predictions,
             value,
         })
+    }
+}
+
+/// A folder may hold the output layer of another task, of another shape: that is said.
+fn foreign_head(error: Error) -> Error {
+    match error {
+        Error::Train(cloze_train::Error::Checkpoint { path, why })
+            if why.starts_with("classifier.") =>
+        {
+            Error::Model {
+                path,
+                why: why.replace("config.json asks", "the task asks"),
+                hint: "it was trained for other labels: start from the model that it was made of, or take its classifier.* out".into(),
+            }
+        }
+        other => other,
     }
 }
 
