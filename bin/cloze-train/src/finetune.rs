@@ -4,13 +4,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use cloze_cli::{Status, format, table};
 use cloze_task::data::{Data, Fields, TaskKind};
 use cloze_task::finetune::{
-    Evaluation, FinetuneConfig, Observer, Results, SeedResult, Spread, Started, StepDone, finetune,
+    Evaluation, FinetuneConfig, Observer, Results, Spread, Started, StepDone, finetune,
 };
+use cloze_train::parallel::World;
 use cloze_train::{Build, DeviceChoice};
 
 use crate::cli::{EngineArg, PrecisionArg, ScheduleArg};
@@ -187,10 +189,17 @@ impl FinetuneArgs {
 }
 
 pub fn run(args: &FinetuneArgs) -> anyhow::Result<Status> {
+    let world = World::from_environment()?;
+    if world.world_size > 1 {
+        bail!(
+            "this is one of {} processes, but one process learns a task: start `cloze finetune` without torchrun, srun or mpirun",
+            world.world_size
+        );
+    }
     crate::start_threads(args.jobs)?;
     let (dev, test) = (args.dev.as_deref(), args.test.as_deref());
     let data = Data::read(&args.train, dev, test, &args.fields(), args.kind())?;
-    let mut view = View::new(args.seeds);
+    let mut view = View::new(args.seeds, data.task.kind != TaskKind::TokenClassification);
     view.data(&data);
     let config = args.config();
     let results = finetune(
@@ -250,18 +259,18 @@ struct View {
     spoke: Instant,
     tokens: u64,
     seeds: u64,
-    done: u64,
+    pooled: bool,
 }
 
 impl View {
-    fn new(seeds: u64) -> Self {
+    fn new(seeds: u64, pooled: bool) -> Self {
         let now = Instant::now();
         Self {
             begun: now,
             spoke: now,
             tokens: 0,
             seeds,
-            done: 0,
+            pooled,
         }
     }
 
@@ -302,8 +311,10 @@ impl Observer for View {
             self.line(&format!("device   {}", s.device));
             let drawn: Vec<&str> = (s.report.initialised.iter())
                 .map(String::as_str)
-                // Of the heads of pre-training nothing is left.
-                .filter(|n| !n.starts_with("cls."))
+                // What the task has no use for does not matter.
+                .filter(|n| {
+                    !n.starts_with("cls.") && (self.pooled || !n.starts_with("bert.pooler."))
+                })
                 .collect();
             if !drawn.is_empty() {
                 self.line(&format!(
@@ -337,7 +348,6 @@ impl Observer for View {
 
     fn on_step(&mut self, s: &StepDone) {
         self.tokens += s.tokens as u64;
-        self.done += 1;
         let time = self.spoke.elapsed();
         if s.step == 1 || s.step == s.steps || time >= Duration::from_secs(5) {
             let rate = self.tokens as f64 / time.as_secs_f64().max(1e-3);
@@ -377,6 +387,4 @@ impl Observer for View {
             format::count(skipped)
         ));
     }
-
-    fn on_seed(&mut self, _: &SeedResult) {}
 }

@@ -101,7 +101,7 @@ pub fn finetune(
     observer: &mut dyn Observer,
 ) -> Result<Results> {
     config.check(data)?;
-    write::refuse_taken(out)?;
+    write::prepare(out)?;
     let shape = BertConfig::read(&model.join(cloze_train::checkpoint::CONFIG))?;
     let max_length = config.length(shape.max_position_embeddings)?;
     let tokenizer = Tokenizer::open(model)?;

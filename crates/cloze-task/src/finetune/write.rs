@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cloze_shard::atomic;
 use cloze_text::Tokenizer;
@@ -21,14 +21,23 @@ use crate::{Error, Result};
 const RESULTS: &str = "results.json";
 const PREDICTIONS: &str = "predictions.jsonl";
 
-/// Refuses a folder that is there already and not empty.
-pub fn refuse_taken(out: &Path) -> Result<()> {
+/// Sees that `out` can be written, before anything else is done: it is not there, or empty, and what is beside it can be made.
+pub fn prepare(out: &Path) -> Result<()> {
+    refuse_taken(out)?;
+    let partial = make_partial(out)?;
+    Ok(fs::remove_dir(&partial).map_err(cloze_shard::Error::io(&partial))?)
+}
+
+fn refuse_taken(out: &Path) -> Result<()> {
     let taken = |why: &str| {
         Err(Error::Taken {
             path: out.into(),
             why: why.into(),
         })
     };
+    if out.file_name().is_none() {
+        return taken("has no name of its own");
+    }
     match fs::read_dir(out) {
         Ok(entries) => match entries.count() {
             0 => Ok(()),
@@ -40,6 +49,21 @@ pub fn refuse_taken(out: &Path) -> Result<()> {
     }
 }
 
+/// The folder that gets its name once it is whole, empty.
+fn make_partial(out: &Path) -> Result<PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(out.file_name().unwrap_or_default());
+    name.push(".partial");
+    let partial = out.with_file_name(name);
+    match fs::remove_dir_all(&partial) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(cloze_shard::Error::io(&partial)(e).into());
+        }
+        _ => fs::create_dir_all(&partial).map_err(cloze_shard::Error::io(&partial))?,
+    }
+    Ok(partial)
+}
+
 /// Writes the kept model, its results and what it says about the test examples.
 pub fn write(
     out: &Path,
@@ -48,19 +72,8 @@ pub fn write(
     tokenizer: &Tokenizer,
     results: &Results,
 ) -> Result<()> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |e| Error::from(cloze_shard::Error::io(&path)(e))
-    };
     refuse_taken(out)?;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(out.file_name().unwrap_or_default());
-    name.push(".partial");
-    let partial = out.with_file_name(name);
-    match fs::remove_dir_all(&partial) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(&partial)(e)),
-        _ => fs::create_dir_all(&partial).map_err(io(&partial))?,
-    }
+    let partial = make_partial(out)?;
     let file = |name: &str, bytes: &[u8]| atomic::write(&partial.join(name), bytes);
     file(CONFIG, config(&kept.config, &data.task).as_bytes())?;
     file(WEIGHTS, &weights(&partial, kept, &data.task)?)?;
@@ -82,7 +95,7 @@ pub fn write(
         file(PREDICTIONS, lines.collect::<String>().as_bytes())?;
     }
     atomic::sync_folder(&partial)?;
-    fs::rename(&partial, out).map_err(io(out))?;
+    fs::rename(&partial, out).map_err(cloze_shard::Error::io(out))?;
     Ok(atomic::sync_folder(out.parent().unwrap_or(Path::new(".")))?)
 }
 

@@ -62,7 +62,7 @@ fn which_of_two_texts_is_which_is_learned() {
 #[test]
 fn a_number_is_learned() {
     let correlation = learned(
-        "spearman",
+        "pearson",
         |(text, colour, _)| json!({"text": text, "label": colour as f64 / 2.0}),
     );
     assert!(correlation > 0.95, "{correlation}");
