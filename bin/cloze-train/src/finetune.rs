@@ -341,6 +341,7 @@ impl Observer for View {
                 self.line(&format!("warning: {words} dev and test words were cut off, or have no token; they are not measured"));
             }
         }
+        (self.spoke, self.tokens) = (Instant::now(), 0);
         if self.seeds > 1 {
             self.line(&format!("seed {}", s.seed));
         }
@@ -365,6 +366,7 @@ impl Observer for View {
     }
 
     fn on_evaluation(&mut self, e: &Evaluation, best: bool) {
+        (self.spoke, self.tokens) = (Instant::now(), 0);
         let value = |v: &Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
         let all: Vec<String> = e
             .dev

@@ -10,6 +10,7 @@ const WINDOW: usize = 50;
 /// Rows are shuffled; within each window of [`WINDOW`] batches they are sorted by length and cut into batches; the batches are shuffled. Keyed by (seed, epoch).
 pub fn epoch(seed: u64, epoch: u64, lengths: &[usize], size: usize) -> Vec<Vec<usize>> {
     let key = Key::new(seed, Stage::EpochOrder);
+    let size = size.min(lengths.len()).max(1);
     let order = |part: u32, n: usize| -> Vec<usize> {
         let permutation = Permutation::new(key, epoch, part, n as u64);
         (0..n as u64).map(|i| permutation.at(i) as usize).collect()

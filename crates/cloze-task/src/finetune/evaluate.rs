@@ -161,3 +161,84 @@ pub fn predictions(task: &Task, set: &Set, outputs: &[Vec<f32>]) -> Vec<Predicti
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(kind: TaskKind, row: Row, target: Target, scores: &[f32]) -> (Value, Value, Value) {
+        let labels = ["a", "b", "c"].map(str::to_owned);
+        let task = Task::new(kind, labels.into_iter().collect());
+        let set = Set {
+            numbers: vec![7],
+            rows: vec![row],
+            targets: vec![target],
+        };
+        let mut all = predictions(&task, &set, &[scores.to_vec()]);
+        let one = all.remove(0);
+        assert_eq!((one.row, all.len()), (7, 0));
+        (one.label, one.prediction, one.scores)
+    }
+
+    #[test]
+    fn what_is_said_follows_from_the_scores() {
+        let row = Row::default;
+        let scores = [-0.25, 1.5, 1.5];
+        let found = said(TaskKind::Classification, row(), Target::Class(2), &scores);
+        assert_eq!(found, (json!("c"), json!("b"), json!(scores)));
+        let found = said(TaskKind::Regression, row(), Target::Number(0.5), &[2.0]);
+        assert_eq!(found, (json!(0.5), json!(2.0), json!([2.0])));
+        // A probability of one half is enough.
+        let scores = [0.0, -0.125, 0.125];
+        let found = said(TaskKind::MultiLabel, row(), Target::Set(vec![1]), &scores);
+        assert_eq!(found, (json!(["b"]), json!(["a", "c"]), json!(scores)));
+        // The second word has no piece, the last does not fit.
+        let row = Row {
+            words: vec![Some(1), None, Some(2), None],
+            ..Row::default()
+        };
+        let scores = [0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+        let target = Target::Tags(vec![0, 1, 2, 0]);
+        let found = said(TaskKind::TokenClassification, row, target, &scores);
+        let expected = json!([[0.0, 1.0, 0.0], null, [0.0, 0.0, 1.0], null]);
+        assert_eq!(found.0, json!(["a", "b", "c", "a"]));
+        assert_eq!(
+            (found.1, found.2),
+            (json!(["b", null, "c", null]), expected)
+        );
+    }
+
+    #[test]
+    fn words_that_were_cut_off_are_not_measured() {
+        let labels = ["B-X", "O"].map(str::to_owned);
+        let task = Task::new(TaskKind::TokenClassification, labels.into_iter().collect());
+        let row = |words: &[Option<usize>]| Row {
+            words: words.to_vec(),
+            ..Row::default()
+        };
+        let tags = |ids: &[u32]| Target::Tags(ids.to_vec());
+        let set = Set {
+            numbers: vec![1, 2],
+            rows: vec![row(&[None, Some(1), Some(2)]), row(&[Some(1)])],
+            targets: vec![tags(&[0, 1, 0]), tags(&[1])],
+        };
+        assert_eq!(set.cut_words(), 1);
+        let (x, o) = ([1.0, 0.0], [0.0, 1.0]);
+        let config = r#"{"vocab_size": 9, "hidden_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 2,
+            "max_position_embeddings": 9}"#;
+        let mut config = cloze_train::BertConfig::parse(config).expect("it is whole");
+        config.heads = Head::shapes(&task, 2);
+        let layout = cloze_train::parameters::Layout::new(&config);
+        let head = Head::new(&task, &config, &layout, None).expect("it has all");
+        let metrics = measure(&head, &task, &set, &[[o, x].concat(), x.to_vec()]);
+        let get = |name: &str| metrics.iter().find(|m| m.0 == name).and_then(|m| m.1);
+        assert_eq!(get("accuracy"), Some(2.0 / 3.0));
+        assert_eq!(
+            (get("entity_precision"), get("entity_recall")),
+            (Some(0.5), Some(1.0))
+        );
+        // Right, right, wrong: log(1 + e⁻¹) twice, log(1 + e) once.
+        let expected = (2.0 * (-1f64).exp().ln_1p() + 1f64.exp().ln_1p()) / 3.0;
+        assert!(get("loss").is_some_and(|loss| (loss - expected).abs() < 1e-9));
+    }
+}

@@ -38,7 +38,7 @@ pub trait Observer {
 /// How training with a seed begins.
 #[allow(missing_debug_implementations)]
 pub struct Started<'a> {
-    /// The seed, and whether it is the first.
+    /// The seed.
     pub seed: u64,
     /// Whether no other was before it.
     pub first: bool,
@@ -112,12 +112,13 @@ pub fn finetune(
     };
     let mut results = Results::new(model, data, config, &sets, max_length);
     let mut kept: Option<(run::Outcome, Option<f64>)> = None;
-    for seed in config.seed..config.seed + config.seeds {
+    for seed in (0..config.seeds).map(|i| config.seed.wrapping_add(i)) {
         let outcome = run::train(model, data, &sets, seed, config, build, observer)?;
         observer.on_seed(&outcome.result);
         let value = outcome.value;
         results.seeds.push(outcome.result.clone());
-        let better = |(_, best): &(_, Option<f64>)| is_better(&outcome.metric, value, *best);
+        let metric = outcome.metric.clone().unwrap_or_default();
+        let better = |(_, best): &(_, Option<f64>)| is_better(&metric, value, *best);
         if kept.as_ref().is_none_or(better) {
             kept = Some((outcome, value));
         }

@@ -68,6 +68,7 @@ impl Default for FinetuneConfig {
 }
 
 const LENGTH: usize = 128;
+const MOST_EPOCHS: u64 = 1_000_000;
 
 impl FinetuneConfig {
     /// Refuses what is out of range, or does not go with `data`.
@@ -84,6 +85,10 @@ impl FinetuneConfig {
             if !(value > 0.0 && value.is_finite()) {
                 return fail(option, format!("is {value}, must be over 0"));
             }
+        }
+        if self.epochs > MOST_EPOCHS {
+            let why = format!("is {}, at most {MOST_EPOCHS} are possible", self.epochs);
+            return fail("--epochs", why);
         }
         for (option, value) in [("--weight-decay", self.weight_decay), ("--clip", self.clip)] {
             if !(value >= 0.0 && value.is_finite()) {

@@ -77,8 +77,8 @@ pub struct Results {
     pub rows: [usize; 3],
     /// Words of the dev and test rows that were cut off, and are not measured.
     pub cut_words: usize,
-    /// What the best model was chosen by.
-    pub metric: String,
+    /// What the best model was chosen by; nothing, where there is nothing to choose by.
+    pub metric: Option<String>,
     /// The seed whose model was kept.
     pub kept_seed: u64,
     /// Each metric over all seeds, of the best models on the dev examples.
@@ -135,7 +135,7 @@ impl Results {
             max_length,
             rows: [&sets.train, &sets.dev, &sets.test].map(|s| s.rows.len()),
             cut_words: sets.dev.cut_words() + sets.test.cut_words(),
-            metric: String::new(),
+            metric: None,
             kept_seed: config.seed,
             dev: Vec::new(),
             test: Vec::new(),

@@ -22,8 +22,8 @@ pub struct Outcome {
     /// What it says about the test examples.
     pub predictions: Vec<Prediction>,
     pub result: SeedResult,
-    /// What the best was chosen by, and its value.
-    pub metric: String,
+    /// What the best was chosen by, where there was something, and its value.
+    pub metric: Option<String>,
     pub value: Option<f64>,
 }
 
@@ -119,8 +119,8 @@ pub fn train(
                 continue;
             }
             let evaluation = run.evaluate(step, step as f64 / steps_an_epoch as f64)?;
-            let value = evaluation.value(&run.metric(&evaluation.dev));
             let metric = run.metric(&evaluation.dev);
+            let value = evaluation.value(&metric);
             let better = (best.as_ref()).is_none_or(|b| is_better(&metric, value, b.value));
             observer.on_evaluation(&evaluation, better);
             history.push(evaluation.clone());
@@ -269,9 +269,8 @@ impl Run<'_> {
                 (Some(metrics), said)
             }
         };
-        let measured = evaluation.as_ref().map(|e| &e.dev).or(test.as_ref());
         Ok(Outcome {
-            metric: measured.map(|m| self.metric(m)).unwrap_or_default(),
+            metric: evaluation.as_ref().map(|e| self.metric(&e.dev)),
             result: SeedResult {
                 seed: self.seed,
                 steps,

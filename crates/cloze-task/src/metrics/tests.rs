@@ -54,6 +54,9 @@ fn numbers_by_hand() {
     // Equal values share ranks: 1.5 1.5 3 against 1 2 3: deviations −.5 −.5 1, −1 0 1.
     let m = numbers(&[(5.0, 0.0), (5.0, 7.0), (6.0, 8.0)]);
     near(&m, "spearman", 1.5 / 3f64.sqrt());
+    // 1 2.5 2.5 4 against 1 2 3 4: deviations −1.5 0 0 1.5, −1.5 −.5 .5 1.5.
+    let m = numbers(&[(5.0, 0.0), (6.0, 7.0), (6.0, 8.0), (9.0, 9.0)]);
+    near(&m, "spearman", 4.5 / (4.5f64 * 5.0).sqrt());
     let m = numbers(&[(1.0, 3.0), (2.0, 3.0)]);
     assert_eq!((get(&m, "spearman"), get(&m, "pearson")), (None, None));
     near(&m, "mse", 2.5);

@@ -392,7 +392,7 @@ fn steps_without_a_finite_gradient_are_counted_and_end_it() {
     let all = lines(&at("all.jsonl"), rows(0..12));
     let model = plain(folder.path());
     let options = FinetuneConfig {
-        epochs: 3,
+        epochs: 5,
         batch_size: 1,
         max_skipped: 4,
         ..options()
@@ -405,7 +405,7 @@ fn steps_without_a_finite_gradient_are_counted_and_end_it() {
             seen.skipped.len(),
             seen.steps.len()
         ),
-        (3, 3, 33)
+        (5, 5, 55)
     );
     let error = run(&model, &[&all], &at("none"), &options, &mut seen).unwrap_err();
     says(

@@ -9,8 +9,11 @@ use std::fs;
 use std::path::Path;
 
 use cloze_task::finetune::FinetuneConfig;
+use cloze_train::{Build, EngineKind};
 use serde_json::{Value, json};
-use support::{Seen, WORDS, colours, lines, model, options, plain, run, shape, test_metric, texts};
+use support::{
+    Seen, WORDS, colours, cpu, lines, model, options, plain, run, run_on, shape, test_metric, texts,
+};
 
 /// Learns what `row` makes of texts, and gives a metric on 100 others.
 fn learned(metric: &str, row: impl Fn((String, usize, usize)) -> Value) -> f64 {
@@ -434,4 +437,52 @@ fn steps_are_made_as_they_are_asked_for() {
     assert!(above.iter().zip(&head).any(|(a, b)| (a - b).abs() > 1e-4));
     let (other, ..) = weights("clip", FinetuneConfig { clip: 1e-9, ..few });
     assert_ne!(seen.steps[3].loss, other.steps[3].loss);
+}
+
+#[test]
+fn the_reference_engine_learns_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let train = lines(
+        &at("train.jsonl"),
+        texts(40, 1).map(|(text, colour, _)| {
+            let words: Vec<&str> = text.split(' ').collect();
+            let tags: Vec<String> = words
+                .iter()
+                .map(|w| format!("{}", w.len() + colour))
+                .collect();
+            json!({"tokens": words, "tags": tags})
+        }),
+    );
+    let model = plain(folder.path());
+    let options = FinetuneConfig {
+        epochs: 3,
+        learning_rate: 1e-3,
+        ..options()
+    };
+    let steps = |engine: EngineKind, out: &str| {
+        let mut seen = Seen::default();
+        let build = Build { engine, ..cpu() };
+        let build = match engine {
+            EngineKind::Native => build,
+            EngineKind::Reference => Build {
+                engine,
+                ..Build::default()
+            },
+        };
+        run_on(build, &model, &[&train], &at(out), &options, &mut seen).unwrap();
+        seen.steps
+    };
+    let (ours, theirs) = (
+        steps(EngineKind::Native, "native"),
+        steps(EngineKind::Reference, "reference"),
+    );
+    assert_eq!(ours.len(), 9);
+    for (a, b) in ours.iter().zip(&theirs) {
+        assert!((a.loss - b.loss).abs() < 1e-4 * b.loss, "{a:?} {b:?}");
+        assert!(
+            (a.grad_norm - b.grad_norm).abs() < 1e-3 * b.grad_norm,
+            "{a:?} {b:?}"
+        );
+    }
 }

@@ -157,6 +157,18 @@ pub fn run(
     options: &FinetuneConfig,
     seen: &mut Seen,
 ) -> cloze_task::Result<Results> {
+    run_on(cpu(), model, files, out, options, seen)
+}
+
+/// As [`run`], on another engine.
+pub fn run_on(
+    build: Build,
+    model: &Path,
+    files: &[&Path],
+    out: &Path,
+    options: &FinetuneConfig,
+    seen: &mut Seen,
+) -> cloze_task::Result<Results> {
     let data = Data::read(
         files[0],
         files.get(1).copied(),
@@ -164,7 +176,7 @@ pub fn run(
         &Fields::default(),
         None,
     )?;
-    finetune(model, &data, out, options, cpu(), seen)
+    finetune(model, &data, out, options, build, seen)
 }
 
 /// A metric of the first seed's best model on the test examples.
