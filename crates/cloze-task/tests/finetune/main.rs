@@ -463,13 +463,6 @@ fn the_reference_engine_learns_the_same() {
     let steps = |engine: EngineKind, out: &str| {
         let mut seen = Seen::default();
         let build = Build { engine, ..cpu() };
-        let build = match engine {
-            EngineKind::Native => build,
-            EngineKind::Reference => Build {
-                engine,
-                ..Build::default()
-            },
-        };
         run_on(build, &model, &[&train], &at(out), &options, &mut seen).unwrap();
         seen.steps
     };
