@@ -4,7 +4,7 @@
     check_finetune.py CLOZE MODEL_DIR WORK_DIR
 
 For each kind: three steps on all rows at once, without dropout, against a loop in PyTorch that begins from the same weights (heads within 1e-4; on
-average within a thousandth of their way); then training with dropout, of which the folder must load without a missing or unexpected weight, its logits must be those in
+average within 1e-4 of their way); then training with dropout, of which the folder must load without a missing or unexpected weight, its logits must be those in
 predictions.jsonl (1e-4), and its metrics those that others compute from predictions.jsonl (1e-9; the loss, from logits in single precision, 1e-5).
 """
 import csv
@@ -174,7 +174,7 @@ def same_steps(kind, cloze, model, work, rows, labels):
         most = 1e-4 if name in heads else 2 * RATE * STEPS
         assert off <= most and (off <= way / 10 or name not in heads), (kind, name, off, way)
         mean = (ours[name] - theirs).abs().mean().item() / (theirs - first[name]).abs().mean().item()
-        assert mean <= 0.001, (kind, name, mean)
+        assert mean <= 1e-4, (kind, name, mean)
         print(f"  {name}: off by {off:.1e} of {way:.1e}, on average {mean:.1e}")
 
 
