@@ -73,6 +73,7 @@ def main():
     run(cloze, "pretrain", data, "--out", out, "--resume")
     run(python, HERE / "check_tensorboard.py", out)
     run(python, HERE / "check_checkpoint.py", out / "model", data, cloze)
+    run(python, HERE / "check_finetune.py", cloze, model, work / "finetune")
 
 
 if __name__ == "__main__":

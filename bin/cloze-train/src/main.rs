@@ -3,6 +3,7 @@
 mod allocator;
 mod cli;
 mod eval;
+mod finetune;
 mod hub;
 mod masks;
 mod pretrain;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         || match verb {
             Verb::Pretrain(args) => pretrain::run(&args, &typed),
             Verb::Eval(args) => eval::run(&args, &typed),
+            Verb::Finetune(args) => finetune::run(&args),
         },
         hint,
     )
@@ -30,6 +32,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         None.or_else(|| {
             e.downcast_ref::<cloze_train::Error>()
                 .and_then(cloze_train::Error::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<cloze_task::Error>()
+                .and_then(cloze_task::Error::hint)
         })
         .or_else(|| {
             e.downcast_ref::<cloze_shard::Error>()

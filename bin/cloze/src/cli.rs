@@ -10,7 +10,7 @@ use cloze_prep::input::OnBadInput;
 /// Prepare corpora for BERT pre-training, look at them, and train from them
 ///
 /// Raw text becomes a dataset of sentence-paired, tokenized rows (prepare), which can be looked at
-/// (inspect) and checked (verify), and which a BERT is trained from (pretrain) and measured on (eval).
+/// (inspect) and checked (verify), and which a BERT is trained from (pretrain) and measured on (eval), and that BERT learns a task (finetune).
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, args_override_self = true, allow_negative_numbers = true, after_long_help = EXAMPLES)]
 pub struct Cli {
@@ -24,6 +24,7 @@ A whole road:
   cloze inspect data
   cloze pretrain data --init bert-base-uncased/ --out run --steps 10000
   cloze eval data --model run/model
+  cloze finetune --model run/model --train train.jsonl --dev dev.jsonl --out task
 
 Exit status: 0 done, 1 a check found problems, 2 could not run.";
 
@@ -48,6 +49,13 @@ pub enum Verb {
     #[command(disable_help_flag = true)]
     Eval {
         /// Handed to `cloze-train eval`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Train a BERT for a task, from labelled examples (`cloze finetune --help` shows the trainer's options)
+    #[command(disable_help_flag = true)]
+    Finetune {
+        /// Handed to `cloze-train finetune`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             } => vocab::train(&args),
             Verb::Pretrain { arguments } => hand_over::to_trainer("pretrain", &arguments),
             Verb::Eval { arguments } => hand_over::to_trainer("eval", &arguments),
+            Verb::Finetune { arguments } => hand_over::to_trainer("finetune", &arguments),
         },
         hint,
     )

@@ -3,7 +3,11 @@
 //! Unlike pre-training, these begin from text: a text, a pair or a list of words becomes a row ([`Rows`]), rows become a batch, and
 //! [`Model`] runs the encoder of a Hugging Face folder on it, on any device that trains.
 
+pub mod data;
 mod error;
+pub mod finetune;
+pub mod heads;
+pub mod metrics;
 mod model;
 mod rows;
 

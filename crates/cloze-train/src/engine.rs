@@ -114,6 +114,9 @@ pub trait Engine {
         gradient: &[f32],
     ) -> Result<()>;
 
+    /// One parameter, flat.
+    fn parameter(&mut self, parameter: &Parameter) -> Result<Vec<f32>>;
+
     /// Adds the gradient of one parameter that others have computed.
     fn add_gradient(&mut self, parameter: &Parameter, gradient: &[f32]) -> Result<()>;
 

@@ -154,6 +154,7 @@ fn parameters_of_other_heads_are_optimised_with_all_others() {
             let expected = if *g == 0.0 { 0.0 } else { -1e-3 * g.signum() };
             assert!((way - expected).abs() < 1e-6, "{i}: {way} {expected}");
         }
+        assert_eq!(engine.parameter(&weight).unwrap(), after[weight.range()]);
         let way = |i: usize| after[bias.offset + i] - before[bias.offset + i];
         assert!((way(0) + 1e-3).abs() < 1e-6 && way(1) == 0.0 && (way(2) - 1e-3).abs() < 1e-6);
     }

@@ -3,13 +3,15 @@
 use crate::steps::{executable, root, run_program, target};
 
 /// Packages that the comparisons with Python need.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 8] = [
     "torch",
     "transformers",
     "tokenizers",
     "safetensors",
     "pyarrow",
     "tensorboard",
+    "scikit-learn",
+    "scipy",
 ];
 
 pub fn run(python: Option<&str>) -> Result<(), String> {
@@ -67,7 +69,10 @@ pub fn run(python: Option<&str>) -> Result<(), String> {
 }
 
 fn with_python(python: &str) -> Result<(), String> {
-    let import = format!("import {}", PACKAGES.join(", "));
+    let import = format!(
+        "import {}",
+        PACKAGES.join(", ").replace("scikit-learn", "sklearn")
+    );
     run_program(python, &["-c", &import])?;
     let work = target().join("python-checks");
     std::fs::create_dir_all(&work).map_err(|e| format!("{}: {e}", work.display()))?;

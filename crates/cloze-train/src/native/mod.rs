@@ -569,6 +569,10 @@ impl<O: Ops> Engine for NativeEngine<O> {
         Ok(())
     }
 
+    fn parameter(&mut self, parameter: &Parameter) -> Result<Vec<f32>> {
+        self.download(self.parameters.part(parameter.offset, parameter.len()))
+    }
+
     fn add_gradient(&mut self, parameter: &Parameter, gradient: &[f32]) -> Result<()> {
         let place = self.gradients.part(parameter.offset, parameter.len());
         let mut sum = self.download(place)?;

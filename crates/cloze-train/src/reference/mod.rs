@@ -231,6 +231,10 @@ impl Engine for ReferenceEngine {
         self.add_gradients_of(&(encoded * gradient)?.sum_all()?)
     }
 
+    fn parameter(&mut self, parameter: &Parameter) -> Result<Vec<f32>> {
+        Ok(self.state.parameters[parameter.range()].to_vec())
+    }
+
     fn add_gradient(&mut self, parameter: &Parameter, gradient: &[f32]) -> Result<()> {
         let sum = &mut self.gradients[parameter.range()];
         sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);

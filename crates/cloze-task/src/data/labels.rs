@@ -1,0 +1,282 @@
+//! What is asked, and what is right.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Input, Names, Table, kind_of};
+use crate::{Error, Result};
+
+/// What kind of thing is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// One label of several, for a text or a pair.
+    Classification,
+    /// A number.
+    Regression,
+    /// Any number of labels.
+    MultiLabel,
+    /// A label for each word.
+    TokenClassification,
+}
+
+impl std::fmt::Display for TaskKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Classification => "classification",
+            Self::Regression => "regression",
+            Self::MultiLabel => "multi-label",
+            Self::TokenClassification => "token-classification",
+        })
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its kind.
+    pub kind: TaskKind,
+    /// The labels by id; none for a regression. Integers are in their own order, others in that of their bytes.
+    pub labels: Vec<String>,
+    ids: HashMap<String, u32>,
+}
+
+/// What is right for an example.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The id of its label.
+    Class(u32),
+    /// A number.
+    Number(f64),
+    /// The ids of its labels, ascending.
+    Set(Vec<u32>),
+    /// The id of each word's label.
+    Tags(Vec<u32>),
+}
+
+const FEW: usize = 12;
+
+impl Task {
+    /// A task with these labels.
+    #[must_use]
+    pub fn new(kind: TaskKind, labels: BTreeSet<String>) -> Self {
+        let mut labels: Vec<String> = labels.into_iter().collect();
+        if let Ok(numbers) = labels
+            .iter()
+            .map(|l| l.parse::<i64>())
+            .collect::<Result<Vec<_>, _>>()
+        {
+            let mut pairs: Vec<(i64, String)> = numbers.into_iter().zip(labels).collect();
+            pairs.sort();
+            labels = pairs.into_iter().map(|(_, label)| label).collect();
+        }
+        let ids = labels.iter().cloned().zip(0..).collect();
+        Self { kind, labels, ids }
+    }
+
+    /// How many numbers a head gives for an example, or for a word.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        match self.kind {
+            TaskKind::Regression => 1,
+            _ => self.labels.len(),
+        }
+    }
+
+    /// What the training file asks, and how it was found out.
+    pub(super) fn of(
+        table: &Table,
+        names: &Names,
+        asked: Option<TaskKind>,
+    ) -> Result<(Self, String)> {
+        let name = &names.label;
+        let mut values = Vec::with_capacity(table.rows.len());
+        for (number, row) in &table.rows {
+            values.push((*number, table.field(*number, row, name, "--label-field")?));
+        }
+        let words = (table.rows[0].1.get(&names.text)).is_some_and(Value::is_array);
+        let (kind, why) = match asked {
+            Some(kind) => (kind, "as asked for".to_owned()),
+            None => guess(words, table.typed, name, &values),
+        };
+        let mut labels = BTreeSet::new();
+        for (number, value) in &values {
+            match (kind, value) {
+                (TaskKind::Regression, _) => break,
+                (TaskKind::Classification, value) => {
+                    labels.insert(table.label(*number, name, value)?);
+                }
+                (_, Value::Array(several)) => {
+                    for value in several {
+                        labels.insert(table.label(*number, name, value)?);
+                    }
+                }
+                (_, other) => return Err(table.no_list(*number, kind, name, other)),
+            }
+        }
+        let fewest = match kind {
+            TaskKind::Regression => 0,
+            TaskKind::MultiLabel => 1,
+            _ => 2,
+        };
+        if labels.len() < fewest {
+            return Err(Error::Data {
+                path: table.path.clone(),
+                place: String::new(),
+                why: format!(
+                    "its {name:?} holds {} different labels: there is nothing to learn",
+                    labels.len()
+                ),
+                hint: "give rows of at least two labels, or name another field with --label-field"
+                    .into(),
+            });
+        }
+        Ok((Self::new(kind, labels), why))
+    }
+
+    /// What is right for a row.
+    pub(super) fn target(
+        &self,
+        table: &Table,
+        number: u64,
+        input: &Input,
+        value: &Value,
+    ) -> Result<Target> {
+        let words = match input {
+            Input::Words(words) => Some(words.len()),
+            _ => None,
+        };
+        if words.is_some() != (self.kind == TaskKind::TokenClassification) {
+            return Err(match words {
+                None => table.fail(
+                    number,
+                    "holds a text, expected a list of words",
+                    "name the list of words with --text-field, or give another --task",
+                ),
+                Some(_) => table.fail(
+                    number,
+                    format!("holds a list of words, expected a text for {}", self.kind),
+                    "name the text with --text-field, or give --task token-classification",
+                ),
+            });
+        }
+        let id = |value: &Value| self.id(table, number, value);
+        Ok(match (self.kind, value) {
+            (TaskKind::Classification, value) => Target::Class(id(value)?),
+            (TaskKind::Regression, value) => Target::Number(number_of(value).ok_or_else(|| {
+                table.fail(
+                    number,
+                    format!("its label is {value}, expected a number"),
+                    "give numbers, or --task classification",
+                )
+            })?),
+            (TaskKind::MultiLabel, Value::Array(several)) => {
+                let mut ids = several.iter().map(id).collect::<Result<Vec<_>>>()?;
+                ids.sort_unstable();
+                ids.dedup();
+                Target::Set(ids)
+            }
+            (TaskKind::TokenClassification, Value::Array(tags)) => {
+                let words = words.unwrap_or_default();
+                if tags.len() != words {
+                    return Err(table.fail(
+                        number,
+                        format!("has {words} words and {} tags", tags.len()),
+                        "give one tag a word",
+                    ));
+                }
+                Target::Tags(tags.iter().map(id).collect::<Result<_>>()?)
+            }
+            (kind, other) => return Err(table.no_list(number, kind, "label", other)),
+        })
+    }
+
+    fn id(&self, table: &Table, number: u64, value: &Value) -> Result<u32> {
+        let label = table.label(number, "label", value)?;
+        self.ids.get(&label).copied().ok_or_else(|| {
+            let mut known = self.labels.clone();
+            known.truncate(FEW);
+            if self.labels.len() > FEW {
+                known.push("…".into());
+            }
+            table.fail(
+                number,
+                format!(
+                    "its label is {label:?}, which the training file does not have; it has {}: {}",
+                    self.labels.len(),
+                    known.join(", ")
+                ),
+                "add rows with it to the training file, or leave this row out",
+            )
+        })
+    }
+}
+
+impl Table {
+    /// A single label as text.
+    fn label(&self, number: u64, name: &str, value: &Value) -> Result<String> {
+        match value {
+            Value::String(label) => Ok(label.clone()),
+            Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+            other => Err(self.fail(
+                number,
+                format!("its {name:?} is or holds {}, expected a label", kind_of(other)),
+                "give labels as text or numbers; for several labels a row, a list and --task multi-label",
+            )),
+        }
+    }
+
+    fn no_list(&self, number: u64, kind: TaskKind, name: &str, value: &Value) -> Error {
+        let hint = match self.typed {
+            true => format!("give a list, or another --task than {kind}"),
+            false => "give JSONL or Parquet: CSV and TSV hold no lists".into(),
+        };
+        self.fail(
+            number,
+            format!(
+                "its {name:?} is {}, expected a list of labels",
+                kind_of(value)
+            ),
+            hint,
+        )
+    }
+}
+
+/// A finite number, also where it is written as text.
+fn number_of(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(n) => n.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|n| n.is_finite() && (*n as f32).is_finite())
+}
+
+fn guess(words: bool, typed: bool, name: &str, values: &[(u64, &Value)]) -> (TaskKind, String) {
+    let fractions = |v: &Value| number_of(v).is_some_and(|n| n.fract() != 0.0);
+    // What a file without types holds may be a number; what one with types holds as text is text.
+    let number = |v: &Value| number_of(v).is_some() && (!typed || v.is_number());
+    // A number with a point is one, even where nothing follows it.
+    let float = |v: &Value| fractions(v) || v.is_f64();
+    let all_numbers = values.iter().all(|(_, v)| number(v));
+    let (kind, what) = if words {
+        (
+            TaskKind::TokenClassification,
+            "the inputs are lists of words".to_owned(),
+        )
+    } else if values.iter().all(|(_, v)| v.is_array()) {
+        (TaskKind::MultiLabel, format!("{name:?} holds lists"))
+    } else if all_numbers && values.iter().any(|(_, v)| float(v)) {
+        (
+            TaskKind::Regression,
+            format!("{name:?} holds numbers that are no integers"),
+        )
+    } else if all_numbers {
+        (TaskKind::Classification, format!("{name:?} holds integers"))
+    } else {
+        (TaskKind::Classification, format!("{name:?} holds text"))
+    };
+    (kind, format!("chosen because {what}"))
+}
