@@ -30,7 +30,7 @@ pub struct Cli {
 pub enum Verb {
     Pretrain(Box<PretrainArgs>),
     Eval(EvalArgs),
-    Finetune(crate::finetune::FinetuneArgs),
+    Finetune(Box<crate::finetune::FinetuneArgs>),
 }
 
 /// Train a BERT from a dataset: further from a checkpoint, or from scratch
