@@ -20,7 +20,11 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
             world.world_size
         );
     }
-    crate::warn(&args.dataset, Some(&args.model), typed);
+    crate::warn(
+        std::slice::from_ref(&args.dataset),
+        Some(&args.model),
+        typed,
+    );
     crate::start_threads(args.jobs)?;
     let manifest = Manifest::read(&args.dataset)?;
     let all = manifest.splits.get(&args.split).map_or(0, |s| s.rows);

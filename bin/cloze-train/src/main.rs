@@ -37,18 +37,21 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 /// What a person should know before masks are drawn, or are not.
-fn warn(dataset: &std::path::Path, model: Option<&std::path::Path>, typed: &cli::Typed) {
-    // What cannot be read is an error soon after.
-    let Ok(manifest) = cloze_shard::Manifest::read(dataset) else {
-        return;
-    };
-    if typed.has("mask_rate")
-        && matches!(
-            manifest.masking,
-            cloze_shard::manifest::Masking::Static { .. }
-        )
-    {
-        eprintln!("warning: --mask-rate has no effect: the masks of this dataset are static");
+fn warn(datasets: &[std::path::PathBuf], model: Option<&std::path::Path>, typed: &cli::Typed) {
+    for dataset in datasets {
+        // What cannot be read is an error soon after.
+        let Ok(manifest) = cloze_shard::Manifest::read(dataset) else {
+            return;
+        };
+        if typed.has("mask_rate")
+            && matches!(
+                manifest.masking,
+                cloze_shard::manifest::Masking::Static { .. }
+            )
+        {
+            let path = dataset.display();
+            eprintln!("warning: --mask-rate has no effect on {path}: its masks are static");
+        }
     }
     if let Some(model) = model.filter(|m| m.is_dir() && cloze_shard::Vocabulary::find(m).is_err()) {
         eprintln!(

@@ -6,11 +6,15 @@
 //! function of (seed, stage, row, epoch, position) alone, so a row's masks can be computed anywhere, in
 //! any order, on any device.
 
+mod tokens;
+
 use serde::{Deserialize, Serialize};
 
 use crate::random::{Key, Stage};
 use crate::vocabulary::SpecialTokens;
 use crate::{Error, Result};
+
+pub use tokens::Scratch;
 
 /// How much to mask, and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

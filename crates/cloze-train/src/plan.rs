@@ -52,6 +52,10 @@ pub struct PretrainConfig {
     pub dropout: Option<f64>,
     /// Share of tokens that dynamic masks predict.
     pub mask_rate: f64,
+    /// What share of the tokens each dataset is to have, in their order; empty for as many as it holds.
+    pub mix: Vec<f64>,
+    /// Batches of a window in which rows of similar length are put together; 0 for none.
+    pub group_lengths: usize,
     /// Keys every random draw.
     pub seed: u64,
     /// Steps between evaluations on the validation split; 0 for none but the last.
@@ -91,6 +95,8 @@ impl Default for PretrainConfig {
             clip: 1.0,
             dropout: None,
             mask_rate: 0.15,
+            mix: Vec::new(),
+            group_lengths: 0,
             seed: 0,
             eval_every: 1_000,
             eval_rows: 2_000,
