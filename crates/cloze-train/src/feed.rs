@@ -18,7 +18,7 @@ use crate::batch::{Counts, MaskedBatch, Pending};
 use crate::parallel::{Share, share};
 use crate::{Error, Result};
 
-use groups::Groups;
+use groups::{Groups, Lengths};
 pub use mixing::{check_mixture, joined_digest};
 use order::Order;
 
@@ -27,6 +27,9 @@ pub const MOST_SPECIAL: usize = 64;
 
 /// The epoch that keys masks of evaluations: training never reaches it, so the same masks are seen each time.
 pub const EVALUATION_EPOCH: u32 = u32::MAX;
+
+/// Rows between one that is masked and one that is fetched from memory.
+const AHEAD: usize = 4;
 
 /// Where a feed is. An epoch is as many rows as all of its datasets hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -58,8 +61,8 @@ pub struct Feed<'a> {
     position: Position,
     /// Rows of an epoch that are taken, from its first on.
     rows: u64,
-    /// Tokens of a row, on average.
-    mean_length: f64,
+    /// Tokens of rows.
+    row_tokens: Lengths,
     /// Rows of the next batch: numbers and lengths.
     numbers: Vec<u64>,
     lengths: Vec<u32>,
@@ -110,7 +113,7 @@ impl<'a> Feed<'a> {
         let rows: Vec<u64> = sources.iter().map(|(_, split)| split.rows()).collect();
         let order = Order::new(seed, &rows, mixing::cut(sources, mix)?);
         Ok(Self {
-            mean_length: mixing::mean_length(sources, mix),
+            row_tokens: mixing::lengths(sources, mix),
             rows: order.rows(),
             order,
             groups: None,
@@ -145,7 +148,7 @@ impl<'a> Feed<'a> {
     /// Batches of rows of similar length: windows of about so many batches are sorted and put into a keyed order; 0 for none.
     #[must_use]
     pub fn group_lengths(mut self, batches: usize) -> Self {
-        let new = || Groups::new(self.seed, batches, self.batch_tokens, self.mean_length);
+        let new = || Groups::new(self.seed, batches, self.batch_tokens, self.row_tokens);
         self.groups = (batches > 0).then(new);
         self
     }
@@ -209,6 +212,10 @@ impl<'a> Feed<'a> {
         let mut counts = Counts::default();
         for (i, &number) in numbers.iter().enumerate() {
             if span.rows.contains(&i) {
+                if let Some(&soon) = numbers.get(i + AHEAD) {
+                    let (source, row) = self.order.locate(soon);
+                    self.sources[source].split.prefetch(row);
+                }
                 self.push(number, &mut batch)?;
             } else {
                 counts += self.count(number);
@@ -267,7 +274,7 @@ impl<'a> Feed<'a> {
         let sources = &self.sources;
         let length = |order: &Order, number: u64| {
             let (source, row) = order.locate(number);
-            sources[source].split.row(row).len() as u32
+            sources[source].split.row_len(row) as u32
         };
         let Position {
             epoch,

@@ -1,35 +1,60 @@
 //! Masks of tokens, fast: the same as [`Masker::mask`] makes, which is the definition.
 //!
-//! All draws of a row are made at once. As they are uniform, the `k` smallest of `n` lie below a bound that is a little over `k / n` of their
-//! range; only those that do are looked at more closely. If it happens that they are too few, all are.
+//! All draws of a row are made at once. They are uniform, so where the `k` smallest of them end is found in a few guesses, each of which counts
+//! the draws below a bound; where two equal draws stand in the way, they are sorted.
 
 use super::{MaskKey, Masker};
 use crate::random::{Blocks, Key};
 use crate::wide::wide;
 
-/// How far the bound lies over the expected place of the k-th smallest draw, in standard deviations: one row in some 500 needs a second look.
-const MARGIN: f64 = 3.0;
-
 /// Memory to mask in.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     draws: Blocks,
-    /// Draws that may be among the smallest, with their positions.
-    near: Vec<u64>,
-    ranked: Vec<u64>,
+    chosen: Vec<u32>,
 }
 
 wide! {
-    /// Draws for `n` positions; the first word of those of special tokens is the largest there is. How many tokens are not special.
+    /// Draws for the positions of `ids`; the first word of those of special tokens, and of what is there after them, is the largest there is. How many
+    /// tokens are not special.
     fn draw(key: Key, row: u64, epoch: u32, ids: &[u32], special: &[u32; 5], draws: &mut Blocks) -> usize {
         key.fill(row, epoch, ids.len(), draws);
+        let (first, rest) = draws.words_mut(0).split_at_mut(ids.len());
         let mut held = 0;
-        for (draw, &id) in draws.words_mut(0).iter_mut().zip(ids) {
+        for (draw, &id) in first.iter_mut().zip(ids) {
             let is_special = special.iter().fold(false, |is, &s| is | (s == id));
             *draw |= if is_special { u32::MAX } else { 0 };
             held += u32::from(is_special);
         }
+        rest.fill(u32::MAX);
         ids.len() - held as usize
+    }
+}
+
+wide! {
+    /// A bound below which there are exactly `count` of `draws`, of which `n` are uniform and the others the largest there is; `None` where equal
+    /// draws leave no such bound.
+    ///
+    /// The bound is sought between one that is too low and one that is too high, where it is to be expected among what lies between them.
+    fn bound(draws: &[u32], count: usize, n: usize) -> Option<u32> {
+        let (mut low, mut below_low) = (0u32, 0);
+        let (mut high, mut below_high) = (u32::MAX, n);
+        while high - low > 1 {
+            let share = ((count - below_low) as f64 + 0.5) / ((below_high - below_low) as f64 + 1.0);
+            let guess = low + (f64::from(high - low) * share) as u32;
+            let bound = guess.clamp(low + 1, high - 1);
+            let below: u32 = draws.iter().map(|&draw| u32::from(draw < bound)).sum();
+            let below = below as usize;
+            if below == count {
+                return Some(bound);
+            }
+            if below < count {
+                (low, below_low) = (bound, below);
+            } else {
+                (high, below_high) = (bound, below);
+            }
+        }
+        None
     }
 }
 
@@ -48,11 +73,7 @@ impl Masker {
         places: &mut Vec<u32>,
         labels: &mut Vec<u32>,
     ) {
-        let Scratch {
-            draws,
-            near,
-            ranked,
-        } = scratch;
+        let Scratch { draws, chosen } = scratch;
         // Repeated, so that there are five.
         let special = std::array::from_fn(|i| {
             let last = self.special.len().saturating_sub(1);
@@ -63,53 +84,58 @@ impl Masker {
         if count == 0 {
             return;
         }
-        below(draws.words(0), ids.len(), bound(count, maskable), near);
-        if near.len() < count {
-            near.clear();
-            let all = (0u64..).zip(ids.iter()).zip(draws.words(0));
-            near.extend(
-                all.filter(|((_, id), _)| !self.is_special(**id))
-                    .map(|((position, _), &draw)| u64::from(draw) << 32 | position),
-            );
-        }
-        let last = if count < near.len() {
-            ranked.clear();
-            ranked.extend_from_slice(near);
-            *ranked.select_nth_unstable(count - 1).1
-        } else {
-            u64::MAX
+        let padded = ids.len().next_multiple_of(Blocks::LANES);
+        let bound = match count < maskable {
+            true => bound(&draws.words(0)[..padded], count, maskable),
+            false => None,
         };
-        places.reserve(count);
-        labels.reserve(count);
-        for position in near.iter().filter(|&&n| n <= last).map(|&n| n as u32) {
-            let at = position as usize;
-            places.push(start + position);
-            labels.push(ids[at]);
-            let action = u64::from(draws.words(1)[at]);
-            if action < self.mask_below {
-                ids[at] = self.mask_id;
-            } else if action < self.random_below {
-                ids[at] = self.replacement(draws.words(2)[at]);
-            }
+        match bound {
+            Some(bound) => below(&draws.words(0)[..ids.len()], bound, chosen),
+            None => self.sorted(draws.words(0), ids, count, chosen),
         }
+        places.extend(chosen.iter().map(|&position| start + position));
+        labels.extend(chosen.iter().map(|&position| ids[position as usize]));
+        for &position in &*chosen {
+            let at = position as usize;
+            let action = u64::from(draws.words(1)[at]);
+            // Both are there before it is known which is needed: chance cannot be predicted.
+            let replacement = self.replacement(draws.words(2)[at]);
+            let id = ids[at];
+            let other = if action < self.random_below {
+                replacement
+            } else {
+                id
+            };
+            ids[at] = if action < self.mask_below {
+                self.mask_id
+            } else {
+                other
+            };
+        }
+    }
+
+    /// The positions of the `count` smallest draws, ascending; of equal ones the first.
+    fn sorted(&self, draws: &[u32], ids: &[u32], count: usize, out: &mut Vec<u32>) {
+        let mut all: Vec<(u32, u32)> = (0u32..)
+            .zip(ids)
+            .zip(draws)
+            .filter(|((_, id), _)| !self.is_special(**id))
+            .map(|((position, _), &draw)| (draw, position))
+            .collect();
+        all.sort_unstable();
+        out.clear();
+        out.extend(all.iter().take(count).map(|&(_, position)| position));
+        out.sort_unstable();
     }
 }
 
-/// A draw that is very likely over the `count`-th smallest of `n`.
-fn bound(count: usize, n: usize) -> u32 {
-    let (k, n) = (count as f64, n as f64);
-    let share = (k + 1.0 + MARGIN * k.sqrt()) / (n + 1.0);
-    // Saturates.
-    (share * 4_294_967_296.0) as u32
-}
-
-/// The first `n` draws that are below `bound`, over their positions, in order.
-fn below(draws: &[u32], n: usize, bound: u32, out: &mut Vec<u64>) {
-    out.resize(n, 0);
+/// The positions of the draws that are below `bound`, in order.
+fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
+    out.resize(draws.len(), 0);
     let mut found = 0;
-    for (position, &draw) in (0u64..).zip(&draws[..n]) {
+    for (position, &draw) in (0u32..).zip(draws) {
         // Written in any case, and kept where it counts: no branch that is taken at random.
-        out[found] = u64::from(draw) << 32 | position;
+        out[found] = position;
         found += usize::from(draw < bound);
     }
     out.truncate(found);
@@ -170,31 +196,28 @@ mod tests {
         }
     }
 
-    /// Rows that need the second look do come, and are right.
+    /// The bound is one, wherever there is one, and is soon found.
     #[test]
-    fn a_bound_that_is_too_low_is_no_harm() {
+    fn bounds_are_where_they_are_to_be() {
+        let from = |draws: &[u32], count, n| bound(draws, count, n);
+        assert!(matches!(from(&[5, 9, 7, u32::MAX], 2, 3), Some(8..=9)));
+        assert!(matches!(from(&[0, 1, u32::MAX], 1, 2), Some(1)));
+        assert_eq!(from(&[7, 7, 7, 9], 2, 4), None);
+        assert_eq!(from(&[u32::MAX - 1, u32::MAX - 1], 1, 2), None);
+        assert!(matches!(from(&[3, u32::MAX, u32::MAX], 1, 2), Some(4..)));
+    }
+
+    /// Equal draws: those of the first positions are chosen, as the definition has it.
+    #[test]
+    fn equal_draws_are_chosen_in_order() {
         let masker = Masker::new(MaskingRule::default(), &SPECIAL, 1_000).unwrap();
-        let key = MaskKey::new(5, Stage::DynamicMask, 2);
-        let mut scratch = Scratch::default();
-        let mut looked_again = 0;
-        for row in 0..20_000 {
-            let ids: Vec<u32> = (0..120).map(|i| 200 + (i * 7 + row as u32) % 300).collect();
-            let (mut expected, mut positions, mut kept) = (ids.clone(), vec![], vec![]);
-            masker.mask(key, row, &mut expected, &mut positions, &mut kept);
-            let (mut masked, mut places, mut labels) = (ids, vec![], vec![]);
-            masker.mask_in(
-                &mut scratch,
-                key,
-                row,
-                0,
-                &mut masked,
-                &mut places,
-                &mut labels,
-            );
-            assert_eq!((masked, labels), (expected, kept));
-            let draws = &scratch.draws.words(0)[..120];
-            looked_again += u32::from(draws.iter().filter(|&&d| d < bound(18, 120)).count() < 18);
-        }
-        assert!((1..400).contains(&looked_again), "{looked_again}");
+        let mut out = vec![1, 2, 3];
+        masker.sorted(
+            &[4, 9, 4, 4, 1, 4, 8],
+            &[500, 500, 101, 500, 500, 500, 500],
+            3,
+            &mut out,
+        );
+        assert_eq!(out, [0, 3, 4]);
     }
 }

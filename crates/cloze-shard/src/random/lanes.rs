@@ -2,7 +2,6 @@
 
 use super::Key;
 
-/// Blocks that are computed at a time.
 const LANES: usize = 16;
 
 /// The first three words of blocks 0, 1, … of a stream.
@@ -12,6 +11,9 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Blocks that are computed at a time.
+    pub(crate) const LANES: usize = LANES;
+
     /// Word `word` (0, 1 or 2) of each block.
     #[must_use]
     pub fn words(&self, word: usize) -> &[u32] {

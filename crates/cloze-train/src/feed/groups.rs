@@ -25,12 +25,11 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Windows that hold the rows of about `batches` batches of `batch_tokens` tokens, if rows have `mean` tokens.
-    pub fn new(seed: u64, batches: usize, batch_tokens: usize, mean: f64) -> Self {
-        let size = (batches as f64 * batch_tokens as f64 / mean.max(1.0)).round();
+    /// Windows of as many rows as `batches` batches of `batch_tokens` tokens very likely hold, where rows have so many tokens.
+    pub fn new(seed: u64, batches: usize, batch_tokens: usize, lengths: Lengths) -> Self {
         Self {
             key: Key::new(seed, Stage::LengthGroups),
-            size: (size as u64).clamp(1, u64::from(u32::MAX)),
+            size: window(batches, batch_tokens, lengths),
             batch_tokens,
             window: None,
             rows: Vec::new(),
@@ -86,6 +85,24 @@ impl Groups {
     }
 }
 
+/// So many rows that `batches` batches hold them but once in some forty windows, which then have a batch more; an average row's tokens of each
+/// batch are taken to stay empty. With as many rows as fit on average, half of all windows would have a batch more.
+fn window(batches: usize, batch_tokens: usize, lengths: Lengths) -> u64 {
+    let mean = lengths.mean.max(1.0);
+    let most = batches as f64 * (batch_tokens as f64 - mean).max(0.0) / mean;
+    let rows = most - 2.0 * lengths.deviation / mean * most.sqrt();
+    (rows.round() as u64).clamp(1, u64::from(u32::MAX))
+}
+
+/// Tokens of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Lengths {
+    /// On average.
+    pub mean: f64,
+    /// Standard deviation.
+    pub deviation: f64,
+}
+
 /// How many batches of at most `most` tokens hold rows of `lengths`, taken in order.
 fn fewest(lengths: &[u32], most: usize) -> usize {
     let (mut batches, mut tokens) = (1, 0);
@@ -119,9 +136,10 @@ mod tests {
         ) {
             let rows = lengths.len() as u64;
             let mean = f64::from(lengths.iter().sum::<u32>()) / rows as f64;
+            let tokens = Lengths { mean, deviation: 17.0 };
             let length = |_: &Order, row: u64| lengths[row as usize];
             let mut order = Order::new(seed, &[rows], None);
-            let mut groups = Groups::new(seed, batches, most, mean);
+            let mut groups = Groups::new(seed, batches, most, tokens);
             let size = groups.size;
             let (mut at, mut taken, mut ranges) = (0, Vec::new(), Vec::new());
             while at < rows {
@@ -132,7 +150,7 @@ mod tests {
                 prop_assert!(batch.windows(2).all(|w| w[0].1 <= w[1].1));
                 prop_assert_eq!(at / size, (at + batch.len() as u64 - 1) / size);
                 for inside in 0..batch.len() {
-                    let mut fresh = Groups::new(seed, batches, most, mean);
+                    let mut fresh = Groups::new(seed, batches, most, tokens);
                     let place = (epoch, at + inside as u64);
                     prop_assert_eq!(fresh.batch(&mut order, length, place, rows), &batch[inside..]);
                 }
@@ -161,11 +179,17 @@ mod tests {
     #[test]
     fn batches_are_shuffled() {
         let length = |_: &Order, row: u64| 1 + (row % 50) as u32;
-        let (mut order, mut groups) =
-            (Order::new(1, &[2_000], None), Groups::new(1, 20, 255, 25.5));
+        let tokens = Lengths {
+            mean: 25.5,
+            deviation: 14.4,
+        };
+        let mut order = Order::new(1, &[2_000], None);
+        let mut groups = Groups::new(1, 20, 255, tokens);
+        let size = groups.size;
+        assert!((150..180).contains(&size), "{size}");
         let mut firsts = |epoch, window: u64| -> Vec<u32> {
-            let (mut at, mut lengths) = (window * 200, Vec::new());
-            while at < (window + 1) * 200 {
+            let (mut at, mut lengths) = (window * size, Vec::new());
+            while at < (window + 1) * size {
                 let batch = groups.batch(&mut order, length, (epoch, at), 2_000);
                 lengths.push(batch[0].1);
                 at += batch.len() as u64;
@@ -173,7 +197,8 @@ mod tests {
             lengths
         };
         let (first, next, other) = (firsts(0, 0), firsts(0, 1), firsts(1, 0));
-        assert!(first.len() >= 20 && !first.is_sorted() && first != next && first != other);
+        assert!(!first.is_sorted() && first != next && first != other);
+        assert!((16..=20).contains(&first.len()), "{}", first.len());
         assert_eq!(first, firsts(0, 0));
     }
 }

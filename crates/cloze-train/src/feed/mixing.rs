@@ -2,6 +2,7 @@
 
 use cloze_shard::{Dataset, Split};
 
+use super::groups::Lengths;
 use super::order::{BLOCK, cut_block};
 use crate::{Error, Result};
 
@@ -114,25 +115,46 @@ pub fn cut(sources: &[(&Dataset, &Split)], mix: &[f64]) -> Result<Option<Vec<u32
     }
 }
 
-/// Tokens of a row of a mixture, on average.
-pub fn mean_length(sources: &[(&Dataset, &Split)], mix: &[f64]) -> f64 {
-    let rows_of = |(i, source): (usize, &(&Dataset, &Split))| match mix.get(i) {
-        Some(weight) => weight / mean(source),
-        None => source.1.rows() as f64,
-    };
-    let rows: Vec<f64> = sources.iter().enumerate().map(rows_of).collect();
-    let tokens: f64 = (sources.iter().zip(&rows))
-        .map(|(source, n)| mean(source) * n)
-        .sum();
-    tokens / rows.iter().sum::<f64>().max(f64::MIN_POSITIVE)
+/// Tokens of the rows of a mixture.
+pub fn lengths(sources: &[(&Dataset, &Split)], mix: &[f64]) -> Lengths {
+    let [mut rows, mut sum, mut squares] = [0.0; 3];
+    for (i, source) in sources.iter().enumerate() {
+        let [n, tokens, of_squares] = moments(source);
+        let share = match mix.get(i) {
+            Some(weight) => weight / tokens.max(1.0),
+            None => 1.0,
+        };
+        rows += share * n;
+        sum += share * tokens;
+        squares += share * of_squares;
+    }
+    let rows = f64::max(rows, f64::MIN_POSITIVE);
+    let mean = sum / rows;
+    Lengths {
+        mean,
+        deviation: (squares / rows - mean * mean).max(0.0).sqrt(),
+    }
 }
 
 /// Tokens of a row of a split, on average.
-fn mean((dataset, split): &(&Dataset, &Split)) -> f64 {
+fn mean(source: &(&Dataset, &Split)) -> f64 {
+    let [rows, tokens, _] = moments(source);
+    tokens / rows.max(1.0)
+}
+
+/// Rows of a split, the sum of their tokens, and that of the squares.
+fn moments((dataset, split): &(&Dataset, &Split)) -> [f64; 3] {
+    let is_it = |name: &str| dataset.split(name).is_some_and(|s| std::ptr::eq(s, *split));
     let records = dataset.manifest().splits.iter();
-    let record = records
-        .filter(|(name, _)| dataset.split(name).is_some_and(|s| std::ptr::eq(s, *split)))
-        .map(|(_, record)| record)
-        .next();
-    record.map_or(1.0, |r| r.tokens as f64 / r.rows.max(1) as f64)
+    let record = records.filter(|(name, _)| is_it(name)).map(|(_, r)| r);
+    let counts = record.flat_map(|r| &r.shards).flat_map(|s| &s.lengths);
+    let mut sums = [0.0; 3];
+    for (&length, &rows) in counts {
+        let (length, rows) = (f64::from(length), rows as f64);
+        let terms = [rows, rows * length, rows * length * length];
+        sums.iter_mut()
+            .zip(terms)
+            .for_each(|(sum, term)| *sum += term);
+    }
+    sums
 }

@@ -297,10 +297,8 @@ mod tests {
         assert!((900..1_150).contains(&first), "{first}");
         let dealt = |order: &mut Order, block: u64| -> Vec<usize> {
             let places = block * BLOCK as u64..(block + 1) * BLOCK as u64;
-            places
-                .map(|at| order.at(0, at))
-                .map(|n| order.locate(n).0)
-                .collect()
+            let numbers: Vec<u64> = places.map(|at| order.at(0, at)).collect();
+            numbers.iter().map(|&n| order.locate(n).0).collect()
         };
         assert_ne!(dealt(&mut order, 0), dealt(&mut order, 1));
         assert_eq!(order.mask_epoch(7), 0);
