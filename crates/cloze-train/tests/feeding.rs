@@ -297,8 +297,32 @@ fn a_mixture_in_groups_resumes_bit_for_bit() {
         train(&data, &Start::Resume, &run, &plan(), None).unwrap();
         assert!(state(&whole) == state(&run), "stopped after {stop}");
     }
+    // What was trained on is what a feed gives, in its order: tokens after each step say so.
+    let opened = open(&data);
+    let sources: Vec<_> = opened
+        .iter()
+        .map(|d| (d, d.split("train").unwrap()))
+        .collect();
+    let rule = MaskingRule::default();
+    let feed = Feed::mixed(&sources, &[0.6, 0.4], rule, 0, 200, VOCAB).unwrap();
+    let mut sum = 0;
+    let expected: Vec<u64> = batches(feed.group_lengths(4), 24)
+        .iter()
+        .map(|(.., b)| {
+            sum += b.tokens() as u64;
+            sum
+        })
+        .collect();
     // Each dataset is reported beside all of them.
     let log = fs::read_to_string(whole.join("train.jsonl")).unwrap();
+    let tokens: Vec<u64> = log
+        .lines()
+        .filter_map(|l| match serde_json::from_str(l).unwrap() {
+            Record::Train(r) => Some(r.tokens),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(tokens, expected);
     let validations: Vec<ValidationRecord> = log
         .lines()
         .filter_map(|l| match serde_json::from_str(l).unwrap() {

@@ -34,13 +34,12 @@ impl Terms {
 
     /// Terms of a run: executable, dataset, how it begins, options. `begins` is how, for a person: anew, or after a step of the run in a folder.
     #[must_use]
-    pub fn of(config: &PretrainConfig, datasets: (&[&Path], &str), begins: (&str, &Path)) -> Self {
+    pub fn of(config: &PretrainConfig, dataset: (&Path, &str), begins: (&str, &Path)) -> Self {
         let mut terms = Self::default();
         let version = env!("CARGO_PKG_VERSION").into();
         terms.add("version", version, String::new());
-        let ((paths, digest), (how, run)) = (datasets, begins);
-        let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-        terms.add("dataset", digest.into(), paths.join(", "));
+        let ((path, digest), (how, run)) = (dataset, begins);
+        terms.add("dataset", digest.into(), path.display().to_string());
         terms.add("a run that", how.into(), run.display().to_string());
         // It has nothing but plain fields: this cannot fail.
         let options = serde_json::to_value(config).unwrap_or_default();

@@ -97,7 +97,9 @@ pub fn pretrain_on(
     let terms = match &opened {
         Ok((opened, begins)) => {
             let digest = joined_digest(opened);
-            Terms::of(config, (datasets, &digest), (begins, run))
+            let paths: Vec<String> = datasets.iter().map(|p| p.display().to_string()).collect();
+            let paths = paths.join(", ");
+            Terms::of(config, (Path::new(&paths), &digest), (begins, run))
         }
         Err(e) => {
             timeouts.meet = TELLING;
