@@ -7,9 +7,11 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cloze_shard::Dataset;
-use cloze_shard::manifest::Masking;
+use cloze_shard::manifest::{Masking, SplitRecord};
 use cloze_shard::masking::MaskingRule;
+use cloze_shard::rules::RowRules;
+use cloze_shard::schema::IdType;
+use cloze_shard::{Dataset, ShardWriter};
 use cloze_train::batch::MaskedBatch;
 use cloze_train::checkpoint::{latest, read_state, read_trainer};
 use cloze_train::feed::{Feed, Position};
@@ -26,6 +28,24 @@ fn datasets(folder: &Path, sizes: &[(u64, u64)]) -> Vec<PathBuf> {
         dataset(&own, train, validation, Masking::Dynamic)
     };
     sizes.iter().enumerate().map(make).collect()
+}
+
+/// The dataset in `path`, with those rows only that have so many tokens.
+fn only(path: &Path, lengths: std::ops::Range<usize>) {
+    let data = Dataset::open(path).unwrap();
+    let mut manifest = data.manifest().clone();
+    for (name, record) in &mut manifest.splits {
+        let shard = format!("{name}/part-00001.arrow");
+        let rules = RowRules::of(data.manifest());
+        let create = ShardWriter::create(&path.join(&shard), IdType::UInt16, false, rules);
+        let mut writer = create.unwrap();
+        let rows = data.split(name).unwrap().iter();
+        for row in rows.filter(|r| lengths.contains(&r.len())) {
+            writer.push(&row).unwrap();
+        }
+        *record = SplitRecord::new(vec![writer.finish(&shard).unwrap()], record.documents);
+    }
+    manifest.write(path).unwrap();
 }
 
 fn open(paths: &[PathBuf]) -> Vec<Dataset> {
@@ -154,11 +174,14 @@ fn masks_of_a_mixture_are_drawn_anew() {
     }
 }
 
-/// Shares are of tokens: rows of 600 draws of each are as many as the weights say, whatever the sizes.
+/// Shares are of tokens, whatever the sizes of datasets, and of their rows.
 #[test]
 fn weights_are_shares_of_tokens() {
     let folder = tempfile::tempdir().unwrap();
-    let data = open(&datasets(folder.path(), &[(50, 0), (700, 0)]));
+    let paths = datasets(folder.path(), &[(100, 0), (700, 0)]);
+    only(&paths[0], 0..9);
+    only(&paths[1], 12..17);
+    let data = open(&paths);
     for (mix, share) in [(vec![0.7, 0.3], 0.7), (vec![1.0, 3.0], 0.25)] {
         let (mut tokens, mut first) = (0, 0);
         let mut feed = mixed(&data, &mix, 640);

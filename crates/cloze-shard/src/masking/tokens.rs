@@ -205,6 +205,9 @@ mod tests {
         assert_eq!(from(&[7, 7, 7, 9], 2, 4), None);
         assert_eq!(from(&[u32::MAX - 1, u32::MAX - 1], 1, 2), None);
         assert!(matches!(from(&[3, u32::MAX, u32::MAX], 1, 2), Some(4..)));
+        let mut out = vec![8; 9];
+        below(&[9, 5, 7, 6, 7], 7, &mut out);
+        assert_eq!(out, [1, 3]);
     }
 
     /// Equal draws: those of the first positions are chosen, as the definition has it.

@@ -284,6 +284,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_left_goes_to_the_largest_remainders() {
+        // 1,365.3 each; 2,867.2, 819.2 and 409.6; 4,095.96 and 0.04.
+        assert_eq!(cut_block(&[1.0, 1.0, 1.0]), [1_366, 1_365, 1_365]);
+        assert_eq!(cut_block(&[0.7, 0.2, 0.1]), [2_867, 819, 410]);
+        assert_eq!(cut_block(&[1.0, 1e-5]), [4_096, 0]);
+    }
+
     /// Datasets are mixed evenly, not one after the other: each tenth of a block holds about its tenth of each.
     #[test]
     fn blocks_are_shuffled() {
