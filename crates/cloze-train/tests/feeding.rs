@@ -464,7 +464,7 @@ fn datasets_that_do_not_fit_are_refused() {
     fails(&both, &[], &["--tokenizer", "set-0/data/tokenizer"]);
     fs::write(data[1].join("manifest.json"), &whole).unwrap();
     change(&data[1], &|m| {
-        m["tokenizer"]["special_tokens"]["unk"] = 7.into()
+        m["tokenizer"]["special_tokens"]["unk"] = 7.into();
     });
     fails(&both, &[], &name("special tokens"));
     fs::write(data[1].join("manifest.json"), &whole).unwrap();
