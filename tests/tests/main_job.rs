@@ -341,6 +341,47 @@ fn vocabularies_repeat_and_tokenize() {
 }
 
 #[test]
+fn a_model_is_looked_at_from_several_sides() {
+    let place = Place::new();
+    place.prepare("corpus", "data", "--seq-len 32 --validation-fraction 0.4");
+    place.write_config();
+    let _ = place.cloze("pretrain data --config config.json --steps 3 --batch-tokens 256 --warmup-steps 2 --out run").status(0);
+    let eval = "eval data --model run/model --by-source --pseudo-perplexity 4 --samples 2";
+    let json = place.cloze(&format!("{eval} --json")).status(0).out();
+    let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let sources = found["sources"].as_array().unwrap();
+    let names: Vec<&str> = sources
+        .iter()
+        .map(|s| s["source"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["corpus/a.txt", "corpus/b.txt"]);
+    for field in ["rows", "tokens", "masked_tokens"] {
+        let parts = sources.iter().map(|s| s[field].as_u64().unwrap());
+        assert_eq!(
+            parts.sum::<u64>(),
+            found[field].as_u64().unwrap(),
+            "{field}"
+        );
+    }
+    let pseudo = &found["pseudo_perplexity"];
+    assert_eq!(pseudo["rows"], 4);
+    assert!(pseudo["pseudo_perplexity"].as_f64().unwrap() > 1.0);
+    let samples = found["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 2);
+    assert_eq!(
+        samples[0]["masked"][0]["predictions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        5
+    );
+    let text = place.cloze(eval).status(0).out();
+    for part in ["corpus/b.txt", "pseudo-perplexity ", "[CLS] ", " ← "] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn training_verbs_are_handed_over() {
     let place = Place::new();
     place.prepare("corpus.jsonl", "data", "--seq-len 32");

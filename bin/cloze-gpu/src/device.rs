@@ -2,7 +2,7 @@
 
 use cloze_kernels::cpu::{Cpu, isa};
 use cloze_train::device::{Build, DeviceChoice, build};
-use cloze_train::engine::{Engine, EngineKind, EngineState, Objective};
+use cloze_train::engine::{Engine, EngineState, Objective};
 use cloze_train::{BertConfig, Precision as Products};
 use serde_json::json;
 
@@ -65,16 +65,15 @@ impl Place {
         state: EngineState,
     ) -> anyhow::Result<Box<dyn Engine>> {
         let asked = Build {
-            engine: EngineKind::Native,
-            local_rank: 0,
             device: match self.which {
                 Which::Cpu => DeviceChoice::Cpu,
-                Which::Cuda => DeviceChoice::Cuda(0),
+                Which::Cuda => DeviceChoice::Cuda(None),
             },
             precision: Some(match self.precision {
                 Precision::F32 => Products::F32,
                 Precision::Bf16 => Products::Bf16,
             }),
+            ..Build::default()
         };
         Ok(build(asked, config, Objective::MlmNsp, state)?.engine)
     }

@@ -11,7 +11,7 @@ use cloze_shard::masking::MaskingRule;
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
 use cloze_train::checkpoint::initial_parameters;
-use cloze_train::engine::{Dropout, Engine, EngineState, OptimizerStep, Whole};
+use cloze_train::engine::{Dropout, Engine, EngineState, Optimizer, OptimizerStep, Whole};
 use cloze_train::feed::Feed;
 use serde_json::json;
 
@@ -100,6 +100,7 @@ fn step(number: u64) -> OptimizerStep {
         eps: 1e-8,
         clip: 1.0,
         layer_decay: 1.0,
+        optimizer: Optimizer::AdamW,
     }
 }
 

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use cloze_train::engine::Objective;
+use cloze_train::engine::{Objective, Optimizer};
 use cloze_train::schedule::Schedule;
 use cloze_train::{Build, DeviceChoice, EngineKind, Precision, PretrainConfig, Start};
+
+use crate::masks::MaskArgs;
 
 /// Train BERT from datasets that `cloze prepare` made, and measure it
 #[derive(Debug, Parser)]
@@ -26,7 +28,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    Pretrain(PretrainArgs),
+    Pretrain(Box<PretrainArgs>),
     Eval(EvalArgs),
 }
 
@@ -77,25 +79,34 @@ pub struct PretrainArgs {
     /// Go on from the newest checkpoint in the run's folder, with the options that the run was started with; `auto` begins where there is none
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always")]
     pub resume: Option<ResumeArg>,
-    /// Optimizer steps
-    #[arg(long, default_value_t = 10_000)]
-    pub steps: u64,
+    /// Optimizer steps, at most [default: 10000, or as many as --hours allow]
+    #[arg(long)]
+    pub steps: Option<u64>,
+    /// Hours of the clock, at most, evaluations and checkpoints included, and over all processes that the run goes on in: the rate then falls by the clock
+    #[arg(long, value_name = "H")]
+    pub hours: Option<f64>,
     /// Most tokens in a step
     #[arg(long, default_value_t = 4_096, value_name = "TOKENS")]
     pub batch_tokens: usize,
     /// Most tokens that are computed at a time, where a step does not fit in memory: gradients are accumulated, results stay the same but for rounding; 0 for all
     #[arg(long, default_value_t = 0, value_name = "TOKENS")]
     pub pass_tokens: usize,
+    /// Keep each layer's input alone, and compute the rest again on the way back: a third slower, in a fraction of the memory, the same to the bit
+    #[arg(long)]
+    pub recompute: bool,
     /// Weight of the MLM loss in what is minimised
     #[arg(long, default_value_t = 1.0, value_name = "W")]
     pub mlm_weight: f64,
     /// Weight of the NSP loss
     #[arg(long, default_value_t = 1.0, value_name = "W")]
     pub nsp_weight: f64,
+    /// How gradients become a step
+    #[arg(long, value_enum, default_value = "adamw")]
+    pub optimizer: OptimizerArg,
     /// Peak learning rate
     #[arg(long, default_value_t = 1e-4, value_name = "RATE")]
     pub learning_rate: f64,
-    /// Steps of linear warmup [default: a tenth of the steps]
+    /// Steps of linear warmup [default: a tenth of the steps; 100 where they are not said]
     #[arg(long, value_name = "STEPS")]
     pub warmup_steps: Option<u64>,
     /// What becomes of the learning rate after the warmup
@@ -125,9 +136,14 @@ pub struct PretrainArgs {
     /// Dropout [default: the model's own]
     #[arg(long, value_name = "P")]
     pub dropout: Option<f64>,
-    /// Share of tokens that are predicted
+    /// Share of tokens that are predicted: of each row at least one token, and no special ones
     #[arg(long, default_value_t = 0.15, value_name = "P")]
     pub mask_rate: f64,
+    /// That share in the last step, reached linearly from --mask-rate in the first; evaluations are at --mask-rate throughout [default: it stays]
+    #[arg(long, value_name = "P")]
+    pub mask_rate_end: Option<f64>,
+    #[command(flatten)]
+    pub masks: MaskArgs,
     /// Keys order, masks, dropout and initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -186,6 +202,25 @@ impl From<ScheduleArg> for Schedule {
             ScheduleArg::Linear => Self::Linear,
             ScheduleArg::Cosine => Self::Cosine,
             ScheduleArg::Constant => Self::Constant,
+        }
+    }
+}
+
+/// How gradients become a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArg {
+    /// Adam with decoupled weight decay
+    #[value(name = "adamw")]
+    AdamW,
+    /// Each matrix moves by its rate times its own norm: for batches of many thousand rows
+    Lamb,
+}
+
+impl From<OptimizerArg> for Optimizer {
+    fn from(arg: OptimizerArg) -> Self {
+        match arg {
+            OptimizerArg::AdamW => Self::AdamW,
+            OptimizerArg::Lamb => Self::Lamb,
         }
     }
 }
@@ -315,13 +350,23 @@ impl PretrainArgs {
             engine: self.engine.into(),
             device: self.device,
             precision: self.precision.map(Into::into),
-            steps: self.steps,
+            steps: self.steps.unwrap_or(match self.hours {
+                Some(_) => u64::from(u32::MAX),
+                None => 10_000,
+            }),
+            hours: self.hours,
             batch_tokens: self.batch_tokens,
             pass_tokens: self.pass_tokens,
+            recompute: self.recompute,
             mlm_weight: self.mlm_weight,
             nsp_weight: self.nsp_weight,
+            optimizer: self.optimizer.into(),
             learning_rate: self.learning_rate,
-            warmup_steps: self.warmup_steps.unwrap_or(self.steps / 10),
+            warmup_steps: self.warmup_steps.unwrap_or(match (self.steps, self.hours) {
+                (Some(steps), _) => steps / 10,
+                (None, Some(_)) => 100,
+                (None, None) => 1_000,
+            }),
             schedule: self.schedule.into(),
             layer_decay: self.layer_decay,
             weight_decay: self.weight_decay,
@@ -331,6 +376,10 @@ impl PretrainArgs {
             clip: self.clip,
             dropout: self.dropout,
             mask_rate: self.mask_rate,
+            mask_rate_end: self.mask_rate_end,
+            mask_share: self.masks.mask_share,
+            random_share: self.masks.random_share,
+            mask_unit: self.masks.mask_unit.into(),
             mix: self.mix.clone(),
             group_lengths: self.group_lengths,
             seed: self.seed,
@@ -364,6 +413,8 @@ pub struct EvalArgs {
     /// Share of tokens that are predicted, where masks are not static
     #[arg(long, default_value_t = 0.15, value_name = "P")]
     pub mask_rate: f64,
+    #[command(flatten)]
+    pub masks: MaskArgs,
     /// Keys masks
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -382,6 +433,15 @@ pub struct EvalArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
+    /// Measure each source of the dataset apart, too: a row belongs to that of its first segment
+    #[arg(long)]
+    pub by_source: bool,
+    /// Hide each token of so many rows alone, and tell how probable the model finds it; 0 for all rows [default without a number: 100]
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "100")]
+    pub pseudo_perplexity: Option<u64>,
+    /// Show so many rows with what the model says is hidden in them
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "5", default_value_t = 0)]
+    pub samples: u64,
     /// Print one JSON object instead
     #[arg(long)]
     pub json: bool,
@@ -393,8 +453,8 @@ impl EvalArgs {
         Build {
             engine: self.engine.into(),
             device: self.device,
-            local_rank: 0,
             precision: self.precision.map(Into::into),
+            ..Build::default()
         }
     }
 }

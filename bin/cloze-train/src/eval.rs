@@ -5,10 +5,10 @@ use std::io::Write;
 use anyhow::bail;
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
-use cloze_shard::Manifest;
-use cloze_shard::masking::MaskingRule;
-use cloze_train::eval::{EvalReport, evaluate};
+use cloze_train::eval::EvalReport;
+use cloze_train::evaluation::{EvalOptions, Evaluation, PseudoPerplexity};
 use cloze_train::parallel::World;
+use cloze_train::samples::MaskedRow;
 
 use crate::cli::{EvalArgs, Typed};
 
@@ -26,37 +26,123 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
         typed,
     );
     crate::start_threads(args.jobs)?;
-    let manifest = Manifest::read(&args.dataset)?;
-    let all = manifest.splits.get(&args.split).map_or(0, |s| s.rows);
-    let total = if args.rows == 0 {
-        all
-    } else {
-        args.rows.min(all)
+    let options = EvalOptions {
+        split: args.split.clone(),
+        rule: args.masks.rule(args.mask_rate),
+        seed: args.seed,
+        batch_tokens: args.batch_tokens,
+        build: args.build(),
     };
-    let work = Work::begin("eval", Unit::Things("rows"), total);
-    let rule = MaskingRule {
-        rate: args.mask_rate,
-        ..MaskingRule::default()
+    let mut evaluation = Evaluation::open(&args.dataset, &args.model, options)?;
+    let some = |rows: u64, all: u64| if rows == 0 { all } else { rows.min(all) };
+    let (all, rows) = (evaluation.rows()?, args.rows);
+    let mut found = Found {
+        report: with_bar("eval", some(rows, all), |told| {
+            evaluation.report(rows, told)
+        })?,
+        sources: None,
+        pseudo_perplexity: None,
+        samples: None,
     };
-    let report = evaluate(
-        &args.dataset,
-        &args.split,
-        &args.model,
-        rule,
-        args.seed,
-        args.batch_tokens,
-        args.rows,
-        args.build(),
-        &mut |rows| work.advance(rows),
-    )?;
-    work.end();
+    if args.by_source {
+        let rows = with_bar("by source", some(rows, all), |told| {
+            evaluation.by_source(rows, told)
+        })?;
+        let sources = rows.into_iter();
+        found.sources = Some(
+            sources
+                .map(|(source, report)| Source { source, report })
+                .collect(),
+        );
+    }
+    if let Some(rows) = args.pseudo_perplexity {
+        let sum = with_bar("pseudo-perplexity", some(rows, all), |told| {
+            evaluation.pseudo_perplexity(rows, told)
+        })?;
+        found.pseudo_perplexity = Some(sum);
+    }
+    if args.samples > 0 {
+        found.samples = Some(evaluation.samples(args.samples, TOP)?);
+    }
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        writeln!(out, "{}", serde_json::to_string(&found)?)?;
     } else {
-        write!(out, "{}", as_text(&report))?;
+        write!(out, "{}", found.text())?;
     }
     Ok(Status::Done)
+}
+
+/// Predictions that are kept of a hidden token.
+const TOP: usize = 5;
+
+/// What was asked for.
+#[derive(serde::Serialize)]
+struct Found {
+    #[serde(flatten)]
+    report: EvalReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<Vec<Source>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pseudo_perplexity: Option<PseudoPerplexity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples: Option<Vec<MaskedRow>>,
+}
+
+#[derive(serde::Serialize)]
+struct Source {
+    source: String,
+    #[serde(flatten)]
+    report: EvalReport,
+}
+
+/// Does `work` with a progress bar over `rows`.
+fn with_bar<T>(
+    name: &'static str,
+    rows: u64,
+    work: impl FnOnce(&mut dyn FnMut(u64)) -> cloze_train::Result<T>,
+) -> cloze_train::Result<T> {
+    let bar = Work::begin(name, Unit::Things("rows"), rows);
+    let found = work(&mut |rows| bar.advance(rows))?;
+    bar.end();
+    Ok(found)
+}
+
+impl Found {
+    fn text(&self) -> String {
+        let mut text = as_text(&self.report);
+        if let Some(p) = &self.pseudo_perplexity {
+            text += &format!(
+                "pseudo-perplexity {:.2}, of {} tokens of {} rows, each hidden alone\n",
+                p.pseudo_perplexity,
+                format::count(p.tokens),
+                format::count(p.rows)
+            );
+        }
+        if let Some(sources) = &self.sources {
+            let number = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), |x| format!("{x:.4}"));
+            let share = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), format::percent);
+            let rows: Vec<Vec<String>> = sources
+                .iter()
+                .map(|Source { source, report: r }| {
+                    vec![
+                        source.clone(),
+                        format::count(r.rows),
+                        number(r.mlm_loss),
+                        share(r.mlm_accuracy),
+                        number(r.nsp_loss),
+                        share(r.nsp_accuracy),
+                    ]
+                })
+                .collect();
+            let columns = ["source", "rows", "mlm_loss", "right", "nsp_loss", "right"];
+            text += &format!("\n{}", table(&columns, &rows));
+        }
+        for sample in self.samples.iter().flatten() {
+            text += &format!("\n{}\n", sample.text());
+        }
+        text
+    }
 }
 
 fn as_text(report: &EvalReport) -> String {

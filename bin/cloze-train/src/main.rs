@@ -3,6 +3,7 @@
 mod allocator;
 mod cli;
 mod eval;
+mod masks;
 mod pretrain;
 mod stop;
 
@@ -43,14 +44,19 @@ fn warn(datasets: &[std::path::PathBuf], model: Option<&std::path::Path>, typed:
         let Ok(manifest) = cloze_shard::Manifest::read(dataset) else {
             return;
         };
-        if typed.has("mask_rate")
-            && matches!(
-                manifest.masking,
-                cloze_shard::manifest::Masking::Static { .. }
-            )
-        {
-            let path = dataset.display();
-            eprintln!("warning: --mask-rate has no effect on {path}: its masks are static");
+        if let cloze_shard::manifest::Masking::Dynamic = manifest.masking {
+            continue;
+        }
+        let options = [
+            "mask_rate",
+            "mask_rate_end",
+            "mask_share",
+            "random_share",
+            "mask_unit",
+        ];
+        for option in options.iter().filter(|option| typed.has(option)) {
+            let (option, path) = (option.replace('_', "-"), dataset.display());
+            eprintln!("warning: --{option} has no effect: the masks of {path} are static");
         }
     }
     if let Some(model) = model.filter(|m| m.is_dir() && cloze_shard::Vocabulary::find(m).is_err()) {

@@ -41,7 +41,6 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     };
     let mut view = View {
         steps: config.steps,
-        first_step: 0,
         started: Instant::now(),
         header: false,
         stop: &stop,
@@ -80,7 +79,6 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
 /// The step log on standard error.
 struct View<'a> {
     steps: u64,
-    first_step: u64,
     started: Instant,
     header: bool,
     stop: &'a Stop,
@@ -90,12 +88,6 @@ impl View<'_> {
     fn line(&self, text: &str) {
         // A log that cannot be shown is not worth stopping for.
         let _ = writeln!(std::io::stderr(), "{text}");
-    }
-
-    fn left(&self, step: u64) -> Duration {
-        let done = (step - self.first_step).max(1) as f64;
-        let each = self.started.elapsed().as_secs_f64() / done;
-        Duration::from_secs_f64(each * (self.steps - step.min(self.steps)) as f64)
     }
 
     fn bold(text: &str) -> String {
@@ -165,7 +157,6 @@ impl Observer for View<'_> {
         } else if step > 0 {
             self.line(&format!("resumed after step {}", format::count(step)));
         }
-        self.first_step = step;
         self.started = Instant::now();
     }
 
@@ -188,7 +179,7 @@ impl Observer for View<'_> {
             r.grad_norm,
             format::short(r.tokens_per_second),
             format::percent(r.data_wait_fraction),
-            format::duration(self.left(r.step))
+            format::duration(Duration::from_secs_f64(r.seconds_left.min(1e9)))
         ));
     }
 

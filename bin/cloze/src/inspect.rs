@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use cloze_cli::{Status, format, histogram, table};
 use cloze_shard::manifest::{Manifest, Masking, TOKENIZER_FOLDER};
+use cloze_shard::masking::{MaskUnit, MaskingRule};
 use cloze_shard::{Dataset, Vocabulary};
 use serde_json::json;
 
@@ -73,6 +74,25 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
+/// What masks are like; of what is as in BERT, nothing is said.
+fn masks(rule: &MaskingRule) -> String {
+    let mut text = format!("{} of the tokens", format::percent(rule.rate));
+    match rule.unit {
+        MaskUnit::Token => {}
+        MaskUnit::Word => text += ", by words",
+        MaskUnit::Span { p, longest } => {
+            text += &format!(", by spans of 1 to {longest} words (p {p})");
+        }
+    }
+    let usual = MaskingRule::default();
+    if (rule.mask_share, rule.random_share) != (usual.mask_share, usual.random_share) {
+        let kept = (1.0 - rule.mask_share - rule.random_share).max(0.0);
+        let [mask, random, kept] = [rule.mask_share, rule.random_share, kept].map(format::percent);
+        text += &format!("; {mask} [MASK], {random} random, {kept} kept");
+    }
+    text
+}
+
 fn header(manifest: &Manifest) -> String {
     let tokenizer = &manifest.tokenizer;
     let case = match tokenizer.lowercase {
@@ -82,7 +102,7 @@ fn header(manifest: &Manifest) -> String {
     };
     let masking = match manifest.masking {
         Masking::Dynamic => "dynamic (drawn by the trainer)".into(),
-        Masking::Static { rule } => format!("static, {} of the tokens", format::percent(rule.rate)),
+        Masking::Static { rule } => format!("static, {}", masks(&rule)),
     };
     let option = |name: &str| {
         manifest

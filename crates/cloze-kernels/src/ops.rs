@@ -122,7 +122,7 @@ pub struct Masks {
     pub mask_below: u64,
     /// Others below this become the token that the third word picks.
     pub random_below: u64,
-    /// No row has more tokens.
+    /// No row has more tokens, nor more than [`LONGEST_MASKED`] where this is more.
     pub longest: usize,
     /// `[M]`: tokens that are predicted, ascending; [`NONE`] after them.
     pub positions: View,
@@ -130,7 +130,7 @@ pub struct Masks {
     pub labels: View,
 }
 
-/// Longest row that [`Ops::mask`] takes.
+/// Longest row that [`Ops::mask`] takes: whoever leaves masks to be drawn there looks at that.
 pub const LONGEST_MASKED: usize = 4_096;
 
 /// The three tables of embeddings, or their gradients, and what is looked up in them.

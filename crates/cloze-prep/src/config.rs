@@ -1,7 +1,7 @@
 //! What preparation can be asked for. One definition an option: its doc comment is its help text.
 
 use cloze_shard::manifest::{Masking, Objective};
-use cloze_shard::masking::MaskingRule;
+use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
 
 use crate::input::{OnBadInput, TextForm};
@@ -48,6 +48,18 @@ pub struct Config {
     /// Share of tokens that static masks predict (with `--masking static`; dynamic ones have the trainer's `--mask-rate`)
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.15, value_name = "P"))]
     pub mask_rate: f64,
+    /// Share of the predicted tokens that static masks replace by [MASK]
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.8, value_name = "P"))]
+    #[serde(default = "mask_share", skip_serializing_if = "is_mask_share")]
+    pub mask_share: f64,
+    /// Share of the predicted tokens that static masks replace by a random token; the rest stay as they are
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.1, value_name = "P"))]
+    #[serde(default = "random_share", skip_serializing_if = "is_random_share")]
+    pub random_share: f64,
+    /// What static masks choose at a time
+    #[cfg_attr(feature = "clap", arg(long, default_value = "token", value_enum))]
+    #[serde(default, skip_serializing_if = "MaskUnitKind::is_token")]
+    pub mask_unit: MaskUnitKind,
     /// Most rows in a shard; shards are balanced to one row
     #[cfg_attr(
         feature = "clap",
@@ -105,6 +117,54 @@ pub enum MaskingKind {
     Static,
 }
 
+/// What masks choose at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum MaskUnitKind {
+    /// A token
+    #[default]
+    Token,
+    /// A whole word: a token and the ## pieces after it
+    Word,
+    /// A span of words, 1 to 10, as SpanBERT does
+    Span,
+}
+
+impl MaskUnitKind {
+    fn is_token(&self) -> bool {
+        *self == Self::Token
+    }
+}
+
+impl From<MaskUnitKind> for MaskUnit {
+    fn from(kind: MaskUnitKind) -> Self {
+        match kind {
+            MaskUnitKind::Token => Self::Token,
+            MaskUnitKind::Word => Self::Word,
+            MaskUnitKind::Span => Self::SPAN,
+        }
+    }
+}
+
+// Manifests say nothing of what is as it was before it could be asked for.
+
+fn mask_share() -> f64 {
+    MaskingRule::default().mask_share
+}
+
+fn is_mask_share(p: &f64) -> bool {
+    *p == mask_share()
+}
+
+fn random_share() -> f64 {
+    MaskingRule::default().random_share
+}
+
+fn is_random_share(p: &f64) -> bool {
+    *p == random_share()
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -119,6 +179,9 @@ impl Default for Config {
             validation_fraction: 0.01,
             masking: MaskingKind::Dynamic,
             mask_rate: 0.15,
+            mask_share: mask_share(),
+            random_share: random_share(),
+            mask_unit: MaskUnitKind::Token,
             shard_rows: 262_144,
             text_field: "text".into(),
             id_field: None,
@@ -153,7 +216,9 @@ impl Config {
             MaskingKind::Static => Masking::Static {
                 rule: MaskingRule {
                     rate: self.mask_rate,
-                    ..MaskingRule::default()
+                    mask_share: self.mask_share,
+                    random_share: self.random_share,
+                    unit: self.mask_unit.into(),
                 },
             },
         }
@@ -192,6 +257,15 @@ impl Config {
                 format!("is {}, must be over 0 and at most 1", self.mask_rate),
             );
         }
+        share("--mask-share", self.mask_share)?;
+        share("--random-share", self.random_share)?;
+        let both = self.mask_share + self.random_share;
+        if both > 1.0 + 1e-9 {
+            return fail(
+                "--mask-share",
+                format!("and --random-share are {both} together, must be at most 1"),
+            );
+        }
         if self.seq_len < Self::MIN_SEQ_LEN {
             return fail(
                 "--seq-len",
@@ -226,7 +300,7 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         assert!(Config::default().check().is_ok());
         type Spoil = fn(&mut Config);
-        let cases: [(Spoil, &str); 10] = [
+        let cases: [(Spoil, &str); 13] = [
             (|c| c.short_seq_prob = 1.5, "--short-seq-prob"),
             (|c| c.random_next_ratio = -0.1, "--random-next-ratio"),
             (|c| c.random_next_ratio = f64::NAN, "--random-next-ratio"),
@@ -237,6 +311,9 @@ mod tests {
             (|c| c.shard_rows = 0, "--shard-rows"),
             (|c| c.jobs = Some(0), "--jobs"),
             (|c| c.mask_rate = 1.01, "--mask-rate"),
+            (|c| c.mask_share = -0.1, "--mask-share"),
+            (|c| c.random_share = f64::NAN, "--random-share"),
+            (|c| c.random_share = 0.21, "--mask-share"),
         ];
         for (spoil, option) in cases {
             let mut config = Config::default();
@@ -244,5 +321,28 @@ mod tests {
             let message = config.check().expect_err(option).to_string();
             assert!(message.starts_with(option), "{message}");
         }
+    }
+
+    /// A manifest of before these options reads as their defaults, and defaults are written as before.
+    #[test]
+    fn options_of_masks_are_left_out_where_they_are_defaults() {
+        let written = |config: &Config| serde_json::to_value(config).unwrap();
+        let plain = written(&Config::default());
+        for name in ["mask_share", "random_share", "mask_unit"] {
+            assert!(plain.get(name).is_none(), "{name}");
+        }
+        assert_eq!(
+            serde_json::from_value::<Config>(plain).unwrap(),
+            Config::default()
+        );
+        let other = Config {
+            mask_share: 0.7,
+            random_share: 0.2,
+            mask_unit: MaskUnitKind::Span,
+            ..Config::default()
+        };
+        let text = written(&other);
+        assert_eq!(text["mask_unit"], "span");
+        assert_eq!(serde_json::from_value::<Config>(text).unwrap(), other);
     }
 }

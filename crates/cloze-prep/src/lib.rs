@@ -15,7 +15,7 @@ mod split;
 mod token_store;
 mod tokenize;
 
-pub use config::{Config, MaskingKind, Pairing};
+pub use config::{Config, MaskUnitKind, MaskingKind, Pairing};
 pub use error::{Error, Result};
 pub use prepare::{Report, prepare};
 pub use progress::{Progress, Silent, Stage};

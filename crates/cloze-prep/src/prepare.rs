@@ -5,8 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_shard::documents::{self, DocumentRecord};
-use cloze_shard::manifest::{FileRecord, Manifest, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord};
-use cloze_shard::{FORMAT_VERSION, Vocabulary, atomic};
+use cloze_shard::manifest::{
+    FileRecord, Manifest, Masking, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord,
+};
+use cloze_shard::masking::Masker;
+use cloze_shard::{Vocabulary, atomic};
 use cloze_text::Tokenizer;
 
 use crate::input::{InputOptions, InputPlan};
@@ -16,7 +19,7 @@ use crate::progress::{Progress, Stage};
 use crate::shards::{RowMaker, write_split};
 use crate::split::{Assignment, SplitDocuments, assign};
 use crate::tokenize::{TokenizeReport, tokenize};
-use crate::{Config, Error, Result, TokenStore};
+use crate::{Config, Error, MaskingKind, Result, TokenStore};
 
 /// The folder of unfinished work in the output folder; gone when the dataset is whole.
 const WORK_FOLDER: &str = ".work";
@@ -45,6 +48,10 @@ pub fn prepare(
     config.check()?;
     let sources = InputPlan::resolve(inputs, &InputOptions::of(config))?;
     let vocabulary = Vocabulary::read(tokenizer)?;
+    // Refuses masks that this vocabulary does not allow before any work is done.
+    if let Masking::Static { rule } = config.masking_record() {
+        Masker::of(rule, &vocabulary)?;
+    }
     let tokenizer = Tokenizer::open(tokenizer)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.jobs.unwrap_or(0))
@@ -93,7 +100,7 @@ fn write(
 
     let manifest = Manifest {
         format: Manifest::format_name(),
-        format_version: FORMAT_VERSION,
+        format_version: config.masking_record().format_version(),
         created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
         objective: config.objective_record(),
         max_seq_length: config.seq_len,
@@ -201,6 +208,15 @@ fn warnings(
     config: &Config,
 ) -> Vec<String> {
     let mut warnings = tokenized.warnings();
+    let usual = Config::default();
+    let asked_of_masks = |c: &Config| (c.mask_rate, c.mask_share, c.random_share, c.mask_unit);
+    if config.masking == MaskingKind::Dynamic && asked_of_masks(config) != asked_of_masks(&usual) {
+        warnings.push(
+            "what is asked of masks has no effect: the trainer draws them; give the options to `cloze pretrain`, or \
+             --masking static here"
+                .into(),
+        );
+    }
     if paired.random_from_own_document > 0 {
         warnings.push(format!(
             "{} rows are labelled random although B comes from A's own document: a fault of --pairing bert on few \

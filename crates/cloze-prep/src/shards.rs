@@ -36,7 +36,7 @@ impl<'a, D: Documents> RowMaker<'a, D> {
         let masker = match config.masking_record() {
             Masking::Dynamic => None,
             Masking::Static { rule } => Some((
-                Masker::new(rule, &vocabulary.special(), vocabulary.len())?,
+                Masker::of(rule, vocabulary)?,
                 MaskKey::new(config.seed, Stage::StaticMask, split),
             )),
         };

@@ -21,13 +21,13 @@ pub enum Error {
         why: String,
     },
     /// The dataset was written in a format version that this build does not read.
-    #[error("{}: format version {found}, this build reads version {supported}", path.display())]
+    #[error("{}: format version {found}, this build reads version 1 to {supported}", path.display())]
     Version {
         /// The manifest.
         path: PathBuf,
         /// The version in the manifest.
         found: u64,
-        /// [`crate::FORMAT_VERSION`].
+        /// [`crate::UNITS_VERSION`], the newest.
         supported: u32,
     },
     /// The manifest cannot be understood.
@@ -84,6 +84,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Masks are to go by words, and the vocabulary does not say where words begin.
+    #[error(
+        "--mask-unit {unit}: the vocabulary has no ## piece, so it does not say where words begin"
+    )]
+    NoPieces {
+        /// What was to be chosen at a time.
+        unit: &'static str,
+    },
     /// A configuration value is out of its range.
     #[error("{name}: {why}")]
     Config {
@@ -139,6 +147,7 @@ impl Error {
             Self::Vocabulary { .. } => "give a Hugging Face tokenizer folder, a tokenizer.json or a BERT \
                                         vocab.txt that holds [PAD] [UNK] [CLS] [SEP] [MASK]"
                 .into(),
+            Self::NoPieces { .. } => "give --mask-unit token, or take a WordPiece tokenizer: `cloze vocab train` makes one".into(),
             Self::Io { .. } | Self::Config { .. } => return None,
         })
     }

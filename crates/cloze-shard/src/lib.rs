@@ -31,5 +31,7 @@ pub use row::{Ids, NextSentenceLabel, Row, RowRef};
 pub use vocabulary::{SpecialTokens, Vocabulary};
 pub use writer::ShardWriter;
 
-/// The version of the on-disk format that this crate writes and reads.
+/// The version of the on-disk format, see [`manifest::Masking::format_version`].
 pub const FORMAT_VERSION: u32 = 1;
+/// The version of datasets whose static masks are of words or spans: a reader of version 1 would take them for masks of tokens.
+pub const UNITS_VERSION: u32 = 2;

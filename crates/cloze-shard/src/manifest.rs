@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::masking::MaskingRule;
 use crate::schema::IdType;
 use crate::vocabulary::{SpecialTokens, Vocabulary};
-use crate::{Error, FORMAT_VERSION, Result, atomic};
+use crate::{Error, FORMAT_VERSION, Result, UNITS_VERSION, atomic};
 
 /// The manifest's file name.
 pub const FILE_NAME: &str = "manifest.json";
@@ -23,7 +23,7 @@ const FORMAT: &str = "cloze-dataset";
 pub struct Manifest {
     /// Always `cloze-dataset`.
     pub format: String,
-    /// [`FORMAT_VERSION`].
+    /// [`FORMAT_VERSION`] or [`UNITS_VERSION`].
     pub format_version: u32,
     /// Program and version that wrote the dataset.
     pub created_by: String,
@@ -68,6 +68,17 @@ pub enum Masking {
         /// How.
         rule: MaskingRule,
     },
+}
+
+impl Masking {
+    /// The oldest format version that knows such masks.
+    #[must_use]
+    pub fn format_version(&self) -> u32 {
+        match self {
+            Self::Static { rule } if !rule.unit.is_token() => UNITS_VERSION,
+            Self::Static { .. } | Self::Dynamic => FORMAT_VERSION,
+        }
+    }
 }
 
 /// What the ids mean.
@@ -250,14 +261,20 @@ impl Manifest {
             .get("format_version")
             .and_then(serde_json::Value::as_u64)
             .unwrap_or(0);
-        if found != u64::from(FORMAT_VERSION) {
+        if !(u64::from(FORMAT_VERSION)..=u64::from(UNITS_VERSION)).contains(&found) {
             return Err(Error::Version {
                 path,
                 found,
-                supported: FORMAT_VERSION,
+                supported: UNITS_VERSION,
             });
         }
-        serde_json::from_str(&text).map_err(broken)
+        let manifest: Self = serde_json::from_str(&text).map_err(broken)?;
+        let needed = manifest.masking.format_version();
+        if manifest.format_version < needed {
+            let why = format!("format version {found}, but its masks need version {needed}");
+            return Err(Error::Manifest { path, why });
+        }
+        Ok(manifest)
     }
 
     /// Writes `DATASET/manifest.json`, atomically. This makes the folder a dataset: write it last.

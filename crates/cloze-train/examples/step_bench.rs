@@ -11,7 +11,7 @@ use cloze_train::BertConfig;
 use cloze_train::checkpoint::initial_parameters;
 use cloze_train::device::{Build, DeviceChoice, build};
 use cloze_train::engine::{
-    Dropout, EngineKind, EngineState, Objective, OptimizerStep, Precision, Whole,
+    Dropout, EngineKind, EngineState, Objective, Optimizer, OptimizerStep, Precision, Whole,
 };
 use cloze_train::feed::Feed;
 
@@ -49,8 +49,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let build_of = Build {
         engine: kind,
         device: DeviceChoice::Cpu,
-        local_rank: 0,
         precision: Some(precision),
+        ..Build::default()
     };
     let mut engine = build(build_of, &config, Objective::MlmNsp, state)?.engine;
     let split = dataset.split("train").ok_or("no training rows")?;
@@ -82,6 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             eps: 1e-8,
             clip: 1.0,
             layer_decay: 1.0,
+            optimizer: Optimizer::AdamW,
         })?;
         loss = engine.outcome()?.loss.total();
         if step > warmup {

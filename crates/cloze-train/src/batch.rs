@@ -130,6 +130,19 @@ impl MaskedBatch {
         }
     }
 
+    /// Appends the rows of another batch whose masks are drawn.
+    pub fn append(&mut self, other: &Self) {
+        let base = self.tokens() as u32;
+        let moved = |places: &[u32]| places.iter().map(|p| p + base).collect::<Vec<_>>();
+        self.input_ids.extend(&other.input_ids);
+        self.token_type_ids.extend(&other.token_type_ids);
+        self.cu_seqlens.extend(moved(&other.cu_seqlens[1..]));
+        self.masked_positions.extend(moved(&other.masked_positions));
+        self.masked_labels.extend(&other.masked_labels);
+        self.next_sentence_labels
+            .extend(&other.next_sentence_labels);
+    }
+
     /// Its tokens and rows alone: nothing is predicted, nothing has a label.
     #[must_use]
     pub fn bare(&self) -> Self {

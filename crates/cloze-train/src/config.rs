@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::checkpoint::Family;
 use crate::{Error, Result};
 
 /// The activation of the feed-forward layers and of the MLM head.
@@ -31,8 +32,10 @@ pub struct BertConfig {
     pub attention_probs_dropout_prob: f64,
     pub initializer_range: f64,
     pub layer_norm_eps: f64,
-    /// The whole file, written back with a checkpoint.
+    /// The whole file, as BERT has it, written back with a checkpoint.
     pub raw: Map<String, Value>,
+    /// Whose names the weights beside the file go by.
+    pub family: Family,
     /// Parameters of other heads than those of pre-training, by name and shape: engines keep and optimise them, whoever computes the heads adds their gradients.
     pub heads: Vec<(String, Vec<usize>)>,
 }
@@ -49,13 +52,9 @@ impl BertConfig {
 
     /// Parses the text of a `config.json`. The error says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let raw: Map<String, Value> =
+        let mut raw: Map<String, Value> =
             serde_json::from_str(text).map_err(|e| format!("broken JSON: {e}"))?;
-        if let Some(kind) = raw.get("model_type").filter(|v| v.as_str() != Some("bert")) {
-            return Err(format!(
-                "model_type is {kind}, only \"bert\" can be trained"
-            ));
-        }
+        let family = Family::of(&mut raw)?;
         let position = raw.get("position_embedding_type");
         if let Some(kind) = position.filter(|v| !v.is_null() && v.as_str() != Some("absolute")) {
             return Err(format!(
@@ -106,6 +105,7 @@ impl BertConfig {
             initializer_range: number("initializer_range", 0.02)?,
             layer_norm_eps: number("layer_norm_eps", 1e-12)?,
             raw,
+            family,
             heads: Vec::new(),
         };
         if !config

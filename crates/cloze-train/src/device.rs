@@ -21,8 +21,8 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// The GPU of this number, or an error.
-    Cuda(usize),
+    /// The GPU of this number, or an error; without one, another for each process on this machine.
+    Cuda(Option<usize>),
 }
 
 impl fmt::Display for DeviceChoice {
@@ -30,8 +30,8 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(0) => f.write_str("cuda"),
-            Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::Cuda(None) => f.write_str("cuda"),
+            Self::Cuda(Some(n)) => write!(f, "cuda:{n}"),
         }
     }
 }
@@ -49,11 +49,11 @@ impl FromStr for DeviceChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
+            "cuda" => Ok(Self::Cuda(None)),
             _ => text
                 .strip_prefix("cuda:")
                 .and_then(|n| n.parse().ok())
-                .map(Self::Cuda)
+                .map(|n| Self::Cuda(Some(n)))
                 .ok_or_else(|| "must be auto, cpu, cuda or cuda:N".to_owned()),
         }
     }
@@ -74,10 +74,12 @@ pub struct Build {
     pub engine: EngineKind,
     /// Which device.
     pub device: DeviceChoice,
-    /// Which of the processes on this machine asks: each takes another GPU, unless one is named.
+    /// Which of the processes on this machine asks: each takes another GPU, as far as there are enough, unless one is named.
     pub local_rank: usize,
     /// How products are computed; the device's own way where it is `None`: bf16 on a GPU, single precision on the CPU.
     pub precision: Option<Precision>,
+    /// Whether layers compute again, on the way back, what they did not keep.
+    pub recompute: bool,
 }
 
 /// An engine, and what was chosen.
@@ -108,15 +110,17 @@ pub fn build(
                 ops,
                 gpu::precision(build),
                 "as asked for".into(),
+                build.recompute,
                 config,
                 objective,
                 state,
             );
         }
-        DeviceChoice::Auto => match gpu::open(0, build, config) {
+        DeviceChoice::Auto => match gpu::open(None, build, config) {
             Ok(ops) => {
                 let why = "chosen because there is a GPU".into();
-                return native(ops, gpu::precision(build), why, config, objective, state);
+                let (precision, again) = (gpu::precision(build), build.recompute);
+                return native(ops, precision, why, again, config, objective, state);
             }
             Err(why) => format!("chosen because there is no GPU to use: {why}"),
         },
@@ -126,19 +130,29 @@ pub fn build(
         Precision::F32 => isa::Precision::F32,
         Precision::Bf16 => isa::Precision::Bf16,
     });
-    native(cpu, precision, why, config, objective, state)
+    native(
+        cpu,
+        precision,
+        why,
+        build.recompute,
+        config,
+        objective,
+        state,
+    )
 }
 
 fn native<O: Ops + 'static>(
     ops: O,
     precision: Precision,
     why: String,
+    recompute: bool,
     config: &BertConfig,
     objective: Objective,
     state: EngineState,
 ) -> Result<Built> {
+    let engine = NativeEngine::new(ops, config, objective, state)?;
     Ok(Built {
-        engine: Box::new(NativeEngine::new(ops, config, objective, state)?),
+        engine: Box::new(engine.recomputing(recompute)),
         precision,
         why,
     })
@@ -172,6 +186,12 @@ fn reference(
     })
 }
 
+/// Which of `count` GPUs a process takes: the one that is named, or another for each process, as far as there are enough.
+#[cfg(any(feature = "cuda", test))]
+fn number(named: Option<usize>, local_rank: usize, count: usize) -> usize {
+    named.unwrap_or_else(|| local_rank % count.max(1))
+}
+
 #[cfg(feature = "cuda")]
 mod gpu {
     use cloze_kernels::cuda::driver::{Device, count};
@@ -184,12 +204,9 @@ mod gpu {
         build.precision.unwrap_or(Precision::Bf16)
     }
 
-    pub fn open(number: usize, build: Build, config: &BertConfig) -> Result<Cuda<Device>> {
+    pub fn open(named: Option<usize>, build: Build, config: &BertConfig) -> Result<Cuda<Device>> {
         Cuda::<Device>::check(config.hidden_size, config.intermediate_size)?;
-        let number = match number {
-            0 => build.local_rank % count()?.max(1),
-            named => named,
-        };
+        let number = super::number(named, build.local_rank, count()?);
         let format = match precision(build) {
             Precision::F32 => Format::F32,
             Precision::Bf16 => Format::Bf16,
@@ -210,7 +227,7 @@ mod gpu {
     }
 
     /// There is none.
-    pub fn open(_: usize, _: Build, _: &BertConfig) -> Result<Cpu> {
+    pub fn open(_: Option<usize>, _: Build, _: &BertConfig) -> Result<Cpu> {
         Err(Error::NoCuda)
     }
 }
@@ -221,11 +238,37 @@ mod tests {
 
     #[test]
     fn devices_are_named() {
-        for name in ["auto", "cpu", "cuda", "cuda:3"] {
-            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        for (name, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda", DeviceChoice::Cuda(None)),
+            ("cuda:0", DeviceChoice::Cuda(Some(0))),
+            ("cuda:3", DeviceChoice::Cuda(Some(3))),
+        ] {
+            assert_eq!(name.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), name);
+            // As checkpoints have it.
+            let json = format!("\"{name}\"");
+            assert_eq!(serde_json::to_string(&choice).unwrap(), json);
+            assert_eq!(serde_json::from_str::<DeviceChoice>(&json).unwrap(), choice);
         }
-        for name in ["gpu", "cuda:", "cuda:x", "CUDA", ""] {
+        for name in ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", ""] {
             assert!(name.parse::<DeviceChoice>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_gpu_that_is_named_is_taken_by_every_process() {
+        let numbers =
+            |named, count| [0, 1, 2, 3].map(|local_rank| number(named, local_rank, count));
+        assert_eq!(numbers(None, 4), [0, 1, 2, 3]);
+        assert_eq!(
+            numbers(None, 2),
+            [0, 1, 0, 1],
+            "shared where there are fewer"
+        );
+        assert_eq!(numbers(Some(0), 4), [0; 4]);
+        assert_eq!(numbers(Some(3), 2), [3; 4], "which is an error later");
+        assert_eq!(numbers(None, 0), [0; 4], "as well");
     }
 }

@@ -16,6 +16,17 @@ pub enum Objective {
     Mlm,
 }
 
+/// How gradients become a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// AdamW (Loshchilov and Hutter, ICLR 2019).
+    #[default]
+    AdamW,
+    /// LAMB (You et al., ICLR 2020): the step of each matrix is as long as its rate times its own norm. For very large batches.
+    Lamb,
+}
+
 /// Which engine does the arithmetic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,7 +82,7 @@ pub trait Engine {
         false
     }
 
-    /// Clips the gradients by their global norm, makes one AdamW step, and sets the gradients to zero. Where the norm is not finite, neither
+    /// Clips the gradients by their global norm, makes one step of the optimizer, and sets the gradients to zero. Where the norm is not finite, neither
     /// parameters nor moments change. May return before it is done.
     fn step(&mut self, step: &OptimizerStep) -> Result<()>;
 
@@ -191,6 +202,8 @@ impl BatchLoss {
 /// One AdamW step (Loshchilov and Hutter, ICLR 2019), as PyTorch computes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OptimizerStep {
+    /// Which optimizer.
+    pub optimizer: Optimizer,
     /// The step, from 1, for bias correction.
     pub step: u64,
     /// Learning rate of this step.

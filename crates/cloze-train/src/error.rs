@@ -126,6 +126,14 @@ pub enum Error {
         /// What became of it.
         why: String,
     },
+    /// A pickle asks to import what no tensor needs. Nothing was run.
+    #[error("{}: asks to run {name}: refused, nothing was run", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        name: String,
+    },
     /// A way back was asked for that no way forward led to.
     #[error("encode_backward was called without encode")]
     NotEncoded,
@@ -162,7 +170,7 @@ impl Error {
             Self::Mismatch { hint, .. } | Self::Mixture { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
             Self::ModelConfig { .. } => Some("give the config.json of a BERT model".into()),
             Self::Checkpoint { path, .. } if in_checkpoint(path) => Some(DAMAGED.into()),
-            Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors".into()),
+            Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors or pytorch_model.bin".into()),
             Self::NonFinite { .. } => Some(
                 "look at the rows that are named; if there is none, begin another run with a smaller --learning-rate or a longer --warmup-steps: --init RUN/model keeps what was learned up to the newest checkpoint"
                     .into(),
@@ -184,6 +192,9 @@ impl Error {
             Self::Rank { rank, .. } => Some(format!(
                 "look at what rank {rank} said; --resume goes on from the newest checkpoint"
             )),
+            Self::Import { .. } => Some(
+                "give a file of tensors alone: where its origin is trusted, transformers' save_pretrained writes model.safetensors".into(),
+            ),
             Self::Engine(_) | Self::Config { .. } | Self::FeedStopped | Self::NotEncoded => None,
         }
     }

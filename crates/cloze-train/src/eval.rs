@@ -2,17 +2,15 @@
 
 use std::path::Path;
 
-use cloze_shard::Dataset;
 use cloze_shard::masking::MaskingRule;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint;
-use crate::device::{self, Build};
-use crate::engine::{Engine, EngineState, EvalSums, Objective};
+use crate::Result;
+use crate::device::Build;
+use crate::engine::{Engine, EvalSums};
+use crate::evaluation::{EvalOptions, Evaluation};
 use crate::feed::Feed;
-use crate::matching;
 use crate::parallel::{Collective, reduce_sums};
-use crate::{Error, Result};
 
 /// What was seen. Losses are mean cross-entropies in nats; accuracies are shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,37 +99,12 @@ pub fn evaluate(
     build: Build,
     told: &mut dyn FnMut(u64),
 ) -> Result<EvalReport> {
-    let dataset = Dataset::open(dataset)?;
-    let (config, parameters, report) = checkpoint::read_model(model, seed)?;
-    matching::check_model(&dataset, model, &config)?;
-    report.require_heads(model)?;
-    let no_rows = |why: &str| Error::Config {
-        option: "--split",
-        why: format!("{split:?}: {why}"),
-    };
-    let rows_of = dataset
-        .split(split)
-        .ok_or_else(|| no_rows("the dataset has no such split"))?;
-    if rows_of.rows() == 0 {
-        return Err(no_rows("the split holds no rows"));
-    }
-    let mut feed = Feed::new(
-        &dataset,
-        rows_of,
+    let options = EvalOptions {
+        split: split.into(),
         rule,
         seed,
         batch_tokens,
-        config.vocab_size,
-    )?
-    .in_order()
-    .at_most(rows);
-    // A head that was not in the checkpoint is noise: what it says is not reported.
-    let objective = if report.has_nsp_head() {
-        Objective::MlmNsp
-    } else {
-        Objective::Mlm
+        build,
     };
-    let state = EngineState::initial(parameters);
-    let mut engine = device::build(build, &config, objective, state)?.engine;
-    run(engine.as_mut(), &mut feed, told)
+    Evaluation::open(dataset, model, options)?.report(rows, told)
 }

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloze_kernels::LONGEST_MASKED;
-use cloze_shard::manifest::{Manifest, Masking};
+use cloze_shard::manifest::{FILE_NAME, Manifest, Masking, TOKENIZER_FOLDER};
 use cloze_shard::masking::{MaskKey, Masker, MaskingRule, Scratch};
 use cloze_shard::random::Stage;
 use cloze_shard::rules::RowRules;
-use cloze_shard::{Dataset, Split};
+use cloze_shard::{Dataset, Split, Vocabulary};
 
 use crate::batch::{Counts, MaskedBatch, Pending};
 use crate::parallel::{Share, share};
@@ -67,6 +67,7 @@ pub struct Feed<'a> {
     numbers: Vec<u64>,
     lengths: Vec<u32>,
     scratch: Scratch,
+    ids: Vec<u32>,
 }
 
 impl<'a> Feed<'a> {
@@ -133,6 +134,7 @@ impl<'a> Feed<'a> {
             numbers: Vec::new(),
             lengths: Vec::new(),
             scratch: Scratch::default(),
+            ids: Vec::new(),
         })
     }
 
@@ -153,14 +155,22 @@ impl<'a> Feed<'a> {
         self
     }
 
-    /// Leaves masks to be drawn where batches are computed, if all are dynamic and rows are not too long for that.
+    /// Leaves masks to be drawn where batches are computed, if all are dynamic, of tokens, and rows are not too long for that.
     #[must_use]
     pub fn deferred(mut self, longest: usize) -> Self {
-        let special = self.masker.as_ref().map_or(0, |m| m.special().len());
+        let by_token = self.masker.as_ref().filter(|m| m.rule().unit.is_token());
+        let special = by_token.map_or(0, |m| m.special().len());
         self.deferred = (1..=MOST_SPECIAL).contains(&special)
             && longest <= LONGEST_MASKED
             && self.sources.iter().all(|s| !s.rules.static_masks());
         self
+    }
+
+    /// Masks at another rate from the next batch on; nothing where masks are static.
+    pub fn set_rate(&mut self, rate: f64) {
+        if let Some(masker) = self.masker.as_mut().filter(|m| m.rule().rate != rate) {
+            *masker = Arc::new(masker.at_rate(rate));
+        }
     }
 
     /// Takes at most `rows` rows of an epoch; 0 for all.
@@ -304,12 +314,16 @@ impl<'a> Feed<'a> {
     }
 
     /// What a row adds to the counts of its batch.
-    fn count(&self, number: u64) -> Counts {
+    fn count(&mut self, number: u64) -> Counts {
         let (source, row) = self.order.locate(number);
         let row = self.sources[source].split.row(row);
         let masked = match (row.masks, &self.masker) {
             (Some(masks), _) => masks.positions.len(),
-            (None, Some(masker)) => masker.count(row.input_ids.iter()),
+            (None, Some(masker)) => {
+                self.ids.clear();
+                row.input_ids.extend_into(&mut self.ids);
+                masker.count(self.mask_key(), number, &self.ids)
+            }
             (None, None) => 0,
         };
         Counts {
@@ -355,7 +369,7 @@ impl<'a> Feed<'a> {
                     starts: vec![0],
                 });
                 let before = pending.starts.last().copied().unwrap_or(0);
-                let count = masker.count(ids.iter().copied());
+                let count = masker.count(key, number, ids);
                 pending.numbers.push(number);
                 pending.starts.push(before + count as u32);
             }
@@ -385,11 +399,23 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// What draws masks by `rule`.
+/// What draws masks by `rule`. Only where they are not of tokens are the dataset's entries looked at.
 fn masker(dataset: &Dataset, rule: MaskingRule) -> Result<Masker> {
     let record = &dataset.manifest().tokenizer;
-    let masker = Masker::new(rule, &record.special_tokens, record.vocab_size)?;
-    Ok(masker)
+    if rule.unit.is_token() {
+        return Ok(Masker::new(
+            rule,
+            &record.special_tokens,
+            record.vocab_size,
+        )?);
+    }
+    let folder = dataset.path().join(TOKENIZER_FOLDER);
+    let vocabulary = Vocabulary::read(&folder)?;
+    if vocabulary.digest() != record.vocab_digest {
+        let why = format!("its entries are not those that {FILE_NAME} names");
+        return Err(cloze_shard::Error::Vocabulary { path: folder, why }.into());
+    }
+    Ok(Masker::of(rule, &vocabulary)?)
 }
 
 /// Tokens of the longest row of any split.

@@ -12,7 +12,7 @@ use cloze_shard::NextSentenceLabel;
 use safetensors::SafeTensors;
 
 use crate::batch::MaskedBatch;
-use crate::engine::OptimizerStep;
+use crate::engine::{Optimizer, OptimizerStep};
 use crate::parameters::Layout;
 use crate::schedule::Schedule;
 use crate::{BertConfig, Error, Result};
@@ -159,6 +159,7 @@ impl Golden {
             eps: 1e-8,
             clip: self.plan("clip")?,
             layer_decay: 1.0,
+            optimizer: Optimizer::AdamW,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! AdamW and the global norm on flat arenas in memory.
+//! AdamW, LAMB and the global norm on flat arenas in memory.
 
 use rayon::prelude::*;
 
@@ -55,6 +55,85 @@ pub fn constants(step: &OptimizerStep, parameter: &Parameter) -> Constants {
         rate: (learning_rate / correction(beta1)) as f32,
         root2: correction(beta2).sqrt() as f32,
     }
+}
+
+/// What one parameter's step of LAMB multiplies and adds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LambConstants {
+    /// η.
+    pub rate: f32,
+    /// λ.
+    pub decay: f32,
+    /// Whether the step is as long as the parameter is: of what is decayed, so not of biases and norms.
+    pub adapts: bool,
+}
+
+/// The constants of a parameter's step of LAMB; its rate is as of AdamW.
+pub fn lamb_constants(step: &OptimizerStep, parameter: &Parameter) -> LambConstants {
+    let rate = step.learning_rate * step.layer_decay.powi(parameter.depth as i32);
+    let decay = if parameter.decay {
+        step.weight_decay
+    } else {
+        0.0
+    };
+    LambConstants {
+        rate: rate as f32,
+        decay: decay as f32,
+        adapts: parameter.decay,
+    }
+}
+
+/// 1 − β₁ᵗ and 1 − β₂ᵗ.
+pub fn corrections(step: &OptimizerStep) -> [f32; 2] {
+    let (beta1, beta2) = step.betas;
+    [beta1, beta2].map(|beta| (1.0 - beta.powf(step.step as f64)) as f32)
+}
+
+/// One step of LAMB over all parameters that `objective` trains; the norm of the gradient before clipping.
+///
+/// [`cloze_kernels::Lamb`] has the formulas; as of AdamW, what cannot be trained is left alone, and nothing changes where the norm is not finite.
+pub fn lamb(
+    layout: &Layout,
+    objective: Objective,
+    state: &mut EngineState,
+    gradients: &[f32],
+    step: &OptimizerStep,
+) -> f64 {
+    let norm = global_norm(gradients);
+    if !norm.is_finite() {
+        return norm;
+    }
+    let gradient_scale = clipping(step, norm);
+    let (beta1, beta2) = (step.betas.0 as f32, step.betas.1 as f32);
+    let [c1, c2] = corrections(step);
+    for parameter in layout.parameters() {
+        if parameter.nsp_only && objective == Objective::Mlm {
+            continue;
+        }
+        let c = lamb_constants(step, parameter);
+        let range = parameter.range();
+        let place = &mut state.parameters[range.clone()];
+        let (m, v) = (
+            &mut state.first_moment[range.clone()],
+            &mut state.second_moment[range.clone()],
+        );
+        let mut direction = Vec::with_capacity(place.len());
+        for (((p, m), v), &g) in place.iter().zip(m).zip(v).zip(&gradients[range]) {
+            let g = g * gradient_scale;
+            *m += (g - *m) * (1.0 - beta1);
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            direction.push((*m / c1) / ((*v / c2).sqrt() + step.eps as f32) + c.decay * p);
+        }
+        let (own, along) = (global_norm(place), global_norm(&direction));
+        let ratio = match c.adapts && own > 0.0 && along > 0.0 {
+            true => (own / along) as f32,
+            false => 1.0,
+        };
+        for (p, u) in place.iter_mut().zip(&direction) {
+            *p -= c.rate * ratio * u;
+        }
+    }
+    norm
 }
 
 /// One AdamW step over all parameters that `objective` trains; the norm of the gradient before clipping.

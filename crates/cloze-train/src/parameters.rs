@@ -82,6 +82,10 @@ pub struct Bucket {
 
 /// Name of the word embeddings, to which the MLM decoder is tied.
 pub const WORD_EMBEDDINGS: &str = "bert.embeddings.word_embeddings.weight";
+/// Name of the position embeddings.
+pub const POSITION_EMBEDDINGS: &str = "bert.embeddings.position_embeddings.weight";
+/// Name of the segment embeddings.
+pub const TYPE_EMBEDDINGS: &str = "bert.embeddings.token_type_embeddings.weight";
 /// Name of the MLM decoder's bias.
 pub const PREDICTION_BIAS: &str = "cls.predictions.bias";
 
@@ -101,13 +105,10 @@ impl Layout {
         layout.add(WORD_EMBEDDINGS.into(), &[config.vocab_size, h]);
         layout.len = config.vocab_size.next_multiple_of(ALIGN) * h;
         layout.add(
-            "bert.embeddings.position_embeddings.weight".into(),
+            POSITION_EMBEDDINGS.into(),
             &[config.max_position_embeddings, h],
         );
-        layout.add(
-            "bert.embeddings.token_type_embeddings.weight".into(),
-            &[config.type_vocab_size, h],
-        );
+        layout.add(TYPE_EMBEDDINGS.into(), &[config.type_vocab_size, h]);
         layout.add_pair("bert.embeddings.LayerNorm", &[h]);
         for i in 0..config.num_hidden_layers {
             let at = |rest: &str| format!("bert.encoder.layer.{i}.{rest}");

@@ -1,11 +1,11 @@
 //! What a run is asked for.
 
-use cloze_shard::masking::MaskingRule;
+use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
 
 use crate::device::{Build, DeviceChoice};
-use crate::engine::{EngineKind, Objective, Precision};
-use crate::schedule::Schedule;
+use crate::engine::{EngineKind, Objective, Optimizer, Precision};
+use crate::schedule::{Schedule, mask_rate};
 use crate::{Error, Result};
 
 /// What a run is asked for. Everything that decides what comes out is compared when it is resumed.
@@ -20,16 +20,22 @@ pub struct PretrainConfig {
     pub device: DeviceChoice,
     /// How products are computed; `None` for the device's own way, or on resuming what the run was started with.
     pub precision: Option<Precision>,
-    /// Optimizer steps.
+    /// Optimizer steps, at most.
     pub steps: u64,
+    /// Hours, at most, of the clock: over all processes that the run goes on in. Where it is given the rate falls by the clock, and another run differs.
+    pub hours: Option<f64>,
     /// Most tokens in a step's batch.
     pub batch_tokens: usize,
     /// Most tokens that are computed at a time, in each process; 0 for all of a step. Gradients are accumulated over a step's passes.
     pub pass_tokens: usize,
+    /// Whether layers keep their input alone, and compute the rest again on the way back: slower, in less memory, the same to the bit.
+    pub recompute: bool,
     /// What multiplies the loss of the MLM head.
     pub mlm_weight: f64,
     /// What multiplies the loss of the NSP head.
     pub nsp_weight: f64,
+    /// How gradients become a step.
+    pub optimizer: Optimizer,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Steps of linear warmup.
@@ -50,8 +56,16 @@ pub struct PretrainConfig {
     pub clip: f64,
     /// Dropout everywhere; the model's own where it is `None`.
     pub dropout: Option<f64>,
-    /// Share of tokens that dynamic masks predict.
+    /// Share of tokens that dynamic masks predict; in evaluations always, and in the first step.
     pub mask_rate: f64,
+    /// The share in the last step, reached linearly; `None` where it stays.
+    pub mask_rate_end: Option<f64>,
+    /// Share of the predicted tokens that become `[MASK]`.
+    pub mask_share: f64,
+    /// Share of the predicted tokens that become a random token.
+    pub random_share: f64,
+    /// What dynamic masks choose at a time.
+    pub mask_unit: MaskUnit,
     /// What share of the tokens each dataset is to have, in their order; empty for as many as it holds.
     pub mix: Vec<f64>,
     /// Batches of a window in which rows of similar length are put together; 0 for none.
@@ -80,10 +94,13 @@ impl Default for PretrainConfig {
             device: DeviceChoice::default(),
             precision: None,
             steps: 10_000,
+            hours: None,
             batch_tokens: 4_096,
             pass_tokens: 0,
+            recompute: false,
             mlm_weight: 1.0,
             nsp_weight: 1.0,
+            optimizer: Optimizer::AdamW,
             learning_rate: 1e-4,
             warmup_steps: 100,
             schedule: Schedule::Linear,
@@ -95,6 +112,10 @@ impl Default for PretrainConfig {
             clip: 1.0,
             dropout: None,
             mask_rate: 0.15,
+            mask_rate_end: None,
+            mask_share: 0.8,
+            random_share: 0.1,
+            mask_unit: MaskUnit::Token,
             mix: Vec::new(),
             group_lengths: 0,
             seed: 0,
@@ -121,6 +142,9 @@ impl PretrainConfig {
         positive("--steps", self.steps as f64)?;
         positive("--learning-rate", self.learning_rate)?;
         positive("--log-every", self.log_every as f64)?;
+        if let Some(hours) = self.hours {
+            positive("--hours", hours)?;
+        }
         positive("--mlm-weight", self.mlm_weight)?;
         positive("--nsp-weight", self.nsp_weight)?;
         positive("--max-skipped", self.max_skipped as f64)?;
@@ -142,11 +166,28 @@ impl PretrainConfig {
         if let Some(p) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return fail("--dropout", format!("is {p}, must be from 0 to under 1"));
         }
-        if !(self.mask_rate > 0.0 && self.mask_rate <= 1.0) {
-            return fail(
-                "--mask-rate",
-                format!("is {}, must be over 0 and at most 1", self.mask_rate),
-            );
+        let rates = [
+            ("--mask-rate", Some(self.mask_rate)),
+            ("--mask-rate-end", self.mask_rate_end),
+        ];
+        for (option, rate) in rates {
+            if let Some(rate) = rate.filter(|r| !(*r > 0.0 && *r <= 1.0)) {
+                return fail(option, format!("is {rate}, must be over 0 and at most 1"));
+            }
+        }
+        let shares = [
+            ("--mask-share", self.mask_share),
+            ("--random-share", self.random_share),
+        ];
+        for (option, share) in shares {
+            if !(0.0..=1.0).contains(&share) {
+                return fail(option, format!("is {share}, must be from 0 to 1"));
+            }
+        }
+        let both = self.mask_share + self.random_share;
+        if both > 1.0 + 1e-9 {
+            let why = format!("and --random-share are {both} together, must be at most 1");
+            return fail("--mask-share", why);
         }
         Ok(())
     }
@@ -158,14 +199,23 @@ impl PretrainConfig {
             device: self.device,
             local_rank: 0,
             precision: self.precision,
+            recompute: self.recompute,
         }
     }
 
+    /// How masks are drawn in evaluations, and in steps but for the rate.
     pub(crate) fn rule(&self) -> MaskingRule {
         MaskingRule {
             rate: self.mask_rate,
-            ..MaskingRule::default()
+            mask_share: self.mask_share,
+            random_share: self.random_share,
+            unit: self.mask_unit,
         }
+    }
+
+    /// The rate of the masks of `step`, from 1: a function of it and of what was asked for alone.
+    pub(crate) fn mask_rate_at(&self, step: u64) -> f64 {
+        mask_rate(self.mask_rate, self.mask_rate_end, step, self.steps)
     }
 
     /// Names of the options that differ and change what comes out.
@@ -175,6 +225,7 @@ impl PretrainConfig {
         let harmless = [
             "device",
             "pass_tokens",
+            "recompute",
             "max_skipped",
             "eval_every",
             "eval_rows",

@@ -33,11 +33,57 @@ impl Schedule {
             Self::Constant => peak,
         }
     }
+
+    /// The rate at `step` of a run that ends by the clock, when the share `spent` of its time is over: as by steps, with r = 1 − `spent`
+    /// (Izsak, Berchansky and Levy, EMNLP 2021, section 3.4).
+    #[must_use]
+    pub fn by_the_clock(self, peak: f64, step: u64, warmup_steps: u64, spent: f64) -> f64 {
+        let left = (1.0 - spent).clamp(0.0, 1.0);
+        if step <= warmup_steps {
+            return peak * step as f64 / warmup_steps as f64;
+        }
+        match self {
+            Self::Linear => peak * left,
+            Self::Cosine => peak * (1.0 - (std::f64::consts::PI * left).cos()) / 2.0,
+            Self::Constant => peak,
+        }
+    }
+}
+
+/// The share of tokens that is predicted at `step`, from 1 to `steps` = n: `first + (last − first) · (t − 1)/(n − 1)`, or `first` where
+/// there is no `last` (Ankner et al. 2023, Dynamic Masking Rate Schedules for MLM Pretraining, whose rates fall from 30 % to 15 %).
+///
+/// So the first step has the first rate, and the last step the last.
+#[must_use]
+pub fn mask_rate(first: f64, last: Option<f64>, step: u64, steps: u64) -> f64 {
+    let Some(last) = last.filter(|_| step > 1) else {
+        return first;
+    };
+    if step >= steps {
+        return last;
+    }
+    first + (last - first) * (step - 1) as f64 / (steps - 1) as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::Schedule::{Constant, Cosine, Linear};
+    use super::mask_rate;
+
+    #[test]
+    fn the_rate_of_masks_goes_from_the_first_to_the_last() {
+        let rates: Vec<f64> = (1..=5).map(|t| mask_rate(0.5, Some(0.25), t, 5)).collect();
+        assert_eq!(rates, [0.5, 0.4375, 0.375, 0.3125, 0.25]);
+        // Both ends are met to the bit, and nothing lies outside.
+        for (first, last) in [(0.3, 0.15), (0.1, 0.7), (0.15, 0.15), (1.0, 1e-3)] {
+            let at = |t| mask_rate(first, Some(last), t, 997);
+            assert_eq!((at(1), at(997)), (first, last));
+            let (low, high) = (f64::min(first, last), f64::max(first, last));
+            assert!((1..=997).all(|t| (low..=high).contains(&at(t))));
+            assert_eq!(mask_rate(first, None, 500, 997), first);
+        }
+        assert_eq!(mask_rate(0.3, Some(0.15), 1, 1), 0.3, "a run of one step");
+    }
 
     #[test]
     fn rises_to_the_peak_and_falls_to_zero() {
@@ -48,6 +94,16 @@ mod tests {
         assert_eq!(Linear.learning_rate(1.0, 9, 4, 8), 0.0);
         assert_eq!(Linear.learning_rate(2.0, 1, 0, 2), 2.0);
         assert_eq!(Linear.learning_rate(2.0, 3, 5, 3), 1.2);
+    }
+
+    #[test]
+    fn by_the_clock_the_end_is_that_of_the_time() {
+        let rate = |step, spent| Linear.by_the_clock(2.0, step, 4, spent);
+        assert_eq!((rate(1, 0.9), rate(4, 0.1)), (0.5, 2.0));
+        assert_eq!((rate(5, 0.25), rate(9, 1.0), rate(9, 1.5)), (1.5, 0.0, 0.0));
+        let half = Cosine.by_the_clock(2.0, 9, 4, 0.5);
+        assert!((half - 1.0).abs() < 1e-12);
+        assert_eq!(Constant.by_the_clock(2.0, 9, 4, 0.5), 2.0);
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub fn begin(
         config: config.clone(),
         skipped: 0,
         best: None,
+        seconds: 0.0,
     };
     // A run that was stopped before its first checkpoint is begun anew, where that was asked for.
     let (start, again) = match start {

@@ -9,7 +9,9 @@ mod support;
 use cloze_kernels::cpu::Cpu;
 use cloze_kernels::cpu::isa::{Isa, Precision};
 use cloze_train::BertConfig;
-use cloze_train::engine::{Dropout, Engine, EngineState, Objective, OptimizerStep, Whole};
+use cloze_train::engine::{
+    Dropout, Engine, EngineState, Objective, Optimizer, OptimizerStep, Whole,
+};
 use cloze_train::native::NativeEngine;
 use cloze_train::reference::{ReferenceEngine, head_mask};
 use support::model::{NEXT, RANDOM, VOCAB, batch, config, largest, weights};
@@ -111,6 +113,7 @@ fn still(step: u64) -> OptimizerStep {
         eps: 1e-8,
         clip: 0.0,
         layer_decay: 1.0,
+        optimizer: Optimizer::AdamW,
     }
 }
 

@@ -13,7 +13,7 @@ use cloze_shard::NextSentenceLabel;
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
 use cloze_train::engine::{
-    BatchLoss, Dropout, Engine, EngineState, Objective, OptimizerStep, Whole,
+    BatchLoss, Dropout, Engine, EngineState, Objective, Optimizer, OptimizerStep, Whole,
 };
 use cloze_train::native::NativeEngine;
 use cloze_train::reference::ReferenceEngine;
@@ -303,6 +303,7 @@ const STEP: OptimizerStep = OptimizerStep {
     eps: 1e-8,
     clip: 1.0,
     layer_decay: 1.0,
+    optimizer: Optimizer::AdamW,
 };
 
 /// Parts of a step's batch, each told where it begins, add up to the whole; a part may be empty.

@@ -411,3 +411,53 @@ fn memory_for_a_part_of_a_step_is_enough() {
         }
     }
 }
+
+#[test]
+fn a_run_by_the_clock_ends_with_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 10, Masking::Dynamic);
+    let run = folder.path().join("run");
+    let plan = PretrainConfig {
+        steps: u64::from(u32::MAX),
+        hours: Some(0.8 / 3_600.0),
+        warmup_steps: 3,
+        eval_every: 0,
+        checkpoint_every: 0,
+        ..short()
+    };
+    let begin = Start::Config(config(folder.path()));
+    let mut watch = Watch {
+        stop_after: Some(5),
+        ..Watch::default()
+    };
+    let summary = pretrain(&data, &begin, &run, &plan, &mut watch).unwrap();
+    assert!(summary.stopped && summary.steps == 5);
+    let before = trainer(&run).seconds;
+    assert!(before > 0.0 && before < 0.8);
+    let summary = train(&data, Start::Resume, &run, &plan).unwrap();
+    assert!(!summary.stopped && summary.steps > 5 && summary.validation.is_some());
+    assert!(trainer(&run).seconds >= 0.8);
+    let rates: Vec<f64> = records(&run)
+        .into_iter()
+        .filter_map(|r| match r {
+            Record::Train(r) => Some(r.learning_rate),
+            _ => None,
+        })
+        .collect();
+    let falls = |r: &[f64]| r.windows(2).all(|w| w[1] <= w[0]);
+    assert!(falls(&rates[3..]) && rates[2] == 1e-2, "{rates:?}");
+    assert!(*rates.last().unwrap() < 0.5 * rates[3], "{rates:?}");
+    // Nothing is left to do.
+    let steps = summary.steps;
+    assert_eq!(
+        train(&data, Start::Resume, &run, &plan).unwrap().steps,
+        steps
+    );
+    // A run of another length is another run.
+    let other = PretrainConfig {
+        hours: Some(1.0),
+        ..plan
+    };
+    let error = train(&data, Start::Resume, &run, &other).unwrap_err();
+    assert!(error.to_string().contains("--hours"), "{error}");
+}

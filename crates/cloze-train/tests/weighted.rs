@@ -8,8 +8,11 @@ use cloze_kernels::cpu::Cpu;
 use cloze_kernels::cpu::isa::{Isa, Precision};
 use cloze_train::BertConfig;
 use cloze_train::batch::MaskedBatch;
-use cloze_train::engine::{Engine, EngineState, Objective, OptimizerStep, Whole};
+use cloze_train::engine::{
+    Dropout, Engine, EngineState, Objective, Optimizer, OptimizerStep, Whole,
+};
 use cloze_train::native::NativeEngine;
+use cloze_train::parameters::Layout;
 use cloze_train::reference::ReferenceEngine;
 use support::model::{NEXT, RANDOM, batch, config, largest, weights};
 
@@ -55,6 +58,7 @@ const STEP: OptimizerStep = OptimizerStep {
     eps: 1e-8,
     clip: 0.0,
     layer_decay: 1.0,
+    optimizer: Optimizer::AdamW,
 };
 
 #[test]
@@ -137,4 +141,94 @@ fn each_layer_goes_slower_than_the_one_above() {
             }
         }
     }
+}
+
+/// The reference has the formulas in plain loops; PyTorch has no LAMB.
+#[test]
+fn steps_of_lamb_equal_the_reference() {
+    let config = config(32, 2, 64, 2, "gelu");
+    for objective in [Objective::MlmNsp, Objective::Mlm] {
+        // Between parameters there is nothing: a norm would count it.
+        let layout = Layout::new(&config);
+        let mut own = vec![0.0; layout.len()];
+        for p in layout.parameters() {
+            own[p.range()].copy_from_slice(&weights(&config)[p.range()]);
+        }
+        let state = || EngineState::initial(own.clone());
+        let cpu = Cpu::with(Isa::best(), Precision::F32).unwrap();
+        let mut ours = NativeEngine::new(cpu, &config, objective, state()).unwrap();
+        let mut theirs = ReferenceEngine::new(&config, objective, state()).unwrap();
+        let before = ours.parameters().unwrap();
+        for number in 1..=4 {
+            for engine in [&mut ours as &mut dyn Engine, &mut theirs] {
+                // The same to the bit: Adam makes what is all rounding as large as any.
+                for p in engine.layout().parameters().to_vec() {
+                    let still = p.nsp_only && objective == Objective::Mlm;
+                    let wave = |i: usize| ((i * 37 + number as usize * 11) % 101) as f32 - 50.0;
+                    let gradient: Vec<f32> = p.range().map(wave).collect();
+                    if !still {
+                        engine.add_gradient(&p, &gradient).unwrap();
+                    }
+                }
+                engine
+                    .step(&OptimizerStep {
+                        optimizer: Optimizer::Lamb,
+                        step: number,
+                        learning_rate: 0.01,
+                        weight_decay: 0.1,
+                        layer_decay: 0.9,
+                        clip: 1.0,
+                        eps: 1e-6,
+                        ..STEP
+                    })
+                    .unwrap();
+            }
+            let (a, b) = (ours.state().unwrap(), theirs.state().unwrap());
+            for p in ours.layout().parameters() {
+                let way = |x: &[f32]| -> Vec<f32> {
+                    let old = &before[p.range()];
+                    x[p.range()].iter().zip(old).map(|(x, o)| x - o).collect()
+                };
+                let (x, y) = (way(&a.parameters), way(&b.parameters));
+                let still = p.nsp_only && objective == Objective::Mlm;
+                assert_eq!(largest(&y) == 0.0, still, "{}", p.name);
+                let off = x
+                    .iter()
+                    .zip(&y)
+                    .fold(0f32, |m, (x, y)| m.max((x - y).abs()));
+                assert!(off <= 1e-5 * largest(&y) + 1e-7, "{}: {off:e}", p.name);
+            }
+            theirs.load_state(a).unwrap();
+        }
+    }
+}
+
+/// What a layer does not keep it computes again: no bit differs.
+#[test]
+fn in_less_memory_the_same() {
+    let config = config(32, 2, 64, 3, "gelu");
+    let batch = batch(&[7, 31, 13], 1, &[NEXT, RANDOM]);
+    let dropout = Dropout {
+        seed: 3,
+        step: 9,
+        hidden: 0.1,
+        attention: 0.2,
+    };
+    let run = |again: bool| {
+        let state = EngineState::initial(weights(&config));
+        let cpu = Cpu::with(Isa::best(), Precision::F32).unwrap();
+        let engine = NativeEngine::new(cpu, &config, Objective::MlmNsp, state).unwrap();
+        let mut engine = engine.recomputing(again);
+        engine
+            .accumulate(&batch, &Whole::of(&batch), Some(&dropout))
+            .unwrap();
+        let gradients = engine.gradients().unwrap();
+        let encoded = engine.encode(&batch, &Whole::of(&batch), Some(&dropout));
+        let encoded = encoded.unwrap();
+        engine
+            .encode_backward(&batch, Some(&dropout), &encoded)
+            .unwrap();
+        (gradients, encoded, engine.gradients().unwrap())
+    };
+    assert!(run(true) == run(false));
 }

@@ -3,9 +3,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::Path;
 
-use libloading::Library;
-
-use super::libraries;
+use super::libraries::{self, Loaded};
 use super::machine::Format;
 use super::sources::{INCLUDED, UNIT};
 use crate::{Error, Result};
@@ -14,7 +12,7 @@ type Program = *mut c_void;
 
 /// NVRTC, loaded.
 #[derive(Debug)]
-pub struct Nvrtc(Library);
+pub struct Nvrtc(Loaded);
 
 /// What a compilation gave.
 #[derive(Debug)]
@@ -28,7 +26,12 @@ pub struct Compiled {
 impl Nvrtc {
     /// Loads the library from `folder`, or where libraries of CUDA usually are.
     pub fn load(folder: Option<&Path>) -> Result<Self> {
-        libraries::load("nvrtc", folder).map(Self)
+        libraries::load("nvrtc", folder, None).map(Self)
+    }
+
+    /// Loads one whose machine code a driver for CUDA `major` runs.
+    pub fn for_driver(major: u32) -> Result<Self> {
+        libraries::load("nvrtc", None, Some(major)).map(Self)
     }
 
     fn call<T: Copy>(&self, name: &str) -> Result<T> {

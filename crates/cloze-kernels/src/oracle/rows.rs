@@ -2,7 +2,7 @@
 
 use super::Bench;
 use crate::dropout::block;
-use crate::ops::{Kind, Masks, NONE, Ops, Unpack};
+use crate::ops::{Kind, LONGEST_MASKED, Masks, NONE, Ops, Unpack};
 
 impl<O: Ops> Bench<O> {
     fn get_words(&mut self, view: crate::View) -> Vec<u32> {
@@ -126,7 +126,11 @@ impl<O: Ops> Bench<O> {
             replacements,
             mask_below: (0.8f64 * 4_294_967_296.0).ceil() as u64,
             random_below: (0.9f64 * 4_294_967_296.0).ceil() as u64,
-            longest: lengths.iter().copied().max().unwrap_or(0) + 3,
+            // Also of a room that was made for longer rows than any that can be masked.
+            longest: match narrow {
+                true => lengths.iter().copied().max().unwrap_or(0) + 3,
+                false => 8 * LONGEST_MASKED,
+            },
             positions: self.room(Kind::Word, room),
             labels: self.room(Kind::Word, room),
         };

@@ -1,4 +1,4 @@
-//! Masks of tokens, fast: the same as [`Masker::mask`] makes, which is the definition.
+//! Masks of tokens, fast: the same as [`Masker::mask`] makes, which is the definition. Words and spans are left to it.
 //!
 //! All draws of a row are made at once. They are uniform, so where the `k` smallest of them end is found in a few guesses, each of which counts
 //! the draws below a bound; where two equal draws stand in the way, they are sorted.
@@ -12,6 +12,7 @@ use crate::wide::wide;
 pub struct Scratch {
     draws: Blocks,
     chosen: Vec<u32>,
+    positions: Vec<u16>,
 }
 
 wide! {
@@ -73,7 +74,17 @@ impl Masker {
         places: &mut Vec<u32>,
         labels: &mut Vec<u32>,
     ) {
-        let Scratch { draws, chosen } = scratch;
+        let Scratch {
+            draws,
+            chosen,
+            positions,
+        } = scratch;
+        if !self.rule.unit.is_token() {
+            positions.clear();
+            self.mask(key, row, ids, positions, labels);
+            places.extend(positions.iter().map(|&p| start + u32::from(p)));
+            return;
+        }
         // Repeated, so that there are five.
         let special = std::array::from_fn(|i| {
             let last = self.special.len().saturating_sub(1);
@@ -143,10 +154,10 @@ fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MaskingRule;
+    use super::super::{MaskUnit, MaskingRule};
     use super::*;
-    use crate::SpecialTokens;
     use crate::random::Stage;
+    use crate::{SpecialTokens, Vocabulary};
     use proptest::prelude::*;
 
     const SPECIAL: SpecialTokens = SpecialTokens {
@@ -192,6 +203,50 @@ mod tests {
                 let positions: Vec<u32> = positions.iter().map(|&p| start + u32::from(p)).collect();
                 prop_assert_eq!(&places[1..], &positions[..]);
                 prop_assert_eq!(&labels[1..], &kept[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_masked_as_by_mask() {
+        let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
+        let pieces = (5..40).map(|i| {
+            if i % 3 == 0 {
+                format!("##{i}")
+            } else {
+                format!("w{i}")
+            }
+        });
+        let vocabulary =
+            Vocabulary::new(special.into_iter().chain(pieces).collect(), None).unwrap();
+        let mut scratch = Scratch::default();
+        for unit in [MaskUnit::Word, MaskUnit::SPAN, MaskUnit::Token] {
+            let rule = MaskingRule {
+                unit,
+                ..MaskingRule::default()
+            };
+            let masker = Masker::of(rule, &vocabulary).unwrap();
+            let key = MaskKey::new(3, Stage::DynamicMask, 1);
+            for row in 0..50 {
+                let ids: Vec<u32> = (0..60).map(|i| 2 + (i * 11 + row as u32) % 38).collect();
+                let (mut expected, mut positions, mut kept) = (ids.clone(), vec![], vec![]);
+                masker.mask(key, row, &mut expected, &mut positions, &mut kept);
+                let (mut masked, mut places, mut labels) = (ids, vec![], vec![]);
+                masker.mask_in(
+                    &mut scratch,
+                    key,
+                    row,
+                    50,
+                    &mut masked,
+                    &mut places,
+                    &mut labels,
+                );
+                let positions: Vec<u32> = positions.iter().map(|&p| 50 + u32::from(p)).collect();
+                assert_eq!(
+                    (masked, places, labels),
+                    (expected, positions, kept),
+                    "{unit:?}"
+                );
             }
         }
     }

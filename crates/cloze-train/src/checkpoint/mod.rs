@@ -1,11 +1,18 @@
 //! Checkpoints are Hugging Face folders, with `trainer_state/` beside the weights for exact resume.
 
+mod families;
+mod pickle;
 mod read;
+mod source;
 mod state;
+mod torch;
 mod write;
 
+pub use families::Family;
 pub use read::{LoadReport, initial_parameters, read_model, read_model_with};
+pub use source::Values;
 pub use state::{Best, TrainerState, latest, read_state, read_trainer};
+pub use torch::TorchFile;
 pub(crate) use write::publish_again;
 pub use write::{Checkpoint, write_checkpoint};
 

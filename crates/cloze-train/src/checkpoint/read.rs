@@ -1,14 +1,14 @@
 //! Reading a Hugging Face folder: any BERT whose weights go by the usual names.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use cloze_shard::random::{Key, Stage};
-use safetensors::{Dtype, SafeTensors};
 
-use super::{CONFIG, WEIGHTS};
-use crate::parameters::{Layout, PREDICTION_BIAS, Parameter, WORD_EMBEDDINGS};
+use super::CONFIG;
+use super::families::Family;
+use super::source::{Source, Values};
+use crate::parameters::{Layout, PREDICTION_BIAS, Parameter, TYPE_EMBEDDINGS, WORD_EMBEDDINGS};
 use crate::{BertConfig, Error, Result};
 
 /// What became of the tensors of a checkpoint and of the parameters of the model.
@@ -49,10 +49,10 @@ impl LoadReport {
     }
 }
 
-/// Reads `config.json` and `model.safetensors` of `folder`.
+/// Reads `config.json` and the weights of `folder`: `model.safetensors`, `pytorch_model.bin`, or several such files with an index.
 ///
-/// Names with and without the `bert.` prefix, `gamma`/`beta`, and explicit decoders are understood; F32, F16 and BF16 are
-/// widened. Parameters that are missing are initialised as [`initial_parameters`] does.
+/// Names with and without the `bert.` prefix, `gamma`/`beta`, explicit decoders, padded vocabularies, and the names of [`Family`] are understood; F32, F16 and
+/// BF16 are widened. Parameters that are missing are initialised as [`initial_parameters`] does.
 pub fn read_model(folder: &Path, seed: u64) -> Result<(BertConfig, Vec<f32>, LoadReport)> {
     read_model_with(folder, &[], seed)
 }
@@ -65,46 +65,37 @@ pub fn read_model_with(
 ) -> Result<(BertConfig, Vec<f32>, LoadReport)> {
     let mut config = BertConfig::read(&folder.join(CONFIG))?;
     config.heads = heads.to_vec();
-    let path = folder.join(WEIGHTS);
-    let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
+    let source = Source::open(folder)?;
     let fail = |why: String| Error::Checkpoint {
-        path: path.clone(),
+        path: source.path().into(),
         why,
     };
-    let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|e| fail(format!("not a whole safetensors file: {e}")))?;
-    let layout = Layout::new(&config);
+    let (layout, family) = (Layout::new(&config), config.family);
     let mut parameters = initial_parameters(&config, seed);
     let mut report = LoadReport::default();
     let mut by_name: BTreeMap<String, String> = BTreeMap::new();
-    for name in tensors.names() {
-        let known = canonical(name);
+    for name in source.names() {
+        let known = family.canonical(name);
         if layout.find(&known).is_none() && known != DECODER_WEIGHT && known != DECODER_BIAS {
-            report.ignored.push((
-                name.to_string(),
-                "not a parameter of BertForPreTraining".into(),
-            ));
-        } else if let Some(other) = by_name.insert(known, name.to_string()) {
+            let why = "not a parameter of BertForPreTraining";
+            report.ignored.push((name.into(), why.into()));
+        } else if let Some(other) = by_name.insert(known, name.into()) {
             return Err(fail(format!(
                 "holds both {other} and {name}, which are the same parameter"
             )));
         }
     }
-    let load = |name: &str, parameter: &Parameter| -> Result<Vec<f32>> {
-        let view = tensors.tensor(name).map_err(|e| fail(e.to_string()))?;
-        if view.shape() != parameter.shape {
-            return Err(fail(format!(
-                "{name} has the shape {:?}, config.json asks for {:?}",
-                view.shape(),
-                parameter.shape
-            )));
-        }
-        widen(view.dtype(), view.data()).ok_or_else(|| {
+    let load = |name: &str, parameter: &Parameter| -> Result<(Vec<f32>, usize)> {
+        let Values { shape, values } = source.read(name)?;
+        let rows = family.rows(parameter, &shape).ok_or_else(|| {
             fail(format!(
-                "{name} is of type {:?}; F32, F16 and BF16 are read",
-                view.dtype()
+                "{name} has the shape {shape:?}, config.json asks for {:?}",
+                parameter.shape
             ))
-        })
+        })?;
+        let width = parameter.shape[1..].iter().product();
+        let more = shape[0].saturating_sub(rows.first + rows.count);
+        Ok((rows.of(&values, width), more))
     };
     // An explicit decoder stands in where the tied source is missing.
     for (copy, source) in [
@@ -130,14 +121,24 @@ pub fn read_model_with(
         }
     }
     for parameter in layout.parameters() {
+        let place = &mut parameters[parameter.range()];
         match by_name.get(&parameter.name) {
             Some(name) => {
-                let values = load(name, parameter)?;
+                let (values, more) = load(name, parameter)?;
                 if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
                     return Err(fail(format!("{name} holds {bad}: the model is broken")));
                 }
-                parameters[parameter.range()].copy_from_slice(&values);
+                place.copy_from_slice(&values);
                 report.loaded.push(parameter.name.clone());
+                if more > 0 {
+                    let why = "rows beyond vocab_size";
+                    report.ignored.push((name.clone(), format!("{more} {why}")));
+                }
+            }
+            // There are no segments: so none changes what the model computes.
+            None if family == Family::DistilBert && parameter.name == TYPE_EMBEDDINGS => {
+                place.fill(0.0);
+                report.initialised.push(parameter.name.clone());
             }
             None => report.initialised.push(parameter.name.clone()),
         }
@@ -145,11 +146,13 @@ pub fn read_model_with(
     if report.loaded.is_empty() {
         return Err(fail("holds no parameter of a BERT".into()));
     }
-    if let Some(missing) = report
-        .initialised
-        .iter()
-        .find(|n| n.starts_with("bert.") && !n.contains("pooler"))
-    {
+    let optional = |name: &str| {
+        name.contains("pooler")
+            || !name.starts_with("bert.")
+            || (family == Family::DistilBert && name == TYPE_EMBEDDINGS)
+    };
+    let missing = report.initialised.iter().find(|n| !optional(n));
+    if let Some(missing) = missing {
         return Err(fail(format!(
             "has no {missing}, which the encoder in config.json needs"
         )));
@@ -159,40 +162,6 @@ pub fn read_model_with(
 
 const DECODER_WEIGHT: &str = "cls.predictions.decoder.weight";
 const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
-
-/// A tensor's name as `BertForPreTraining` has it.
-fn canonical(name: &str) -> String {
-    let mut name = name.to_owned();
-    for (old, new) in [(".gamma", ".weight"), (".beta", ".bias")] {
-        if let Some(stem) = name.strip_suffix(old) {
-            name = format!("{stem}{new}");
-        }
-    }
-    let bare = ["embeddings.", "encoder.", "pooler."]
-        .iter()
-        .any(|p| name.starts_with(p));
-    if bare { format!("bert.{name}") } else { name }
-}
-
-fn widen(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
-    let halves = || {
-        data.chunks_exact(2)
-            .map(|b| u16::from_le_bytes([b[0], b[1]]))
-    };
-    Some(match dtype {
-        Dtype::F32 => data
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        Dtype::F16 => halves()
-            .map(|bits| half::f16::from_bits(bits).to_f32())
-            .collect(),
-        Dtype::BF16 => halves()
-            .map(|bits| half::bf16::from_bits(bits).to_f32())
-            .collect(),
-        _ => return None,
-    })
-}
 
 /// Parameters from scratch, as Hugging Face initialises a BERT: matrices and embeddings normal with the deviation
 /// `initializer_range`, the embedding of `[PAD]` zero (where `pad_token_id` names it), biases 0, LayerNorm weights 1. Each

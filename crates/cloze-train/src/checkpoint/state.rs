@@ -33,6 +33,9 @@ pub struct TrainerState {
     /// The best evaluation so far, after a step.
     #[serde(default)]
     pub best: Option<Best>,
+    /// Of the clock, in all processes that the run went on in: evaluations and checkpoints too.
+    #[serde(default)]
+    pub seconds: f64,
 }
 
 /// `trainer_state/state.json` whole: with the digests of the checkpoint's other files, which bind them.

@@ -7,12 +7,13 @@ mod weights;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
-use cloze_kernels::{AdamW, Kind, Ops, View};
+use cloze_kernels::{AdamW, Kind, Lamb, Ops, View};
 use rayon::prelude::*;
 
 use crate::batch::MaskedBatch;
 use crate::engine::{
-    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome, Whole,
+    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, Optimizer, OptimizerStep,
+    StepOutcome, Whole,
 };
 use crate::optimizer;
 use crate::parallel::{Collective, summed_beside};
@@ -32,6 +33,10 @@ struct Rates {
     rates: View,
     /// `[1]`.
     root2: View,
+    /// `[parameters + 1]`, `[parameters, 3]` and `[2]`: what LAMB reads.
+    starts: View,
+    lamb: View,
+    corrections: View,
 }
 
 /// The hand-written step on one device.
@@ -42,6 +47,8 @@ pub struct NativeEngine<O: Ops> {
     objective: Objective,
     /// Whether each batch is filled up to what the room holds, so that all look alike.
     alike: bool,
+    /// Whether layers compute again, on the way back, what they did not keep.
+    recompute: bool,
     parameters: View,
     gradients: View,
     moments: [View; 2],
@@ -82,13 +89,22 @@ impl<O: Ops> NativeEngine<O> {
             groups: ops.allocate(Kind::Word, owners.len())?,
             rates: ops.allocate(Kind::Float, layout.parameters().len() * 2)?,
             root2: ops.allocate(Kind::Float, 1)?,
+            starts: ops.allocate(Kind::Word, layout.parameters().len() + 1)?,
+            lamb: ops.allocate(Kind::Float, layout.parameters().len() * 3)?,
+            corrections: ops.allocate(Kind::Float, 2)?,
         };
         ops.upload_words(rates.groups, &owners)?;
+        // Blocks are in the order of their owners.
+        let starts = (0..=layout.parameters().len() as u32)
+            .map(|number| owners.partition_point(|&owner| owner < number) as u32)
+            .collect::<Vec<_>>();
+        ops.upload_words(rates.starts, &starts)?;
         let mut engine = Self {
             weights: Weights::new(config, &layout, parameters),
             weight_gradients: Weights::new(config, &layout, gradients),
             sums: ops.allocate(Kind::Float, SUMS + 2)?,
             alike: ops.records(),
+            recompute: false,
             ops,
             config: config.clone(),
             layout,
@@ -111,6 +127,13 @@ impl<O: Ops> NativeEngine<O> {
     #[must_use]
     pub fn alike(mut self) -> Self {
         self.alike = true;
+        self
+    }
+
+    /// Whether layers keep their results alone, and compute the rest again on the way back.
+    #[must_use]
+    pub fn recomputing(mut self, recompute: bool) -> Self {
+        self.recompute = recompute;
         self
     }
 
@@ -145,7 +168,13 @@ impl<O: Ops> NativeEngine<O> {
             return buckets.iter().try_for_each(|b| complete(&mut self.ops, b));
         }
         let size = Size::of(batch, self.objective);
-        let room = Room::fitting(&mut self.ops, &self.config, self.room.take(), size)?;
+        let room = Room::fitting(
+            &mut self.ops,
+            &self.config,
+            self.room.take(),
+            size,
+            self.recompute,
+        )?;
         let (ops, config) = (&mut self.ops, &self.config);
         room.fill(ops, batch, whole, dropout, self.objective)?;
         let size = match self.alike {
@@ -209,22 +238,77 @@ impl<O: Ops> NativeEngine<O> {
         Ok(values)
     }
 
+    /// Whether a parameter stays as it is.
+    fn still(&self, parameter: &Parameter) -> bool {
+        parameter.nsp_only && self.objective == Objective::Mlm
+    }
+
     /// Uploads what this step multiplies and adds, by parameter.
     fn set_rates(&mut self, step: &OptimizerStep) -> Result<()> {
         let mut rates = Vec::with_capacity(self.rates.rates.len());
         let mut root2 = 1.0;
         for parameter in self.layout.parameters() {
             let constants = optimizer::constants(step, parameter);
-            let still = parameter.nsp_only && self.objective == Objective::Mlm;
-            rates.extend(if still {
-                [1.0, 0.0]
-            } else {
-                [constants.keep, constants.rate]
+            rates.extend(match self.still(parameter) {
+                true => [1.0, 0.0],
+                false => [constants.keep, constants.rate],
             });
             root2 = constants.root2;
         }
         self.ops.upload(self.rates.rates, &rates)?;
         Ok(self.ops.upload(self.rates.root2, &[root2])?)
+    }
+
+    fn set_lamb_rates(&mut self, step: &OptimizerStep) -> Result<()> {
+        let each = |parameter: &Parameter| {
+            let c = optimizer::lamb_constants(step, parameter);
+            match self.still(parameter) {
+                true => [0.0; 3],
+                false => [c.rate, c.decay, f32::from(u8::from(c.adapts))],
+            }
+        };
+        let parameters = self.layout.parameters().iter();
+        let rates: Vec<f32> = parameters.flat_map(each).collect();
+        self.ops.upload(self.rates.lamb, &rates)?;
+        let corrections = optimizer::corrections(step);
+        Ok(self.ops.upload(self.rates.corrections, &corrections)?)
+    }
+
+    fn lamb(&self, step: &OptimizerStep) -> Lamb {
+        Lamb {
+            parameters: self.parameters,
+            m: self.moments[0],
+            v: self.moments[1],
+            gradients: self.gradients,
+            groups: self.rates.groups,
+            starts: self.rates.starts,
+            rates: self.rates.lamb,
+            corrections: self.rates.corrections,
+            norm: self.sums.part(SUMS, 1),
+            skipped: self.sums.part(SUMS + 1, 1),
+            beta1: step.betas.0 as f32,
+            beta2: step.betas.1 as f32,
+            eps: step.eps as f32,
+            clip: step.clip as f32,
+        }
+    }
+
+    fn adamw(&self, step: &OptimizerStep) -> AdamW {
+        AdamW {
+            parameters: self.parameters,
+            m: self.moments[0],
+            v: self.moments[1],
+            gradients: self.gradients,
+            groups: self.rates.groups,
+            rates: self.rates.rates,
+            root2: self.rates.root2,
+            norm: self.sums.part(SUMS, 1),
+            skipped: self.sums.part(SUMS + 1, 1),
+            beta1: step.betas.0 as f32,
+            beta2: step.betas.1 as f32,
+            eps: step.eps as f32,
+            clip: step.clip as f32,
+        }
     }
 }
 
@@ -353,26 +437,19 @@ impl<O: Ops> Engine for NativeEngine<O> {
     }
 
     fn step(&mut self, step: &OptimizerStep) -> Result<()> {
-        self.set_rates(step)?;
-        let adamw = AdamW {
-            parameters: self.parameters,
-            m: self.moments[0],
-            v: self.moments[1],
-            gradients: self.gradients,
-            groups: self.rates.groups,
-            rates: self.rates.rates,
-            root2: self.rates.root2,
-            norm: self.sums.part(SUMS, 1),
-            skipped: self.sums.part(SUMS + 1, 1),
-            beta1: step.betas.0 as f32,
-            beta2: step.betas.1 as f32,
-            eps: step.eps as f32,
-            clip: step.clip as f32,
-        };
+        match step.optimizer {
+            Optimizer::AdamW => self.set_rates(step)?,
+            Optimizer::Lamb => self.set_lamb_rates(step)?,
+        }
+        let (adamw, lamb) = (self.adamw(step), self.lamb(step));
         let constants = [adamw.beta1, adamw.beta2, adamw.eps, adamw.clip].map(f32::to_bits);
-        recorded(&mut self.ops, key(&("step", constants)), |ops| {
+        let key = key(&("step", step.optimizer as u8, constants));
+        recorded(&mut self.ops, key, |ops| {
             ops.norm_of(adamw.gradients, adamw.norm)?;
-            ops.adamw(&adamw)?;
+            match step.optimizer {
+                Optimizer::AdamW => ops.adamw(&adamw)?,
+                Optimizer::Lamb => ops.lamb(&lamb)?,
+            }
             ops.zero(adamw.gradients)?;
             ops.parameters_changed(adamw.parameters)
         })?;
@@ -446,7 +523,13 @@ impl<O: Ops> Engine for NativeEngine<O> {
         }
         let bare = batch.bare();
         let size = Size::of(&bare, Objective::Mlm);
-        let room = Room::fitting(&mut self.ops, &self.config, self.room.take(), size)?;
+        let room = Room::fitting(
+            &mut self.ops,
+            &self.config,
+            self.room.take(),
+            size,
+            self.recompute,
+        )?;
         room.fill(&mut self.ops, &bare, whole, dropout, Objective::Mlm)?;
         let room = self.room.insert(room);
         let pass = encoding(&self.config, &self.weights, room, size, self.alike, dropout);

@@ -84,6 +84,8 @@ pub struct LayerRoom {
 #[derive(Debug)]
 pub struct Room {
     pub size: Size,
+    /// Whether layers share their places, but for their results: each computes anew on the way back what another has written over.
+    pub shared: bool,
     all: Vec<View>,
     /// All integers, one after another: what is sent with each batch, what is sent where masks are drawn already, what is made on the device.
     words: View,
@@ -142,6 +144,7 @@ impl Room {
         config: &BertConfig,
         old: Option<Self>,
         needed: Size,
+        shared: bool,
     ) -> Result<Self> {
         if let Some(old) = old {
             if old.size.holds(needed) {
@@ -150,12 +153,12 @@ impl Room {
             for view in old.all {
                 ops.release(view)?;
             }
-            return Self::new(ops, config, needed.rounded(old.size));
+            return Self::new(ops, config, needed.rounded(old.size), shared);
         }
-        Self::new(ops, config, needed.rounded(Size::default()))
+        Self::new(ops, config, needed.rounded(Size::default()), shared)
     }
 
-    fn new(ops: &mut impl Ops, config: &BertConfig, size: Size) -> Result<Self> {
+    fn new(ops: &mut impl Ops, config: &BertConfig, size: Size, shared: bool) -> Result<Self> {
         let Size {
             tokens: t,
             rows: b,
@@ -174,8 +177,15 @@ impl Room {
             Ok(view)
         };
         let (word, float, act) = (Kind::Word, Kind::Float, Kind::Activation);
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        let mut layers: Vec<LayerRoom> = Vec::with_capacity(config.num_hidden_layers);
         for _ in 0..config.num_hidden_layers {
+            if let Some(first) = layers.first().copied().filter(|_| shared) {
+                layers.push(LayerRoom {
+                    y2: take(act, t * h)?,
+                    ..first
+                });
+                continue;
+            }
             layers.push(LayerRoom {
                 qkv: take(act, t * 3 * h)?,
                 context: take(act, t * h)?,
@@ -219,6 +229,7 @@ impl Room {
         });
         Ok(Self {
             size,
+            shared,
             words,
             draw: parts[0],
             wire: parts[1],

@@ -197,54 +197,11 @@ impl Pass<'_> {
 
     /// Encoder and heads, up to the logits.
     pub fn forward(&self, ops: &mut impl Ops) -> Result<()> {
-        let (h, f, room, w) = (
-            self.h(),
-            self.config.intermediate_size,
-            self.room,
-            self.weights,
-        );
+        let (h, room, w) = (self.h(), self.room, self.weights);
         ops.embed(&self.embedding(w), self.t(room.sum0, h))?;
         ops.norm(&self.norm0())?;
-        for (i, (at, w)) in room.layers.iter().zip(&w.layers).enumerate() {
-            let [norm1, norm2] = self.norms(i);
-            ops.linear(
-                self.input(i),
-                w.qkv.weight,
-                w.qkv.bias,
-                self.t(at.qkv, 3 * h),
-                3 * h,
-            )?;
-            let attention = self.attention(i, at);
-            ops.attention(&attention)?;
-            ops.linear(
-                attention.context,
-                w.attention_output.weight,
-                w.attention_output.bias,
-                norm1.x,
-                h,
-            )?;
-            ops.norm(&norm1)?;
-            ops.linear(
-                norm1.y,
-                w.intermediate.weight,
-                w.intermediate.bias,
-                self.t(at.inner, f),
-                f,
-            )?;
-            ops.gelu(
-                self.gelu(),
-                self.t(at.inner, f),
-                self.t(at.active, f),
-                self.backward,
-            )?;
-            ops.linear(
-                self.t(at.active, f),
-                w.output.weight,
-                w.output.bias,
-                norm2.x,
-                h,
-            )?;
-            ops.norm(&norm2)?;
+        for i in 0..self.config.num_hidden_layers {
+            self.layer(ops, i)?;
         }
         if self.size.masked > 0 {
             let (picked, inner, norm) = (
@@ -279,6 +236,51 @@ impl Pass<'_> {
             )?;
         }
         self.losses(ops)
+    }
+
+    /// Layer `i` forward.
+    fn layer(&self, ops: &mut impl Ops, i: usize) -> Result<()> {
+        let (h, f) = (self.h(), self.config.intermediate_size);
+        let (at, w) = (&self.room.layers[i], &self.weights.layers[i]);
+        let [norm1, norm2] = self.norms(i);
+        ops.linear(
+            self.input(i),
+            w.qkv.weight,
+            w.qkv.bias,
+            self.t(at.qkv, 3 * h),
+            3 * h,
+        )?;
+        let attention = self.attention(i, at);
+        ops.attention(&attention)?;
+        ops.linear(
+            attention.context,
+            w.attention_output.weight,
+            w.attention_output.bias,
+            norm1.x,
+            h,
+        )?;
+        ops.norm(&norm1)?;
+        ops.linear(
+            norm1.y,
+            w.intermediate.weight,
+            w.intermediate.bias,
+            self.t(at.inner, f),
+            f,
+        )?;
+        ops.gelu(
+            self.gelu(),
+            self.t(at.inner, f),
+            self.t(at.active, f),
+            self.backward,
+        )?;
+        ops.linear(
+            self.t(at.active, f),
+            w.output.weight,
+            w.output.bias,
+            norm2.x,
+            h,
+        )?;
+        ops.norm(&norm2)
     }
 
     /// Losses and hits of both heads. On the way to a backward pass losses are means, and the logits become their gradient.
@@ -324,7 +326,13 @@ impl Pass<'_> {
                 self.mlm_backward(ops, gradients, d)?;
                 self.nsp_backward(ops, gradients, d)
             }
-            Stage::Layer(i) => self.layer_backward(ops, i, gradients, d),
+            Stage::Layer(i) => {
+                // The last layer's places hold what it wrote.
+                if self.room.shared && i + 1 < self.config.num_hidden_layers {
+                    self.layer(ops, i)?;
+                }
+                self.layer_backward(ops, i, gradients, d)
+            }
             Stage::Embeddings => {
                 let norm = self.norm0();
                 let (dweight, dbias) = (gradients.norm0.weight, gradients.norm0.bias);

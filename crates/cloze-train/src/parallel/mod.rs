@@ -8,6 +8,8 @@
 
 mod beside;
 mod collective;
+#[cfg(any(feature = "cuda", test))]
+mod gpus;
 mod launch;
 #[cfg(feature = "cuda")]
 mod nccl;

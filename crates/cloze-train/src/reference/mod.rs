@@ -10,9 +10,10 @@ use candle_core::{Device, Tensor, Var};
 
 use crate::batch::MaskedBatch;
 use crate::engine::{
-    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, OptimizerStep, StepOutcome, Whole,
+    BatchLoss, Dropout, Engine, EngineState, EvalSums, Objective, Optimizer, OptimizerStep,
+    StepOutcome, Whole,
 };
-use crate::optimizer::adamw;
+use crate::optimizer::{adamw, lamb};
 use crate::parallel::Collective;
 use crate::parameters::{Layout, Parameter};
 use crate::{BertConfig, Error, Result};
@@ -153,7 +154,11 @@ impl Engine for ReferenceEngine {
     }
 
     fn step(&mut self, step: &OptimizerStep) -> Result<()> {
-        self.outcome.grad_norm = adamw(
+        let make = match step.optimizer {
+            Optimizer::AdamW => adamw,
+            Optimizer::Lamb => lamb,
+        };
+        self.outcome.grad_norm = make(
             &self.layout,
             self.objective,
             &mut self.state,

@@ -38,15 +38,16 @@ impl Clock {
         result
     }
 
-    /// `record` with what the clock says; `steps` is how many there will be.
-    pub fn complete(&self, record: StepRecord, steps: u64) -> StepRecord {
+    /// `record` with what the clock says; `steps` is how many there will be, and `left` how many seconds, where the run ends by the clock.
+    pub fn complete(&self, record: StepRecord, steps: u64, left: Option<f64>) -> StepRecord {
         let spent = self.started.elapsed().as_secs_f64().max(1e-9);
         let each = spent / self.steps.max(1) as f64;
         StepRecord {
             tokens_per_second: self.tokens as f64 / spent,
             data_wait_fraction: self.waited / spent,
             step_seconds: each,
-            seconds_left: each * steps.saturating_sub(record.step) as f64,
+            seconds_left: (each * steps.saturating_sub(record.step) as f64)
+                .min(left.unwrap_or(f64::INFINITY)),
             ..record
         }
     }
@@ -70,7 +71,7 @@ mod tests {
             clock.steps += 1;
             clock.tokens += 50;
         }
-        let record = clock.complete(crate::record::tests::step(2), 4);
+        let record = clock.complete(crate::record::tests::step(2), 4, None);
         // Sleeps may be longer, on a busy machine a lot.
         let about = |seen: f64, expected: f64| (0.6..1.6).contains(&(seen / expected));
         assert!(about(record.data_wait_fraction, 0.2), "{record:?}");

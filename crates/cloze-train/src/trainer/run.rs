@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
+use std::time::Instant;
 
 use cloze_shard::manifest::TOKENIZER_FOLDER;
 use cloze_shard::{Dataset, Split};
@@ -55,12 +56,14 @@ impl<'a> Run<'a> {
             config.batch_tokens,
             self.model.vocab_size,
         )?;
-        // A GPU draws masks as it goes.
         let longest = sources.iter().map(|(d, _)| longest_row(d.manifest())).max();
-        Ok(match self.engine.on_gpu() {
-            true => feed.deferred(longest.unwrap_or(0)),
-            false => feed,
-        })
+        // A GPU draws masks as it goes; masks by words or at rates that change are drawn here.
+        Ok(
+            match self.engine.on_gpu() && config.mask_rate_end.is_none() {
+                true => feed.deferred(longest.unwrap_or(0)),
+                false => feed,
+            },
+        )
     }
 
     /// The feed of all training rows.
@@ -74,14 +77,15 @@ impl<'a> Run<'a> {
     pub fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let mut feed = self.training_feed()?;
         feed.seek(self.trainer.position);
-        let remaining = self.config.steps.saturating_sub(self.trainer.step);
+        let (config, first) = (self.config, self.trainer.step + 1);
         let (rank, world_size) = (self.peers.rank(), self.peers.world_size());
         let validation = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Result<(Share, Position)>>(AHEAD);
             // Batches that were used come back, so that no memory is asked for after the first few.
             let (give_back, spare) = channel::<MaskedBatch>();
             scope.spawn(move || {
-                for _ in 0..remaining {
+                for step in first..=config.steps {
+                    feed.set_rate(config.mask_rate_at(step));
                     let batch = spare.try_recv().unwrap_or_default();
                     let next = feed.next_share_in(batch, rank, world_size);
                     let next = next.and_then(|b| b.ok_or(Error::FeedStopped));
@@ -106,7 +110,7 @@ impl<'a> Run<'a> {
         Ok(Summary {
             model,
             steps: self.trainer.step,
-            stopped: self.trainer.step < self.config.steps,
+            stopped: self.trainer.step < self.config.steps && !self.time_is_over(),
             skipped: self.trainer.skipped,
             validation,
         })
@@ -120,11 +124,12 @@ impl<'a> Run<'a> {
     ) -> Result<Option<EvalReport>> {
         let config = self.config;
         let mut validation = None;
+        let (begun, earlier) = (Instant::now(), self.trainer.seconds);
         if self.trainer.step == 0 && config.eval_every > 0 {
             self.validate(observer)?;
         }
         let mut clock = Clock::start();
-        while self.trainer.step < config.steps {
+        while self.trainer.step < config.steps && !self.time_is_over() {
             let (share, position) = clock.waiting(&mut *next)?;
             let before = self.trainer.position;
             let learning_rate = self.step(&share, position)?;
@@ -132,8 +137,10 @@ impl<'a> Run<'a> {
             clock.tokens += share.tokens as u64;
             used(share);
             let step = self.trainer.step;
-            let stop = self.asked_to_stop(observer)? && step < config.steps;
-            let last = step == config.steps;
+            let seconds = earlier + begun.elapsed().as_secs_f64();
+            let asked = self.asked_to_stop(observer, seconds)?;
+            let last = step == config.steps || self.time_is_over();
+            let stop = asked && !last;
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
             let careful = self.skips.step();
             let logged = due(config.log_every) || step == 1 || stop;
@@ -141,7 +148,7 @@ impl<'a> Run<'a> {
             if logged || careful || due(config.checkpoint_every) || due(config.eval_every) {
                 let made = self.look(learning_rate, before, observer)?;
                 if let Some(record) = made.filter(|_| logged) {
-                    let record = clock.complete(record, config.steps);
+                    let record = clock.complete(record, config.steps, self.seconds_left());
                     observer.on_step(&record);
                     self.write(&Record::Train(record))?;
                 }
@@ -164,15 +171,34 @@ impl<'a> Run<'a> {
         Ok(validation)
     }
 
-    /// Whether any process is asked to stop.
-    fn asked_to_stop(&mut self, observer: &mut dyn Observer) -> Result<bool> {
+    /// Whether any process is asked to stop. All take the clock of the first, which says how many `seconds` the run has had.
+    fn asked_to_stop(&mut self, observer: &mut dyn Observer, seconds: f64) -> Result<bool> {
         let stop = observer.should_stop();
+        // Where nothing depends on it, nothing that is kept does.
+        let seconds = self.config.hours.map_or(0.0, |_| seconds);
         if self.peers.world_size() == 1 {
+            self.trainer.seconds = seconds;
             return Ok(stop);
         }
-        let mut asked = [f64::from(u8::from(stop))];
-        self.peers.all_reduce_f64(&mut asked)?;
-        Ok(asked[0] > 0.0)
+        let own = if self.peers.rank() == 0 { seconds } else { 0.0 };
+        let mut told = [f64::from(u8::from(stop)), own];
+        self.peers.all_reduce_f64(&mut told)?;
+        self.trainer.seconds = told[1];
+        Ok(told[0] > 0.0)
+    }
+
+    /// The share of the time that is over, where the run ends by the clock.
+    fn spent(&self) -> Option<f64> {
+        let seconds = self.config.hours? * 3_600.0;
+        Some(self.trainer.seconds / seconds)
+    }
+
+    fn time_is_over(&self) -> bool {
+        self.spent().is_some_and(|spent| spent >= 1.0)
+    }
+
+    fn seconds_left(&self) -> Option<f64> {
+        Some((self.config.hours? * 3_600.0 - self.trainer.seconds).max(0.0))
     }
 
     /// Makes a step, and says at which rate. The engine may still be at work on it.
@@ -203,12 +229,11 @@ impl<'a> Run<'a> {
             self.engine
                 .accumulate_and_sum(batch, whole, dropout.as_ref(), self.peers)?;
         }
-        let learning_rate = config.schedule.learning_rate(
-            config.learning_rate,
-            step,
-            config.warmup_steps,
-            config.steps,
-        );
+        let (peak, warmup) = (config.learning_rate, config.warmup_steps);
+        let learning_rate = match self.spent() {
+            Some(spent) => config.schedule.by_the_clock(peak, step, warmup, spent),
+            None => (config.schedule).learning_rate(peak, step, warmup, config.steps),
+        };
         self.engine.step(&OptimizerStep {
             step,
             learning_rate,
@@ -217,6 +242,7 @@ impl<'a> Run<'a> {
             eps: config.epsilon,
             clip: config.clip,
             layer_decay: config.layer_decay,
+            optimizer: config.optimizer,
         })?;
         self.trainer.step = step;
         self.trainer.position = position;
@@ -312,6 +338,7 @@ impl<'a> Run<'a> {
     fn broken_rows(&mut self, position: Position) -> Result<(Vec<String>, usize)> {
         let mut feed = self.training_feed()?;
         feed.seek(position);
+        feed.set_rate(self.config.mask_rate_at(self.trainer.step));
         let numbers = feed.next_rows();
         let mut broken = Vec::new();
         for &number in &numbers {

@@ -31,6 +31,15 @@ pub fn tokens() -> Vec<String> {
         .collect()
 }
 
+/// The same, every third of them a piece that goes on with a word.
+pub fn tokens_with_pieces() -> Vec<String> {
+    let piece = |(i, token): (usize, String)| match i >= 5 && i % 3 == 0 {
+        true => format!("##p{i}"),
+        false => token,
+    };
+    tokens().into_iter().enumerate().map(piece).collect()
+}
+
 /// Rows whose words follow one another, so that there is something to learn.
 fn row(i: u64, masking: &Masking) -> Row {
     let mut stream = Key::new(1, Stage::Sample).stream(i, 0);
@@ -72,15 +81,23 @@ fn row(i: u64, masking: &Masking) -> Row {
 
 /// Writes a dataset of `train` and `validation` rows into `folder`.
 pub fn dataset(folder: &Path, train: u64, validation: u64, masking: Masking) -> PathBuf {
+    dataset_of(tokens(), folder, train, validation, masking)
+}
+
+/// As [`dataset`], with these entries.
+pub fn dataset_of(
+    tokens: Vec<String>,
+    folder: &Path,
+    train: u64,
+    validation: u64,
+    masking: Masking,
+) -> PathBuf {
     let path = folder.join("data");
     let tokenizer = path.join("tokenizer");
     fs::create_dir_all(&tokenizer).unwrap();
-    let vocabulary = Vocabulary::new(tokens(), Some(true)).unwrap();
-    let vocab = atomic::write(
-        &tokenizer.join("vocab.txt"),
-        (tokens().join("\n") + "\n").as_bytes(),
-    )
-    .unwrap();
+    let text = tokens.join("\n") + "\n";
+    let vocabulary = Vocabulary::new(tokens, Some(true)).unwrap();
+    let vocab = atomic::write(&tokenizer.join("vocab.txt"), text.as_bytes()).unwrap();
     let file = |path: &str, w: atomic::Written| FileRecord {
         path: path.into(),
         bytes: w.bytes,

@@ -1,9 +1,16 @@
 //! A GPU through its driver: memory, kernels, products, recordings.
 //!
 //! Libraries are loaded at run time, so that an executable with this in it starts anywhere. Everything goes to one stream, in order.
+//!
+//! A driver for CUDA 12.0 (525.60, of 2022) or newer is needed: all functions that are called are older, in the versions that cudarc calls for CUDA
+//! 12.9. NVRTC and cuBLASLt are those of CUDA 12, or of 13 where the driver is as new.
 
+pub(super) mod context;
+mod cublaslt;
 mod pinned;
 mod products;
+mod profile;
+mod start;
 pub(super) mod stream;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,10 +18,14 @@ use std::ffi::{CString, c_void};
 
 use cudarc::driver::{result, sys};
 
+use self::context::Context;
+pub use self::context::{Uuid, current_uuid};
 use self::pinned::Pinned;
 use self::products::Products;
+use self::profile::Profile;
+pub use self::start::count;
+use self::start::version;
 use self::stream::{Event, Graph};
-use super::libraries;
 use super::machine::{Address, Format, Grid, Machine, Product};
 use super::nvrtc::Nvrtc;
 use crate::{Error, Result};
@@ -28,24 +39,6 @@ pub(super) fn failed(call: &str) -> impl FnOnce(result::DriverError) -> Error + 
         call: call.to_owned(),
         why: e.to_string(),
     }
-}
-
-/// How many GPUs the driver shows; an error says what is missing.
-pub fn count() -> Result<usize> {
-    // cudarc ends the process where a library is missing: what it will look for is loaded here first, and stays.
-    for name in ["cuda", "cublasLt"] {
-        std::mem::forget(libraries::load(name, None)?);
-    }
-    // SAFETY: asks the loader only.
-    let there = unsafe { sys::is_culib_present() && cudarc::cublaslt::sys::is_culib_present() };
-    if !there {
-        return Err(Error::NoDevice(
-            "CUDA's libraries were found, but not under a name that can be loaded".into(),
-        ));
-    }
-    result::init().map_err(|e| Error::NoDevice(format!("the driver does not start: {e}")))?;
-    let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
-    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// What happens to operations between `begin` and `end`.
@@ -63,8 +56,6 @@ enum Recording {
 pub struct Device {
     format: Format,
     name: String,
-    number: sys::CUdevice,
-    context: sys::CUcontext,
     stream: sys::CUstream,
     module: sys::CUmodule,
     functions: HashMap<&'static str, (sys::CUfunction, u32)>,
@@ -73,17 +64,19 @@ pub struct Device {
     graphs: BTreeMap<u64, Graph>,
     seen: BTreeMap<u64, ()>,
     recording: Recording,
-    /// Milliseconds by name, while somebody asks.
-    profile: Option<BTreeMap<String, (u64, f64)>>,
+    /// What takes how long, while somebody asks.
+    profile: Option<Profile>,
     /// Bytes that are allocated, and the most that ever were.
     bytes: BTreeMap<Address, usize>,
     peak: usize,
+    /// Of all the rest. The last that is given up.
+    context: Context,
 }
 
 impl Device {
     /// Opens GPU `number`, whose kernels keep activations in `format`.
     pub fn open(format: Format, number: usize) -> Result<Self> {
-        let count = count()?;
+        let (count, version) = (count()?, version()?);
         if number >= count {
             let why = match count {
                 0 => "the driver shows no GPU".to_owned(),
@@ -111,19 +104,12 @@ impl Device {
                 "{model} has compute capability {major}.{minor}, 8.0 is needed (Ampere, 2020, or newer)"
             )));
         }
-        let mut version = 0;
-        // SAFETY: a place for one number.
-        let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
-        asked.result().map_err(failed("cuDriverGetVersion"))?;
+        let driver_major = version.unsigned_abs() / 1000;
         let architecture = format!("sm_{major}{minor}");
-        let cubin = Nvrtc::load(None)?
+        let cubin = Nvrtc::for_driver(driver_major)?
             .compile(&architecture, format, &[])?
             .cubin;
-        // SAFETY: the device is there; the context is released when this is dropped.
-        let context = unsafe { result::primary_ctx::retain(device) }
-            .map_err(failed("cuDevicePrimaryCtxRetain"))?;
-        // SAFETY: the context was just retained.
-        unsafe { result::ctx::set_current(context) }.map_err(failed("cuCtxSetCurrent"))?;
+        let context = Context::of(device)?;
         // SAFETY: the image is whole, as the compiler gave it, and is copied by the driver.
         let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) }
             .map_err(failed("cuModuleLoadData"))?;
@@ -141,19 +127,18 @@ impl Device {
         Ok(Self {
             format,
             name,
-            number: device,
-            context,
             stream,
             module,
             functions: HashMap::new(),
             pinned: Pinned::new()?,
-            products: Products::new(format, major)?,
+            products: Products::new(format, major, driver_major)?,
             graphs: BTreeMap::new(),
             seen: BTreeMap::new(),
             recording: Recording::Off,
             profile: None,
             bytes: BTreeMap::new(),
             peak: 0,
+            context,
         })
     }
 
@@ -169,25 +154,16 @@ impl Device {
         self.products.algorithms()
     }
 
-    /// Milliseconds that the device takes for `work`.
-    pub fn time(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<f64> {
-        let start = Event::new()?;
-        let end = Event::new()?;
-        start.record(self.stream)?;
-        work(self)?;
-        end.record(self.stream)?;
-        end.since(&start)
-    }
-
-    /// From now on every kernel and product is timed by itself, which takes longer; nothing is recorded or run from a recording.
+    /// From now on every kernel and product is timed by itself; nothing is recorded or run from a recording.
     pub fn profile_start(&mut self) {
-        self.profile = Some(BTreeMap::new());
+        self.profile = Some(Profile::default());
     }
 
-    /// Name, calls and milliseconds of what ran since [`Device::profile_start`].
+    /// Name, calls and milliseconds of what ran since [`Device::profile_start`]. What cannot be read is missing: the next call says what failed.
     pub fn profile_stop(&mut self) -> Vec<(String, u64, f64)> {
-        let profile = self.profile.take().unwrap_or_default();
-        profile.into_iter().map(|(n, (c, ms))| (n, c, ms)).collect()
+        let mut profile = self.profile.take().unwrap_or_default();
+        let _ = self.bind().and_then(|()| profile.read());
+        profile.sums()
     }
 
     fn timed(
@@ -195,21 +171,19 @@ impl Device {
         name: impl FnOnce() -> String,
         work: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let Some(mut profile) = self.profile.take() else {
+        if self.profile.is_none() {
             return work(self);
-        };
-        let took = self.time(work);
-        if let Ok(ms) = took {
-            let entry = profile.entry(name()).or_insert((0, 0.0));
-            *entry = (entry.0 + 1, entry.1 + ms);
         }
-        self.profile = Some(profile);
-        took.map(|_| ())
+        let moments = [Event::new()?, Event::new()?];
+        moments[0].record(self.stream)?;
+        work(self)?;
+        moments[1].record(self.stream)?;
+        let profile = self.profile.get_or_insert_default();
+        profile.add(name(), moments)
     }
 
     fn bind(&self) -> Result<()> {
-        // SAFETY: the context lives as long as this.
-        unsafe { result::ctx::set_current(self.context) }.map_err(failed("cuCtxSetCurrent"))
+        self.context.bind()
     }
 
     fn forget(&mut self) {
@@ -219,7 +193,8 @@ impl Device {
 
     /// The kernel of a name, which may take `shared` bytes of dynamic shared memory.
     fn function(&mut self, kernel: &'static str, shared: u32) -> Result<sys::CUfunction> {
-        /// What a kernel may take without asking.
+        use sys::CUfunction_attribute_enum as Attribute;
+        /// What a kernel may take without asking, together with what it takes in any case.
         const FREE: u32 = 48 << 10;
         let (function, allowed) = match self.functions.get(kernel) {
             Some(found) => *found,
@@ -231,11 +206,15 @@ impl Device {
                 // SAFETY: the module lives as long as this.
                 let found = unsafe { result::module::get_function(self.module, name) };
                 let call = format!("cuModuleGetFunction({kernel})");
-                (found.map_err(failed(&call))?, FREE)
+                let function = found.map_err(failed(&call))?;
+                let which = Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+                // SAFETY: the function is of a module that is loaded.
+                let fixed = unsafe { result::function::get_function_attribute(function, which) }
+                    .map_err(failed("cuFuncGetAttribute"))?;
+                (function, FREE.saturating_sub(fixed.unsigned_abs()))
             }
         };
         if shared > allowed {
-            use sys::CUfunction_attribute_enum as Attribute;
             let which = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is of a module that is loaded.
             unsafe { result::function::set_function_attribute(function, which, shared as i32) }
@@ -337,7 +316,12 @@ impl Machine for Device {
     }
 
     fn product(&mut self, product: &Product) -> Result<()> {
+        if product.m == 0 || product.n == 0 {
+            return Ok(());
+        }
+        // Trying algorithms out is no part of what is timed.
         let may_time = !matches!(self.recording, Recording::On(_));
+        let shape = self.products.prepare(product, self.stream, may_time)?;
         self.timed(
             || {
                 let kind = match (product.a.transposed, product.b.transposed) {
@@ -347,7 +331,7 @@ impl Machine for Device {
                 };
                 format!("{kind} {} × {} × {}", product.m, product.n, product.k)
             },
-            |d| d.products.run(product, d.stream, may_time),
+            |d| d.products.run(product, shape, d.stream),
         )
     }
 
@@ -364,18 +348,18 @@ impl Machine for Device {
 
     fn begin(&mut self, key: u64) -> Result<()> {
         self.bind()?;
+        // What was begun and never ended, as whoever began it panicked.
+        self.end(false)?;
         let again = self.seen.insert(key, ()).is_some() && self.profile.is_none();
-        self.recording = if again {
-            Recording::On(key)
-        } else {
-            Recording::First
-        };
-        if again {
-            let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-            // SAFETY: the stream lives, and is not the default one.
-            unsafe { result::stream::begin_capture(self.stream, mode) }
-                .map_err(failed("cuStreamBeginCapture"))?;
+        if !again {
+            self.recording = Recording::First;
+            return Ok(());
         }
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream lives, and is not the default one.
+        unsafe { result::stream::begin_capture(self.stream, mode) }
+            .map_err(failed("cuStreamBeginCapture"))?;
+        self.recording = Recording::On(key);
         Ok(())
     }
 
@@ -384,8 +368,12 @@ impl Machine for Device {
             return Ok(());
         };
         // SAFETY: the stream is in capture mode since `begin`, and leaves it, whatever is returned.
-        let graph = unsafe { result::stream::end_capture(self.stream) }
-            .map_err(failed("cuStreamEndCapture"))?;
+        let graph = unsafe { result::stream::end_capture(self.stream) };
+        let graph = match graph {
+            // What was not whole may have broken the recording as well.
+            Err(_) if !whole => return Ok(()),
+            graph => graph.map_err(failed("cuStreamEndCapture"))?,
+        };
         let graph = Graph {
             graph,
             executable: std::ptr::null_mut(),
@@ -411,10 +399,12 @@ impl Machine for Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        // A stream that still records, after a panic, cannot be waited for.
+        let _ = self.bind().and_then(|()| self.end(false));
         let _ = self.wait();
         self.forget();
-        // SAFETY: nothing runs any more; each is given back once, and the context last. A process that ends may find the driver gone: errors are
-        // of no use to anybody.
+        self.profile = None;
+        // SAFETY: nothing runs any more, and each is given back once. A process that ends may find the driver gone: errors are of no use to anybody.
         unsafe {
             for at in self.bytes.keys() {
                 let _ = result::free_sync(*at);
@@ -423,7 +413,6 @@ impl Drop for Device {
             self.pinned.free();
             let _ = result::module::unload(self.module);
             let _ = result::stream::destroy(self.stream);
-            let _ = result::primary_ctx::release(self.number);
         }
     }
 }

@@ -3,14 +3,18 @@
 //! An algorithm decides in which order terms are summed. It is remembered for as long as the process runs, so that equal inputs give equal
 //! results within a process; between processes the clock may choose otherwise, unless [`FIRST`] says not to look at it.
 
+mod fastest;
+
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::ptr::null_mut;
 
-use cudarc::cublaslt::result::{self as lt, CublasError};
+use cudarc::cublaslt::result::CublasError;
 use cudarc::cublaslt::sys;
 use cudarc::driver;
 
-use super::{Event, failed};
+use super::cublaslt::CublasLt;
+use super::failed;
 use crate::cuda::machine::{Address, Factor, Format, Product};
 use crate::{Error, Result};
 
@@ -18,9 +22,6 @@ use crate::{Error, Result};
 pub const FIRST: &str = "CLOZE_CUBLASLT";
 /// Algorithms that are tried.
 const TRIED: usize = 16;
-/// Times that each is timed, after runs that warm up.
-const TIMED: usize = 5;
-const WARMUP: usize = 2;
 
 fn refused(call: &'static str) -> impl FnOnce(CublasError) -> Error {
     move |e| Error::Cuda {
@@ -31,7 +32,7 @@ fn refused(call: &'static str) -> impl FnOnce(CublasError) -> Error {
 
 /// What an algorithm depends on: everything but where matrices lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
+pub struct Shape {
     m: usize,
     n: usize,
     k: usize,
@@ -62,9 +63,10 @@ impl Shape {
     }
 }
 
-/// How a shape is multiplied.
+/// How a shape is multiplied. What is null was not made yet.
 #[derive(Debug)]
 struct Plan {
+    lt: CublasLt,
     operation: sys::cublasLtMatmulDesc_t,
     a: sys::cublasLtMatrixLayout_t,
     b: sys::cublasLtMatrixLayout_t,
@@ -76,11 +78,15 @@ struct Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // SAFETY: each was created with the plan, and is destroyed once.
+        // SAFETY: each that is not null was created for the plan, and is destroyed once.
         unsafe {
-            let _ = lt::destroy_matmul_desc(self.operation);
+            if !self.operation.is_null() {
+                let _ = (self.lt.operation_destroy)(self.operation);
+            }
             for layout in [self.a, self.b, self.c] {
-                let _ = lt::destroy_matrix_layout(layout);
+                if !layout.is_null() {
+                    let _ = (self.lt.layout_destroy)(layout);
+                }
             }
         }
     }
@@ -89,6 +95,7 @@ impl Drop for Plan {
 /// The library, its workspace, and what was chosen.
 #[derive(Debug)]
 pub struct Products {
+    lt: CublasLt,
     handle: sys::cublasLtHandle_t,
     format: Format,
     workspace: (Address, usize),
@@ -97,13 +104,19 @@ pub struct Products {
 }
 
 impl Products {
-    /// For the current context, a device of compute capability `major`.
-    pub fn new(format: Format, major: i32) -> Result<Self> {
+    /// For the current context, a device of compute capability `major`, with the library that a driver for CUDA `driver_major` runs.
+    pub fn new(format: Format, major: i32, driver_major: u32) -> Result<Self> {
+        let lt = CublasLt::load(driver_major)?;
+        let mut handle = null_mut();
+        // SAFETY: a place for one handle.
+        let made = unsafe { (lt.create)(&mut handle) };
+        made.result().map_err(refused("cublasLtCreate"))?;
         let bytes = if major >= 9 { 64 << 20 } else { 32 << 20 };
         // SAFETY: a workspace need not be set.
         let at = unsafe { driver::result::malloc_sync(bytes) }.map_err(failed("cuMemAlloc"))?;
         Ok(Self {
-            handle: lt::create_handle().map_err(refused("cublasLtCreate"))?,
+            lt,
+            handle,
             format,
             workspace: (at, bytes),
             plans: BTreeMap::new(),
@@ -133,21 +146,23 @@ impl Products {
         self.plans.iter().map(line).collect()
     }
 
-    /// Multiplies; a shape that is new is tried out first, where that is allowed.
-    pub fn run(
+    /// Chooses how products like this one are multiplied, where that is not done; by trying algorithms out, where that is allowed.
+    pub fn prepare(
         &mut self,
         p: &Product,
         stream: driver::sys::CUstream,
         may_time: bool,
-    ) -> Result<()> {
-        if p.m == 0 || p.n == 0 {
-            return Ok(());
-        }
+    ) -> Result<Shape> {
         let shape = Shape::of(p);
         if !self.plans.contains_key(&shape) {
             let plan = self.plan(p, shape, stream, may_time && !self.first)?;
             self.plans.insert(shape, plan);
         }
+        Ok(shape)
+    }
+
+    /// Multiplies, as was prepared.
+    pub fn run(&self, p: &Product, shape: Shape, stream: driver::sys::CUstream) -> Result<()> {
         let plan = &self.plans[&shape];
         self.multiply(plan, p, p.c, &plan.algorithm, stream)
     }
@@ -183,21 +198,26 @@ impl Products {
             } else {
                 (rows, columns)
             };
-            lt::create_matrix_layout(factor, wide as u64, high as u64, f.stride as i64)
-                .map_err(refused("cublasLtMatrixLayoutCreate"))
+            self.layout(factor, wide, high, f.stride)
         };
         let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let scale = sys::cudaDataType_t::CUDA_R_32F;
         let mut plan = Plan {
-            operation: lt::create_matmul_desc(compute, scale)
-                .map_err(refused("cublasLtMatmulDescCreate"))?,
-            a: layout(p.b, p.k, p.n)?,
-            b: layout(p.a, p.m, p.k)?,
-            c: lt::create_matrix_layout(result, p.n as u64, p.m as u64, p.n as i64)
-                .map_err(refused("cublasLtMatrixLayoutCreate"))?,
+            lt: self.lt,
+            operation: null_mut(),
+            a: null_mut(),
+            b: null_mut(),
+            c: null_mut(),
             algorithm: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
             chosen: (0, 0, None),
         };
+        // SAFETY: a place for one descriptor.
+        unsafe { (self.lt.operation_create)(&mut plan.operation, compute, scale) }
+            .result()
+            .map_err(refused("cublasLtMatmulDescCreate"))?;
+        plan.a = layout(p.b, p.k, p.n)?;
+        plan.b = layout(p.a, p.m, p.k)?;
+        plan.c = self.layout(result, p.n, p.m, p.n)?;
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         // cublasOperation_t: CUBLAS_OP_N and CUBLAS_OP_T.
         let turn = i32::from;
@@ -232,6 +252,23 @@ impl Products {
         Ok(plan)
     }
 
+    /// Describes a column-major matrix.
+    fn layout(
+        &self,
+        kind: sys::cudaDataType,
+        rows: usize,
+        columns: usize,
+        stride: usize,
+    ) -> Result<sys::cublasLtMatrixLayout_t> {
+        let mut layout = null_mut();
+        let (rows, columns, stride) = (rows as u64, columns as u64, stride as i64);
+        // SAFETY: a place for one descriptor.
+        unsafe { (self.lt.layout_create)(&mut layout, kind, rows, columns, stride) }
+            .result()
+            .map_err(refused("cublasLtMatrixLayoutCreate"))?;
+        Ok(layout)
+    }
+
     /// The algorithms that the library offers, what it holds for the best first.
     fn offered(
         &self,
@@ -239,8 +276,11 @@ impl Products {
         shape: Shape,
     ) -> Result<Vec<sys::cublasLtMatmulHeuristicResult_t>> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-        let preference =
-            lt::create_matmul_pref().map_err(refused("cublasLtMatmulPreferenceCreate"))?;
+        let mut preference = null_mut();
+        // SAFETY: a place for one descriptor.
+        unsafe { (self.lt.preference_create)(&mut preference) }
+            .result()
+            .map_err(refused("cublasLtMatmulPreferenceCreate"))?;
         let mut numbers = vec![(
             Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
             self.workspace.1 as u64,
@@ -258,9 +298,9 @@ impl Products {
         for (which, number, size) in numbers {
             // SAFETY: the attribute takes a number of that size, of which the low bytes come first.
             let set = unsafe {
-                lt::set_matmul_pref_attribute(preference, which, (&raw const number).cast(), size)
+                (self.lt.preference_set)(preference, which, (&raw const number).cast(), size)
             };
-            asked = asked.and(set);
+            asked = asked.and(set.result());
         }
         let none = sys::cublasLtMatmulHeuristicResult_t {
             algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
@@ -273,7 +313,7 @@ impl Products {
         let mut count = 0;
         // SAFETY: there is room for as many results as are asked for, and all descriptors live.
         let status = unsafe {
-            sys::cublasLtMatmulAlgoGetHeuristic(
+            (self.lt.heuristic)(
                 self.handle,
                 plan.operation,
                 plan.a,
@@ -287,7 +327,7 @@ impl Products {
             )
         };
         // SAFETY: destroyed once.
-        let _ = unsafe { lt::destroy_matmul_pref(preference) };
+        let _ = unsafe { (self.lt.preference_destroy)(preference) };
         asked.map_err(refused("cublasLtMatmulPreferenceSetAttribute"))?;
         status
             .result()
@@ -301,66 +341,6 @@ impl Products {
             });
         }
         Ok(found)
-    }
-
-    /// Which of `offered` takes the least time, and how long: the median of some runs. What is added to is not the result itself.
-    fn fastest(
-        &self,
-        plan: &Plan,
-        p: &Product,
-        offered: &[sys::cublasLtMatmulHeuristicResult_t],
-        stream: driver::sys::CUstream,
-    ) -> Result<(usize, Option<f64>)> {
-        let each = if p.single { 4 } else { self.format.bytes() };
-        let mut spare = None;
-        if p.accumulate {
-            let bytes = p.m * p.n * each;
-            // SAFETY: it is set before it is read.
-            let at = unsafe { driver::result::malloc_sync(bytes) }.map_err(failed("cuMemAlloc"))?;
-            // SAFETY: all of it was just allocated.
-            unsafe { driver::result::memset_d8_async(at, 0, bytes, stream) }
-                .map_err(failed("cuMemsetD8Async"))?;
-            spare = Some(at);
-        }
-        let c = spare.unwrap_or(p.c);
-        let mut best = (0, None);
-        for (which, one) in offered.iter().enumerate() {
-            // An algorithm that fails after all is passed over.
-            let took = self.median(plan, p, c, &one.algo, stream);
-            if let Ok(ms) = took
-                && best.1.is_none_or(|least| ms < least)
-            {
-                best = (which, Some(ms));
-            }
-        }
-        if let Some(at) = spare {
-            // SAFETY: nothing runs that uses it: every run was waited for.
-            unsafe { driver::result::free_sync(at) }.map_err(failed("cuMemFree"))?;
-        }
-        Ok(best)
-    }
-
-    fn median(
-        &self,
-        plan: &Plan,
-        p: &Product,
-        c: Address,
-        algorithm: &sys::cublasLtMatmulAlgo_t,
-        stream: driver::sys::CUstream,
-    ) -> Result<f64> {
-        let (start, end) = (Event::new()?, Event::new()?);
-        let mut times = Vec::with_capacity(TIMED);
-        for run in 0..WARMUP + TIMED {
-            start.record(stream)?;
-            self.multiply(plan, p, c, algorithm, stream)?;
-            end.record(stream)?;
-            let ms = end.since(&start)?;
-            if run >= WARMUP {
-                times.push(ms);
-            }
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(times[TIMED / 2])
     }
 
     fn multiply(
@@ -378,15 +358,15 @@ impl Products {
         let (alpha, beta) = (1f32, if p.accumulate { 1f32 } else { 0f32 });
         // SAFETY: layouts are those of the product, whose matrices lie in what was allocated; the workspace is used by this stream alone.
         unsafe {
-            lt::matmul(
+            (self.lt.matmul)(
                 self.handle,
                 plan.operation,
                 (&raw const alpha).cast(),
-                (&raw const beta).cast(),
                 p.b.at as *const c_void,
                 plan.a,
                 p.a.at as *const c_void,
                 plan.b,
+                (&raw const beta).cast(),
                 c as *const c_void,
                 plan.c,
                 c as *mut c_void,
@@ -397,6 +377,7 @@ impl Products {
                 stream.cast(),
             )
         }
+        .result()
         .map_err(refused("cublasLtMatmul"))
     }
 
@@ -408,7 +389,7 @@ impl Products {
         self.plans.clear();
         // SAFETY: the caller's; each is given back once.
         unsafe {
-            let _ = lt::destroy_handle(self.handle);
+            let _ = (self.lt.destroy)(self.handle);
             let _ = driver::result::free_sync(self.workspace.0);
         }
     }
@@ -418,12 +399,13 @@ impl Products {
 fn set<T>(plan: &Plan, which: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<()> {
     // SAFETY: the descriptor lives, and each caller gives the attribute's own type.
     unsafe {
-        lt::set_matmul_desc_attribute(
+        (plan.lt.operation_set)(
             plan.operation,
             which,
             std::ptr::from_ref(value).cast(),
             size_of::<T>(),
         )
     }
+    .result()
     .map_err(refused("cublasLtMatmulDescSetAttribute"))
 }
