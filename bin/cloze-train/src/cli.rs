@@ -33,7 +33,7 @@ pub enum Verb {
     Finetune(Box<crate::finetune::FinetuneArgs>),
 }
 
-/// Train a BERT from a dataset: further from a checkpoint, or from scratch
+/// Train a BERT from one or more datasets: further from a checkpoint, or from scratch
 ///
 /// Rows are fed without padding, a budget of tokens a step; masks are drawn anew each epoch (unless the shards hold static
 /// ones). The run folder holds checkpoints/step-NNNNNNNN, model (the newest, a Hugging Face folder), best (that of the best
@@ -44,6 +44,7 @@ Examples:
   cloze pretrain data --init bert-base-uncased/ --out run --steps 10000
   cloze pretrain data --config config.json --out run --steps 100000 --warmup-steps 10000
   cloze pretrain data --out run --resume        go on after a stop, bit for bit
+  cloze pretrain notes papers --mix 0.7,0.3 --init DIR --out run        two datasets, 70 % of the tokens from the first
   cloze pretrain data --init DIR --out run --resume auto        for a job that may be stopped and started again
 
 Ctrl-C and SIGTERM write a checkpoint after the step that is under way, and stop; a second one stops at once.
@@ -55,8 +56,15 @@ Several processes, one for each GPU, train as one would. Any of these starts the
 By hand, each process is given RANK (which one it is, from 0), WORLD_SIZE (how many there are), LOCAL_RANK (which one on its
 machine: the number of its GPU), and MASTER_ADDR and MASTER_PORT (where rank 0 listens).")]
 pub struct PretrainArgs {
-    /// The dataset's folder
-    pub dataset: PathBuf,
+    /// The dataset's folder; of several, made with the same tokenizer, rows are mixed
+    #[arg(required = true, value_name = "DATASET")]
+    pub datasets: Vec<PathBuf>,
+    /// What share of the tokens each dataset has, in their order; need not add up to 1 [default: as many as it holds, as if they were one]
+    #[arg(long, value_name = "W,W…", value_delimiter = ',')]
+    pub mix: Vec<f64>,
+    /// Put rows of similar length together: windows of N batches are sorted by length, and batches come in random order; 0 for none
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub group_lengths: usize,
     /// Hugging Face folder to start from, or the name of a model on the Hugging Face Hub, which is downloaded
     #[arg(long, value_name = "HF_DIR", conflicts_with = "config")]
     pub init: Option<PathBuf>,
@@ -143,7 +151,7 @@ pub struct PretrainArgs {
     /// Steps between evaluations on the validation split; 0 for one at the end only
     #[arg(long, default_value_t = 1_000, value_name = "STEPS")]
     pub eval_every: u64,
-    /// Most validation rows that such an evaluation looks at; 0 for all
+    /// Most validation rows of each dataset that such an evaluation looks at; 0 for all
     #[arg(long, default_value_t = 2_000, value_name = "ROWS")]
     pub eval_rows: u64,
     /// Steps between checkpoints; 0 for one at the end only
@@ -373,6 +381,8 @@ impl PretrainArgs {
             mask_share: self.masks.mask_share,
             random_share: self.masks.random_share,
             mask_unit: self.masks.mask_unit.into(),
+            mix: self.mix.clone(),
+            group_lengths: self.group_lengths,
             seed: self.seed,
             eval_every: self.eval_every,
             eval_rows: self.eval_rows,

@@ -21,7 +21,7 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
         );
     }
     let model = crate::hub::folder(&args.model, &args.dataset)?;
-    crate::warn(&args.dataset, Some(&model), typed);
+    crate::warn(std::slice::from_ref(&args.dataset), Some(&model), typed);
     crate::start_threads(args.jobs)?;
     let options = EvalOptions {
         split: args.split.clone(),

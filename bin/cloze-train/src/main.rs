@@ -45,12 +45,15 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 /// What a person should know before masks are drawn, or are not.
-fn warn(dataset: &std::path::Path, model: Option<&std::path::Path>, typed: &cli::Typed) {
-    // What cannot be read is an error soon after.
-    let Ok(manifest) = cloze_shard::Manifest::read(dataset) else {
-        return;
-    };
-    if let cloze_shard::manifest::Masking::Static { .. } = manifest.masking {
+fn warn(datasets: &[std::path::PathBuf], model: Option<&std::path::Path>, typed: &cli::Typed) {
+    for dataset in datasets {
+        // What cannot be read is an error soon after.
+        let Ok(manifest) = cloze_shard::Manifest::read(dataset) else {
+            return;
+        };
+        if let cloze_shard::manifest::Masking::Dynamic = manifest.masking {
+            continue;
+        }
         let options = [
             "mask_rate",
             "mask_rate_end",
@@ -59,8 +62,8 @@ fn warn(dataset: &std::path::Path, model: Option<&std::path::Path>, typed: &cli:
             "mask_unit",
         ];
         for option in options.iter().filter(|option| typed.has(option)) {
-            let option = option.replace('_', "-");
-            eprintln!("warning: --{option} has no effect: the masks of this dataset are static");
+            let (option, path) = (option.replace('_', "-"), dataset.display());
+            eprintln!("warning: --{option} has no effect: the masks of {path} are static");
         }
     }
     if let Some(model) = model.filter(|m| m.is_dir() && cloze_shard::Vocabulary::find(m).is_err()) {

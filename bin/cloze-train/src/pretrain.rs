@@ -10,7 +10,7 @@ use cloze_shard::{Dataset, Vocabulary, manifest::TOKENIZER_FOLDER};
 use cloze_train::checkpoint::LoadReport;
 use cloze_train::parallel::World;
 use cloze_train::record::{SkipRecord, StepRecord, ValidationRecord};
-use cloze_train::{Begun, Observer, Start, pretrain_in, stored_config};
+use cloze_train::{Begun, Observer, Start, pretrain_on, stored_config};
 
 use crate::cli::{PretrainArgs, ResumeArg, Typed};
 use crate::stop::Stop;
@@ -24,12 +24,15 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
             "--resume goes on from a checkpoint of the run, not from --init or --config: leave one out, or give --resume auto"
         );
     }
-    let start = downloaded(start, &args.dataset)?;
+    let start = match args.datasets.first() {
+        Some(dataset) => downloaded(start, dataset)?,
+        None => start,
+    };
     let stop = crate::stop::on_signals()?;
     crate::start_threads(args.jobs)?;
     let world = World::from_environment()?;
     if world.rank == 0 {
-        crate::warn(&args.dataset, args.init.as_deref(), typed);
+        crate::warn(&args.datasets, args.init.as_deref(), typed);
     }
     let stored = if args.resume.is_some() {
         stored_config(&args.out)?
@@ -46,7 +49,8 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         header: false,
         stop: &stop,
     };
-    let summary = pretrain_in(&world, &args.dataset, &start, &args.out, &config, &mut view)?;
+    let datasets: Vec<&Path> = args.datasets.iter().map(AsRef::as_ref).collect();
+    let summary = pretrain_on(&world, &datasets, &start, &args.out, &config, &mut view)?;
     if world.rank > 0 {
         return Ok(stop.status());
     }
@@ -124,17 +128,19 @@ impl Observer for View<'_> {
     }
 
     fn on_start(&mut self, begun: &Begun<'_>) {
-        let (dataset, config, step) = (begun.dataset, begun.config, begun.step);
-        let manifest = dataset.manifest();
-        let split = |name: &str| manifest.splits.get(name).cloned().unwrap_or_default();
-        let (train, validation) = (split("train"), split("validation"));
-        self.line(&format!(
-            "dataset  {}: {} rows, {} tokens; validation {} rows",
-            dataset.path().display(),
-            format::count(train.rows),
-            format::short(train.tokens as f64),
-            format::count(validation.rows)
-        ));
+        let (config, step) = (begun.config, begun.step);
+        for dataset in begun.datasets {
+            let manifest = dataset.manifest();
+            let split = |name: &str| manifest.splits.get(name).cloned().unwrap_or_default();
+            let (train, validation) = (split("train"), split("validation"));
+            self.line(&format!(
+                "dataset  {}: {} rows, {} tokens; validation {} rows",
+                dataset.path().display(),
+                format::count(train.rows),
+                format::short(train.tokens as f64),
+                format::count(validation.rows)
+            ));
+        }
         self.line(&format!(
             "model    {} layers, hidden {}, {} heads, {} parameters",
             config.num_hidden_layers,
@@ -153,7 +159,7 @@ impl Observer for View<'_> {
         if let Some(report) = begun.report {
             self.line(&load_table(report));
         }
-        if let Some(text) = first_row(dataset) {
+        if let Some(text) = begun.datasets.first().and_then(first_row) {
             self.line(&format!("row 0    {text}\n"));
         }
         if step >= self.steps {
@@ -196,6 +202,13 @@ impl Observer for View<'_> {
             record.step,
             Self::bold(&validation(&record.report))
         ));
+        for of in &record.datasets {
+            self.line(&format!(
+                "           {}: {}",
+                of.dataset,
+                validation(&of.report)
+            ));
+        }
     }
 
     fn on_skipped(&mut self, record: &SkipRecord) {

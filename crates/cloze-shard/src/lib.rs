@@ -21,6 +21,7 @@ pub mod rules;
 pub mod schema;
 pub mod verify;
 pub mod vocabulary;
+mod wide;
 mod writer;
 
 pub use error::{Error, Result};

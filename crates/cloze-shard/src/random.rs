@@ -7,6 +7,10 @@
 //! The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw: *Parallel Random Numbers: As Easy as
 //! 1, 2, 3*, SC 2011), which a GPU computes as cheaply as a CPU.
 
+mod lanes;
+
+pub use lanes::Blocks;
+
 /// What a random draw is for. Different stages never share a stream.
 ///
 /// The numbers are part of the format: changing one changes what a seed means.
@@ -33,6 +37,10 @@ pub enum Stage {
     Sample = 9,
     /// Which label each instance of a chunk of documents gets.
     Label = 10,
+    /// Which dataset of a mixture a row comes from.
+    Mixture = 11,
+    /// The order of batches whose rows are of similar length.
+    LengthGroups = 12,
 }
 
 /// One Philox4x32-10 block: four 32-bit words from a 128-bit counter and a 64-bit key.

@@ -158,6 +158,28 @@ impl Split {
         self.shards[shard].row(row)
     }
 
+    /// Tokens of row `i`.
+    ///
+    /// # Panics
+    /// If `i` is not below [`Split::rows`].
+    #[must_use]
+    pub fn row_len(&self, i: u64) -> usize {
+        let (shard, row) = self.locate(i);
+        let (batch, row) = self.shards[shard].place(row);
+        batch.input_ids.range(row).len()
+    }
+
+    /// Has the processor fetch what row `i` is made of, which is to be read soon. Changes nothing else.
+    ///
+    /// # Panics
+    /// If `i` is not below [`Split::rows`].
+    #[inline]
+    pub fn prefetch(&self, i: u64) {
+        let (shard, row) = self.locate(i);
+        let (batch, row) = self.shards[shard].place(row);
+        batch.prefetch(row);
+    }
+
     /// Which shard, and which row of it, row `i` is.
     ///
     /// # Panics
@@ -302,7 +324,13 @@ impl Shard {
     /// If `i` is not below [`Shard::rows`].
     #[must_use]
     pub fn row(&self, i: u64) -> RowRef<'_> {
-        self.batches[(i / ROWS_PER_BATCH as u64) as usize].row((i % ROWS_PER_BATCH as u64) as usize)
+        let (batch, row) = self.place(i);
+        batch.row(row)
+    }
+
+    fn place(&self, i: u64) -> (&BatchView, usize) {
+        let rows = ROWS_PER_BATCH as u64;
+        (&self.batches[(i / rows) as usize], (i % rows) as usize)
     }
 }
 
@@ -334,8 +362,14 @@ impl IdColumn {
         }
     }
 
+    #[inline]
+    fn range(&self, i: usize) -> std::ops::Range<usize> {
+        self.offsets[i] as usize..self.offsets[i + 1] as usize
+    }
+
+    #[inline]
     fn get(&self, i: usize) -> Ids<'_> {
-        let range = self.offsets[i] as usize..self.offsets[i + 1] as usize;
+        let range = self.range(i);
         match &self.values {
             IdValues::U16(values) => Ids::U16(&values[range]),
             IdValues::U32(values) => Ids::U32(&values[range]),
@@ -402,6 +436,20 @@ impl BatchView {
         })
     }
 
+    fn prefetch(&self, i: usize) {
+        let range = self.input_ids.range(i);
+        match &self.input_ids.values {
+            IdValues::U16(values) => prefetch(&values[range]),
+            IdValues::U32(values) => prefetch(&values[range]),
+        }
+        prefetch(&self.b_start[i..=i]);
+        prefetch(&self.labels[i..=i]);
+        for (docs, sentences) in self.docs.iter().zip(&self.sentences) {
+            prefetch(&docs[i..=i]);
+            prefetch(&sentences[i..=i]);
+        }
+    }
+
     fn label(&self, i: usize) -> Option<i8> {
         self.label_nulls
             .as_ref()
@@ -427,4 +475,20 @@ impl BatchView {
                 }),
         }
     }
+}
+
+/// Has the processor fetch `values`, where it can be told to.
+#[inline]
+fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let bytes = std::mem::size_of_val(values);
+        for at in (0..bytes).step_by(64) {
+            // SAFETY: a hint, which reads nothing for the program and faults nowhere; every processor of this architecture has it.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at)) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use cloze_shard::NextSentenceLabel;
 use cloze_shard::masking::{MaskKey, Masker};
+use cloze_shard::{Ids, NextSentenceLabel};
 
 /// Masks that are drawn where the batch is computed: until then `input_ids` are as they were, and nothing is predicted.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,18 @@ impl MaskedBatch {
             cu_seqlens: vec![0],
             ..Self::default()
         }
+    }
+
+    /// Takes all rows out; their memory stays for others.
+    pub fn clear(&mut self) {
+        self.input_ids.clear();
+        self.token_type_ids.clear();
+        self.cu_seqlens.clear();
+        self.cu_seqlens.push(0);
+        self.masked_positions.clear();
+        self.masked_labels.clear();
+        self.next_sentence_labels.clear();
+        self.pending = None;
     }
 
     /// Rows.
@@ -192,6 +204,23 @@ impl MaskedBatch {
             .extend(positions.iter().map(|&p| start + u32::from(p)));
         self.masked_labels.extend_from_slice(labels);
         self.next_sentence_labels.push(label);
+    }
+
+    /// Appends a row without masks; where it begins.
+    pub fn begin_row(
+        &mut self,
+        ids: Ids<'_>,
+        b_start: usize,
+        label: Option<NextSentenceLabel>,
+    ) -> usize {
+        let start = self.input_ids.len();
+        ids.extend_into(&mut self.input_ids);
+        let end = self.input_ids.len();
+        self.token_type_ids.resize(end.min(start + b_start), 0);
+        self.token_type_ids.resize(end, 1);
+        self.cu_seqlens.push(end as u32);
+        self.next_sentence_labels.push(label);
+        start
     }
 
     /// `(start, length)` of each row.

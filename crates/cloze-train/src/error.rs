@@ -38,6 +38,18 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// Datasets cannot be trained on together.
+    #[error("the datasets {} and {} cannot be mixed: {why}", one.display(), other.display())]
+    Mixture {
+        /// A dataset.
+        one: PathBuf,
+        /// Another, which was named after it.
+        other: PathBuf,
+        /// Why not.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
     /// The device cannot do it.
     #[error(transparent)]
     Device(#[from] cloze_kernels::Error),
@@ -155,7 +167,7 @@ impl Error {
                 Some(DAMAGED.into())
             }
             Self::Shard(e) => e.hint(),
-            Self::Mismatch { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
+            Self::Mismatch { hint, .. } | Self::Mixture { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
             Self::ModelConfig { .. } => Some("give the config.json of a BERT model".into()),
             Self::Checkpoint { path, .. } if in_checkpoint(path) => Some(DAMAGED.into()),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors or pytorch_model.bin".into()),

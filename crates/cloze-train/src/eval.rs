@@ -67,13 +67,13 @@ pub fn run(
     Ok(sums.into())
 }
 
-/// As [`run`], each process of `peers` its share of every batch, by passes of at most `pass_tokens`; all get the same report.
+/// As [`run`], each process of `peers` its share of every batch, by passes of at most `pass_tokens`; all get the same sums.
 pub fn run_shared(
     engine: &mut dyn Engine,
     feed: &mut Feed<'_>,
     pass_tokens: usize,
     peers: &mut dyn Collective,
-) -> Result<EvalReport> {
+) -> Result<EvalSums> {
     let (rank, world_size) = (peers.rank(), peers.world_size());
     let mut sums = EvalSums::default();
     while let Some(share) = feed.next_share(rank, world_size)? {
@@ -81,7 +81,7 @@ pub fn run_shared(
             sums += engine.evaluate(&batch)?;
         }
     }
-    Ok(reduce_sums(peers, sums)?.into())
+    reduce_sums(peers, sums)
 }
 
 /// Measures the model in `model` on `split` of `dataset`: every row once, in stored order.

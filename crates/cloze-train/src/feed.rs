@@ -1,11 +1,16 @@
-//! Rows of a split as batches, in an order that is a function of (seed, epoch): a position is all there is to resume.
+//! Rows of one or more datasets as batches, in an order that is a function of (seed, epoch): a position is all there is to resume.
 
+mod groups;
+mod mixing;
+mod order;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use cloze_kernels::LONGEST_MASKED;
 use cloze_shard::manifest::{FILE_NAME, Manifest, Masking, TOKENIZER_FOLDER};
-use cloze_shard::masking::{MaskKey, Masker, MaskingRule};
-use cloze_shard::random::{Key, Permutation, Stage};
+use cloze_shard::masking::{MaskKey, Masker, MaskingRule, Scratch};
+use cloze_shard::random::Stage;
 use cloze_shard::rules::RowRules;
 use cloze_shard::{Dataset, Split, Vocabulary};
 
@@ -13,13 +18,20 @@ use crate::batch::{Counts, MaskedBatch, Pending};
 use crate::parallel::{Share, share};
 use crate::{Error, Result};
 
+use groups::{Groups, Lengths};
+pub use mixing::{check_mixture, joined_digest};
+use order::Order;
+
 /// Most special tokens that a device is told of.
 pub const MOST_SPECIAL: usize = 64;
 
 /// The epoch that keys masks of evaluations: training never reaches it, so the same masks are seen each time.
 pub const EVALUATION_EPOCH: u32 = u32::MAX;
 
-/// Where a feed is.
+/// Rows between one that is masked and one that is fetched from memory.
+const AHEAD: usize = 4;
+
+/// Where a feed is. An epoch is as many rows as all of its datasets hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Position {
     /// From 0.
@@ -28,10 +40,18 @@ pub struct Position {
     pub row_in_epoch: u64,
 }
 
-/// Takes rows of a split and masks them.
-pub struct Feed<'a> {
+/// A dataset's part of a feed.
+struct Source<'a> {
     split: &'a Split,
-    /// `None` where the shards hold static masks.
+    rules: RowRules,
+}
+
+/// Takes rows and masks them.
+pub struct Feed<'a> {
+    sources: Vec<Source<'a>>,
+    order: Order,
+    groups: Option<Groups>,
+    /// `None` where all shards hold static masks.
     masker: Option<Arc<Masker>>,
     /// Whether masks are left to whoever computes the batch.
     deferred: bool,
@@ -39,13 +59,15 @@ pub struct Feed<'a> {
     batch_tokens: usize,
     vocab_size: u32,
     position: Position,
-    shuffle: bool,
     /// Rows of an epoch that are taken, from its first on.
     rows: u64,
-    rules: RowRules,
+    /// Tokens of rows.
+    row_tokens: Lengths,
+    /// Rows of the next batch: numbers and lengths.
+    numbers: Vec<u64>,
+    lengths: Vec<u32>,
+    scratch: Scratch,
     ids: Vec<u32>,
-    positions: Vec<u16>,
-    labels: Vec<u32>,
 }
 
 impl<'a> Feed<'a> {
@@ -58,9 +80,23 @@ impl<'a> Feed<'a> {
         batch_tokens: usize,
         vocab_size: usize,
     ) -> Result<Self> {
-        let manifest = dataset.manifest();
-        let longest = longest_row(manifest);
-        if batch_tokens < longest {
+        let sources = [(dataset, split)];
+        Self::mixed(&sources, &[], rule, seed, batch_tokens, vocab_size)
+    }
+
+    /// A feed of several datasets, which must fit each other ([`check_mixture`]).
+    ///
+    /// `mix` holds the share of the tokens that each is to have; where it is empty, they are as one dataset.
+    pub fn mixed(
+        sources: &[(&Dataset, &'a Split)],
+        mix: &[f64],
+        rule: MaskingRule,
+        seed: u64,
+        batch_tokens: usize,
+        vocab_size: usize,
+    ) -> Result<Self> {
+        let longest = sources.iter().map(|(d, _)| longest_row(d.manifest())).max();
+        if let Some(longest) = longest.filter(|&n| batch_tokens < n) {
             let why = format!(
                 "is {batch_tokens}, but the longest row of the dataset has {longest} tokens"
             );
@@ -69,41 +105,64 @@ impl<'a> Feed<'a> {
                 why,
             });
         }
-        let masker = match manifest.masking {
-            Masking::Static { .. } => None,
-            Masking::Dynamic => Some(Arc::new(masker(dataset, rule)?)),
+        let dynamic = |d: &&(&Dataset, &Split)| d.0.manifest().masking == Masking::Dynamic;
+        // All have the same vocabulary, so one masker is all theirs.
+        let masker = match sources.iter().find(dynamic) {
+            None => None,
+            Some((dataset, _)) => Some(Arc::new(masker(dataset, rule)?)),
         };
+        let rows: Vec<u64> = sources.iter().map(|(_, split)| split.rows()).collect();
+        let order = Order::new(seed, &rows, mixing::cut(sources, mix)?);
         Ok(Self {
-            split,
+            row_tokens: mixing::lengths(sources, mix),
+            rows: order.rows(),
+            order,
+            groups: None,
             masker,
             deferred: false,
             seed,
             batch_tokens,
             vocab_size: vocab_size as u32,
             position: Position::default(),
-            shuffle: true,
-            rows: split.rows(),
-            rules: RowRules::of(manifest),
+            sources: sources
+                .iter()
+                .map(|(dataset, split)| Source {
+                    split,
+                    rules: RowRules::of(dataset.manifest()),
+                })
+                .collect(),
+            numbers: Vec::new(),
+            lengths: Vec::new(),
+            scratch: Scratch::default(),
             ids: Vec::new(),
-            positions: Vec::new(),
-            labels: Vec::new(),
         })
     }
 
     /// The feed of an evaluation: one pass in stored order, masks of [`EVALUATION_EPOCH`].
     #[must_use]
     pub fn in_order(mut self) -> Self {
-        self.shuffle = false;
+        self.order.stored();
+        self.groups = None;
         self.position.epoch = EVALUATION_EPOCH;
         self
     }
 
-    /// Leaves masks to be drawn where batches are computed, if they are of tokens and rows are not too long for that.
+    /// Batches of rows of similar length: windows of about so many batches are sorted and put into a keyed order; 0 for none.
+    #[must_use]
+    pub fn group_lengths(mut self, batches: usize) -> Self {
+        let new = || Groups::new(self.seed, batches, self.batch_tokens, self.row_tokens);
+        self.groups = (batches > 0).then(new);
+        self
+    }
+
+    /// Leaves masks to be drawn where batches are computed, if all are dynamic, of tokens, and rows are not too long for that.
     #[must_use]
     pub fn deferred(mut self, longest: usize) -> Self {
         let by_token = self.masker.as_ref().filter(|m| m.rule().unit.is_token());
         let special = by_token.map_or(0, |m| m.special().len());
-        self.deferred = (1..=MOST_SPECIAL).contains(&special) && longest <= LONGEST_MASKED;
+        self.deferred = (1..=MOST_SPECIAL).contains(&special)
+            && longest <= LONGEST_MASKED
+            && self.sources.iter().all(|s| !s.rules.static_masks());
         self
     }
 
@@ -144,32 +203,61 @@ impl<'a> Feed<'a> {
     ///
     /// Only its own rows are checked and masked; of the others it looks at ids and counts.
     pub fn next_share(&mut self, rank: usize, world_size: usize) -> Result<Option<Share>> {
-        let Some((numbers, lengths)) = self.choose() else {
+        self.next_share_in(MaskedBatch::new(), rank, world_size)
+    }
+
+    /// As [`Feed::next_share`], in the memory of a batch that nobody needs any more.
+    pub fn next_share_in(
+        &mut self,
+        mut batch: MaskedBatch,
+        rank: usize,
+        world_size: usize,
+    ) -> Result<Option<Share>> {
+        if !self.choose() {
             return Ok(None);
-        };
-        let span = share(&lengths, world_size).swap_remove(rank);
-        let mut batch = MaskedBatch::new();
+        }
+        batch.clear();
+        let span = share(&self.lengths, world_size).swap_remove(rank);
+        let numbers = std::mem::take(&mut self.numbers);
         let mut counts = Counts::default();
         for (i, &number) in numbers.iter().enumerate() {
             if span.rows.contains(&i) {
+                if let Some(&soon) = numbers.get(i + AHEAD) {
+                    let (source, row) = self.order.locate(soon);
+                    self.sources[source].split.prefetch(row);
+                }
                 self.push(number, &mut batch)?;
             } else {
                 counts += self.count(number);
             }
         }
         counts += batch.counts();
+        let rows = numbers.len();
+        self.numbers = numbers;
         Ok(Some(Share {
             batch,
             first_token: span.first_token,
             counts,
-            tokens: lengths.iter().map(|&n| n as usize).sum(),
-            rows: numbers.len(),
+            tokens: self.lengths.iter().map(|&n| n as usize).sum(),
+            rows,
         }))
     }
 
     /// The numbers of the rows that the next batch is made of, which is passed over; none at the end.
     pub fn next_rows(&mut self) -> Vec<u64> {
-        self.choose().map_or_else(Vec::new, |(numbers, _)| numbers)
+        match self.choose() {
+            true => self.numbers.clone(),
+            false => Vec::new(),
+        }
+    }
+
+    /// The shard that holds a row, by its number, and the row in the shard.
+    #[must_use]
+    pub fn locate(&self, number: u64) -> (&Path, u64) {
+        let (source, row) = self.order.locate(number);
+        let split = self.sources[source].split;
+        let (shard, row) = split.locate(row);
+        (split.shards()[shard].path(), row)
     }
 
     /// One row by its number, with the masks of this epoch.
@@ -179,46 +267,63 @@ impl<'a> Feed<'a> {
         Ok(batch)
     }
 
-    /// Numbers and lengths of the rows of the next batch.
-    fn choose(&mut self) -> Option<(Vec<u64>, Vec<u32>)> {
+    /// Finds the rows of the next batch, and passes them over; false at the end.
+    fn choose(&mut self) -> bool {
         let rows = self.rows;
         if self.position.row_in_epoch >= rows {
-            if !self.shuffle || rows == 0 {
-                return None;
+            if !self.order.is_endless() || rows == 0 {
+                return false;
             }
             self.position = Position {
                 epoch: self.position.epoch.wrapping_add(1),
                 row_in_epoch: 0,
             };
         }
-        let key = Key::new(self.seed, Stage::EpochOrder);
-        let order = Permutation::new(key, u64::from(self.position.epoch), 0, self.split.rows());
-        let (mut numbers, mut lengths, mut tokens) = (Vec::new(), Vec::new(), 0);
-        while self.position.row_in_epoch < rows {
-            let at = self.position.row_in_epoch;
-            let number = if self.shuffle { order.at(at) } else { at };
-            let length = self.split.row(number).len();
-            if tokens + length > self.batch_tokens {
-                break;
+        self.numbers.clear();
+        self.lengths.clear();
+        let sources = &self.sources;
+        let length = |order: &Order, number: u64| {
+            let (source, row) = order.locate(number);
+            sources[source].split.row_len(row) as u32
+        };
+        let Position {
+            epoch,
+            row_in_epoch,
+        } = self.position;
+        if let Some(groups) = &mut self.groups {
+            let at = (epoch, row_in_epoch);
+            for &(number, length) in groups.batch(&mut self.order, length, at, rows) {
+                self.numbers.push(number);
+                self.lengths.push(length);
             }
-            tokens += length;
-            numbers.push(number);
-            lengths.push(length as u32);
-            self.position.row_in_epoch += 1;
+        } else {
+            let mut tokens = 0;
+            for at in row_in_epoch..rows {
+                let number = self.order.at(epoch, at);
+                let length = length(&self.order, number);
+                tokens += length as usize;
+                if tokens > self.batch_tokens {
+                    break;
+                }
+                self.numbers.push(number);
+                self.lengths.push(length);
+            }
         }
-        Some((numbers, lengths))
+        self.position.row_in_epoch += self.numbers.len() as u64;
+        true
     }
 
     /// What a row adds to the counts of its batch.
     fn count(&mut self, number: u64) -> Counts {
-        let row = self.split.row(number);
-        let masked = match (&self.masker, row.masks) {
-            (Some(masker), _) => {
+        let (source, row) = self.order.locate(number);
+        let row = self.sources[source].split.row(row);
+        let masked = match (row.masks, &self.masker) {
+            (Some(masks), _) => masks.positions.len(),
+            (None, Some(masker)) => {
                 self.ids.clear();
                 row.input_ids.extend_into(&mut self.ids);
                 masker.count(self.mask_key(), number, &self.ids)
             }
-            (None, Some(masks)) => masks.positions.len(),
             (None, None) => 0,
         };
         Counts {
@@ -228,29 +333,35 @@ impl<'a> Feed<'a> {
     }
 
     fn mask_key(&self) -> MaskKey {
-        MaskKey::new(self.seed, Stage::DynamicMask, self.position.epoch)
+        let epoch = self.order.mask_epoch(self.position.epoch);
+        MaskKey::new(self.seed, Stage::DynamicMask, epoch)
+    }
+
+    fn refused(&self, number: u64, why: String) -> Error {
+        let (path, row) = self.locate(number);
+        let path = path.into();
+        Error::Row { path, row, why }
     }
 
     fn push(&mut self, number: u64, batch: &mut MaskedBatch) -> Result<()> {
-        let row = self.split.row(number);
-        let refused = |why: String| {
-            let (shard, row) = self.split.locate(number);
-            Err(Error::Row {
-                path: self.split.shards()[shard].path().into(),
-                row,
-                why,
-            })
-        };
-        if let Err(why) = self.rules.check(&row) {
-            return refused(why);
+        let (source, row) = self.order.locate(number);
+        let source = &self.sources[source];
+        let row = source.split.row(row);
+        if let Err(why) = source.rules.check(&row) {
+            return Err(self.refused(number, why));
         }
-        self.ids.clear();
-        self.positions.clear();
-        self.labels.clear();
-        row.input_ids.extend_into(&mut self.ids);
-        match (&self.masker, row.masks) {
-            (Some(masker), _) if self.deferred => {
-                let key = self.mask_key();
+        let key = self.mask_key();
+        let masked = batch.masked_labels.len();
+        let b_start = usize::from(row.b_start);
+        let start = batch.begin_row(row.input_ids, b_start, row.next_sentence_label);
+        let ids = &mut batch.input_ids[start..];
+        match (row.masks, &self.masker) {
+            (Some(masks), _) => {
+                let places = masks.positions.iter().map(|&p| start as u32 + u32::from(p));
+                batch.masked_positions.extend(places);
+                masks.labels.extend_into(&mut batch.masked_labels);
+            }
+            (None, Some(masker)) if self.deferred => {
                 let pending = batch.pending.get_or_insert_with(|| Pending {
                     masker: masker.clone(),
                     key,
@@ -258,45 +369,32 @@ impl<'a> Feed<'a> {
                     starts: vec![0],
                 });
                 let before = pending.starts.last().copied().unwrap_or(0);
-                let count = masker.count(key, number, &self.ids);
+                let count = masker.count(key, number, ids);
                 pending.numbers.push(number);
                 pending.starts.push(before + count as u32);
             }
-            (Some(masker), _) => {
-                masker.mask(
-                    self.mask_key(),
-                    number,
-                    &mut self.ids,
-                    &mut self.positions,
-                    &mut self.labels,
-                );
-            }
-            (None, Some(masks)) => {
-                self.positions.extend_from_slice(masks.positions);
-                masks.labels.extend_into(&mut self.labels);
-            }
+            (None, Some(masker)) => masker.mask_in(
+                &mut self.scratch,
+                key,
+                number,
+                start as u32,
+                ids,
+                &mut batch.masked_positions,
+                &mut batch.masked_labels,
+            ),
             (None, None) => {}
         }
         // The embedding looks ids up without asking.
-        if let Some(id) = self
-            .ids
-            .iter()
-            .chain(&self.labels)
-            .find(|&&id| id >= self.vocab_size)
-        {
-            return refused(format!(
-                "token id {id}, the model's vocabulary has {}",
-                self.vocab_size
-            ));
+        if source.rules.vocab_size() > self.vocab_size {
+            let mut seen = batch.input_ids[start..]
+                .iter()
+                .chain(&batch.masked_labels[masked..]);
+            if let Some(id) = seen.find(|&&id| id >= self.vocab_size) {
+                let has = self.vocab_size;
+                let why = format!("token id {id}, the model's vocabulary has {has}");
+                return Err(self.refused(number, why));
+            }
         }
-        let b_start = usize::from(row.b_start);
-        batch.push(
-            &self.ids,
-            b_start,
-            row.next_sentence_label,
-            &self.positions,
-            &self.labels,
-        );
         Ok(())
     }
 }

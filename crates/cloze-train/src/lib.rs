@@ -34,4 +34,4 @@ pub use engine::{EngineKind, Precision};
 pub use error::{Error, Result};
 pub use plan::PretrainConfig;
 pub use start::{Begun, Start};
-pub use trainer::{Observer, Summary, pretrain, pretrain_in, stored_config};
+pub use trainer::{Observer, Summary, pretrain, pretrain_in, pretrain_on, stored_config};

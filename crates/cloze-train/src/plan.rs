@@ -66,6 +66,10 @@ pub struct PretrainConfig {
     pub random_share: f64,
     /// What dynamic masks choose at a time.
     pub mask_unit: MaskUnit,
+    /// What share of the tokens each dataset is to have, in their order; empty for as many as it holds.
+    pub mix: Vec<f64>,
+    /// Batches of a window in which rows of similar length are put together; 0 for none.
+    pub group_lengths: usize,
     /// Keys every random draw.
     pub seed: u64,
     /// Steps between evaluations on the validation split; 0 for none but the last.
@@ -112,6 +116,8 @@ impl Default for PretrainConfig {
             mask_share: 0.8,
             random_share: 0.1,
             mask_unit: MaskUnit::Token,
+            mix: Vec::new(),
+            group_lengths: 0,
             seed: 0,
             eval_every: 1_000,
             eval_rows: 2_000,

@@ -67,7 +67,43 @@ pub struct SkipRecord {
 pub struct ValidationRecord {
     /// The step after which it was made.
     pub step: u64,
-    /// What was seen.
+    /// What was seen; over all datasets together, where there are several.
     #[serde(flatten)]
     pub report: EvalReport,
+    /// What was seen of each dataset, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<DatasetReport>,
+}
+
+/// An evaluation on one of several datasets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetReport {
+    /// Its folder.
+    pub dataset: String,
+    /// What was seen of its rows.
+    #[serde(flatten)]
+    pub report: EvalReport,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::StepRecord;
+
+    /// A record of a step, without anything in it.
+    pub fn step(step: u64) -> StepRecord {
+        StepRecord {
+            step,
+            epoch: 0,
+            loss: 0.0,
+            mlm_loss: 0.0,
+            nsp_loss: None,
+            learning_rate: 0.0,
+            grad_norm: 0.0,
+            tokens: 0,
+            tokens_per_second: 0.0,
+            data_wait_fraction: 0.0,
+            step_seconds: 0.0,
+            seconds_left: 0.0,
+        }
+    }
 }

@@ -10,11 +10,12 @@ use crate::checkpoint::{
 };
 use crate::device::{self, Build};
 use crate::engine::{Engine, EngineState};
-use crate::feed::{Feed, Position};
+use crate::feed::{Feed, Position, joined_digest};
 use crate::log::LOG;
 use crate::matching;
 use crate::parallel::World;
 use crate::plan::PretrainConfig;
+use crate::trainer::split_rows;
 use crate::{BertConfig, Error, Result};
 
 /// A file that the process that trains holds locked.
@@ -35,8 +36,8 @@ pub enum Start {
 /// How training begins.
 #[allow(missing_debug_implementations)]
 pub struct Begun<'a> {
-    /// What is trained on.
-    pub dataset: &'a Dataset,
+    /// What is trained on: at least one.
+    pub datasets: &'a [Dataset],
     /// The model's shape.
     pub config: &'a BertConfig,
     /// What computes.
@@ -65,7 +66,7 @@ pub struct Beginning {
 
 /// Reads what training goes on from, builds the engine, and on rank 0 takes the run's folder.
 pub fn begin(
-    dataset: &Dataset,
+    datasets: &[Dataset],
     start: &Start,
     run: &Path,
     config: &PretrainConfig,
@@ -85,7 +86,7 @@ pub fn begin(
         step: 0,
         position: Position::default(),
         tokens: 0,
-        dataset: dataset.manifest().digest(),
+        dataset: joined_digest(datasets),
         config: config.clone(),
         skipped: 0,
         best: None,
@@ -109,14 +110,18 @@ pub fn begin(
             // First: what is read here is checked against its digests.
             let (mut trainer, state) = read_state(&checkpoint)?;
             let model = BertConfig::read(&checkpoint.join(crate::checkpoint::CONFIG))?;
-            matching::check_model(dataset, &checkpoint, &model)?;
+            check_each(datasets, |d| matching::check_model(d, &checkpoint, &model))?;
             let asked = PretrainConfig {
                 precision: config.precision.or(trainer.config.precision),
                 ..config.clone()
             };
             let mut differences = asked.differences(&trainer.config);
             if trainer.dataset != fresh.dataset {
-                differences.push("the dataset is another one".into());
+                let what = match datasets {
+                    [_] => "the dataset is another one",
+                    _ => "the datasets are others, or in another order",
+                };
+                differences.push(what.into());
             }
             if !differences.is_empty() {
                 return Err(taken(
@@ -150,12 +155,12 @@ pub fn begin(
         }
         Start::Init(folder) => {
             let (model, parameters, report) = read_model(folder, config.seed)?;
-            matching::check_model(dataset, folder, &model)?;
+            check_each(datasets, |d| matching::check_model(d, folder, &model))?;
             (model, EngineState::initial(parameters), fresh, Some(report))
         }
         Start::Config(path) => {
             let model = BertConfig::read(path)?;
-            matching::check_shape(dataset, path, &model)?;
+            check_each(datasets, |d| matching::check_shape(d, path, &model))?;
             let parameters = initial_parameters(&model, config.seed);
             (model, EngineState::initial(parameters), fresh, None)
         }
@@ -171,16 +176,14 @@ pub fn begin(
         });
     }
     // Refuses a batch that is too small before the run folder exists.
-    if let Some(split) = dataset.split("train") {
-        Feed::new(
-            dataset,
-            split,
-            config.rule(),
-            config.seed,
-            config.batch_tokens,
-            model.vocab_size,
-        )?;
-    }
+    Feed::mixed(
+        &split_rows(datasets, "train"),
+        &config.mix,
+        config.rule(),
+        config.seed,
+        config.batch_tokens,
+        model.vocab_size,
+    )?;
     // So does a device that is not there.
     let asked = Build {
         local_rank: world.local_rank,
@@ -206,6 +209,11 @@ pub fn begin(
         report,
         lock,
     })
+}
+
+/// Whether every dataset passes.
+fn check_each(datasets: &[Dataset], check: impl FnMut(&Dataset) -> Result<()>) -> Result<()> {
+    datasets.iter().try_for_each(check)
 }
 
 /// Whether there is anything in the folder, but for the lock of a run that never began.

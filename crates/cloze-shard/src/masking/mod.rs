@@ -21,6 +21,7 @@
 
 mod rule;
 mod spans;
+mod tokens;
 mod words;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ use crate::{Error, Result};
 
 pub use rule::{MaskUnit, MaskingRule};
 use spans::{Lengths, choose_spans};
+pub use tokens::Scratch;
 use words::{Pieces, choose_words};
 
 /// The block of a row's first span: those before belong to positions.

@@ -23,7 +23,7 @@ pub struct TrainerState {
     pub position: Position,
     /// Tokens trained on.
     pub tokens: u64,
-    /// Digest of the dataset's manifest.
+    /// Digest of the dataset's manifest; of several those of all, in their order.
     pub dataset: String,
     /// What the run was started with.
     pub config: PretrainConfig,

@@ -122,6 +122,9 @@ pub fn share(lengths: &[u32], world_size: usize) -> Vec<Span> {
 /// The least number of tokens such that `world_size` spans of at most so many hold all rows.
 fn smallest_largest(lengths: &[u32], world_size: usize) -> usize {
     let lengths = || lengths.iter().map(|&n| n as usize);
+    if world_size == 1 {
+        return lengths().sum();
+    }
     let spans_of = |most: usize| {
         let (mut spans, mut tokens) = (1, 0);
         for n in lengths() {

@@ -11,6 +11,7 @@ use cloze_shard::{Dataset, Split};
 
 use crate::checkpoint::{latest, read_trainer};
 use crate::eval::EvalReport;
+use crate::feed::{check_mixture, joined_digest};
 use crate::log::Log;
 use crate::parallel::{Collective, Terms, Timeouts, World, agree, fingerprint, join, leave, same};
 use crate::plan::PretrainConfig;
@@ -70,7 +71,7 @@ pub fn pretrain(
     pretrain_in(&World::alone(), dataset, start, run, config, observer)
 }
 
-/// Trains, as one process of `world`. All of its processes call this alike; rank 0 alone writes, and tells its observer.
+/// Trains on one dataset, as one process of `world`: see [`pretrain_on`].
 pub fn pretrain_in(
     world: &World,
     dataset: &Path,
@@ -79,12 +80,26 @@ pub fn pretrain_in(
     config: &PretrainConfig,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    let opened = open(dataset, start, run, config);
+    pretrain_on(world, &[dataset], start, run, config, observer)
+}
+
+/// Trains on `datasets`, mixed as `config` says, as one process of `world`. All of its processes call this alike; rank 0 alone writes, and tells its observer.
+pub fn pretrain_on(
+    world: &World,
+    datasets: &[&Path],
+    start: &Start,
+    run: &Path,
+    config: &PretrainConfig,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    let opened = open(datasets, start, run, config);
     let mut timeouts = Timeouts::default();
     let terms = match &opened {
-        Ok((dataset, begins)) => {
-            let digest = dataset.manifest().digest();
-            Terms::of(config, (dataset.path(), &digest), (begins, run))
+        Ok((opened, begins)) => {
+            let digest = joined_digest(opened);
+            let paths: Vec<String> = datasets.iter().map(|p| p.display().to_string()).collect();
+            let paths = paths.join(", ");
+            Terms::of(config, (Path::new(&paths), &digest), (begins, run))
         }
         Err(e) => {
             timeouts.meet = TELLING;
@@ -95,10 +110,10 @@ pub fn pretrain_in(
         observer.on_meeting(world, timeouts.meet);
     }
     let joined = join(world, &terms, &timeouts);
-    let (dataset, _) = opened?;
+    let (datasets, _) = opened?;
     let mut peers = joined?;
     let trained = (|| {
-        let begun = begin(&dataset, start, run, config, world);
+        let begun = begin(&datasets, start, run, config, world);
         let mut begun = agree(peers.as_mut(), begun)?;
         let parameters = fingerprint(&begun.engine.parameters()?);
         same(peers.as_mut(), "parameters", parameters)?;
@@ -106,7 +121,7 @@ pub fn pretrain_in(
         let rank = world.rank;
         let observer = &mut OfRank { rank, observer };
         observer.on_start(&Begun {
-            dataset: &dataset,
+            datasets: &datasets,
             config: &begun.model,
             engine: begun.engine.as_ref(),
             device: &begun.device,
@@ -119,8 +134,7 @@ pub fn pretrain_in(
             _ => None,
         };
         Run {
-            dataset: &dataset,
-            train: training_rows(&dataset)?,
+            datasets: &datasets,
             run,
             config,
             model: begun.model,
@@ -136,17 +150,28 @@ pub fn pretrain_in(
     leave(peers, trained)
 }
 
-/// The dataset, and how the run begins.
+/// The datasets, and how the run begins.
 fn open(
-    dataset: &Path,
+    paths: &[&Path],
     start: &Start,
     run: &Path,
     config: &PretrainConfig,
-) -> Result<(Dataset, String)> {
+) -> Result<(Vec<Dataset>, String)> {
     config.check()?;
-    let dataset = Dataset::open(dataset)?;
-    dataset.check_tokenizer()?;
-    training_rows(&dataset)?;
+    let mut datasets = Vec::with_capacity(paths.len());
+    for path in paths {
+        let dataset = Dataset::open(path)?;
+        dataset.check_tokenizer()?;
+        if split_rows(std::slice::from_ref(&dataset), "train").is_empty() {
+            return Err(Error::Run {
+                path: dataset.path().into(),
+                why: "the dataset has no training rows".into(),
+                hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
+            });
+        }
+        datasets.push(dataset);
+    }
+    check_mixture(&datasets, &config.mix)?;
     let begins = match (start, latest(run)?) {
         (Start::Resume | Start::ResumeOr(_), Some(checkpoint)) => {
             format!("goes on after step {}", read_trainer(&checkpoint)?.step)
@@ -154,16 +179,13 @@ fn open(
         (Start::Resume, None) => "would go on, but has no checkpoint".into(),
         _ => "begins anew".into(),
     };
-    Ok((dataset, begins))
+    Ok((datasets, begins))
 }
 
-fn training_rows(dataset: &Dataset) -> Result<&Split> {
-    let train = dataset.split("train").filter(|s| s.rows() > 0);
-    train.ok_or_else(|| Error::Run {
-        path: dataset.path().into(),
-        why: "the dataset has no training rows".into(),
-        hint: "prepare it from more text, or with a smaller --validation-fraction".into(),
-    })
+/// The rows of split `name` of each dataset that has some.
+pub(crate) fn split_rows<'d>(datasets: &'d [Dataset], name: &str) -> Vec<(&'d Dataset, &'d Split)> {
+    let split = |d: &'d Dataset| Some((d, d.split(name).filter(|s| s.rows() > 0)?));
+    datasets.iter().filter_map(split).collect()
 }
 
 /// Lets gradients be summed where they lie, if they lie on GPUs; who takes part and how, for a person.

@@ -2,23 +2,26 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::time::Instant;
 
 use cloze_shard::manifest::TOKENIZER_FOLDER;
 use cloze_shard::{Dataset, Split};
 
+use super::split_rows;
+
 use super::clock::Clock;
 use super::skips::Skips;
 use super::{Observer, Summary};
+use crate::batch::MaskedBatch;
 use crate::checkpoint::{Best, Checkpoint, TrainerState, write_checkpoint};
-use crate::engine::{BatchLoss, Dropout, Engine, Objective, OptimizerStep, StepOutcome};
+use crate::engine::{BatchLoss, Dropout, Engine, EvalSums, Objective, OptimizerStep, StepOutcome};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position, longest_row};
 use crate::log::Log;
 use crate::parallel::{Collective, Share};
 use crate::plan::PretrainConfig;
-use crate::record::{Record, SkipRecord, StepRecord, ValidationRecord};
+use crate::record::{DatasetReport, Record, SkipRecord, StepRecord, ValidationRecord};
 use crate::{BertConfig, Error, Result};
 
 /// Batches that are made ahead.
@@ -28,8 +31,7 @@ const AHEAD: usize = 2;
 const NAMED: usize = 5;
 
 pub(super) struct Run<'a> {
-    pub dataset: &'a Dataset,
-    pub train: &'a Split,
+    pub datasets: &'a [Dataset],
     pub run: &'a Path,
     pub config: &'a PretrainConfig,
     pub model: BertConfig,
@@ -42,37 +44,50 @@ pub(super) struct Run<'a> {
     pub _lock: Option<File>,
 }
 
-impl Run<'_> {
-    fn feed<'s>(&self, split: &'s Split) -> Result<Feed<'s>> {
+impl<'a> Run<'a> {
+    /// The feed of these rows.
+    fn feed<'s>(&self, sources: &[(&Dataset, &'s Split)], mix: &[f64]) -> Result<Feed<'s>> {
         let config = self.config;
-        let feed = Feed::new(
-            self.dataset,
-            split,
+        let feed = Feed::mixed(
+            sources,
+            mix,
             config.rule(),
             config.seed,
             config.batch_tokens,
             self.model.vocab_size,
         )?;
+        let longest = sources.iter().map(|(d, _)| longest_row(d.manifest())).max();
         // A GPU draws masks as it goes; masks by words or at rates that change are drawn here.
         Ok(
             match self.engine.on_gpu() && config.mask_rate_end.is_none() {
-                true => feed.deferred(longest_row(self.dataset.manifest())),
+                true => feed.deferred(longest.unwrap_or(0)),
                 false => feed,
             },
         )
     }
 
+    /// The feed of all training rows.
+    fn training_feed(&self) -> Result<Feed<'a>> {
+        let datasets: &'a [Dataset] = self.datasets;
+        let sources = split_rows(datasets, "train");
+        let feed = self.feed(&sources, &self.config.mix)?;
+        Ok(feed.group_lengths(self.config.group_lengths))
+    }
+
     pub fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {
-        let mut feed = self.feed(self.train)?;
+        let mut feed = self.training_feed()?;
         feed.seek(self.trainer.position);
         let (config, first) = (self.config, self.trainer.step + 1);
         let (rank, world_size) = (self.peers.rank(), self.peers.world_size());
         let validation = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Result<(Share, Position)>>(AHEAD);
+            // Batches that were used come back, so that no memory is asked for after the first few.
+            let (give_back, spare) = channel::<MaskedBatch>();
             scope.spawn(move || {
                 for step in first..=config.steps {
                     feed.set_rate(config.mask_rate_at(step));
-                    let next = feed.next_share(rank, world_size);
+                    let batch = spare.try_recv().unwrap_or_default();
+                    let next = feed.next_share_in(batch, rank, world_size);
                     let next = next.and_then(|b| b.ok_or(Error::FeedStopped));
                     // A receiver that is gone has stopped for its own reason.
                     if send
@@ -84,7 +99,9 @@ impl Run<'_> {
                 }
             });
             let mut next = || receive.recv().unwrap_or(Err(Error::FeedStopped));
-            let done = self.steps(&mut next, observer);
+            // A feed that is done takes none back.
+            let mut used = |share: Share| drop(give_back.send(share.batch));
+            let done = self.steps(&mut next, &mut used, observer);
             // The feed may wait for somebody to take what it has.
             drop(receive);
             done
@@ -102,6 +119,7 @@ impl Run<'_> {
     fn steps(
         &mut self,
         next: &mut dyn FnMut() -> Result<(Share, Position)>,
+        used: &mut dyn FnMut(Share),
         observer: &mut dyn Observer,
     ) -> Result<Option<EvalReport>> {
         let config = self.config;
@@ -112,13 +130,12 @@ impl Run<'_> {
         }
         let mut clock = Clock::start();
         while self.trainer.step < config.steps && !self.time_is_over() {
-            let waiting = Instant::now();
-            let (share, position) = next()?;
-            clock.waited += waiting.elapsed().as_secs_f64();
+            let (share, position) = clock.waiting(&mut *next)?;
             let before = self.trainer.position;
             let learning_rate = self.step(&share, position)?;
             clock.steps += 1;
             clock.tokens += share.tokens as u64;
+            used(share);
             let step = self.trainer.step;
             let seconds = earlier + begun.elapsed().as_secs_f64();
             let asked = self.asked_to_stop(observer, seconds)?;
@@ -319,7 +336,7 @@ impl Run<'_> {
 
     /// The rows of the batch at `position` whose own loss is not finite, by name, and how many rows there are.
     fn broken_rows(&mut self, position: Position) -> Result<(Vec<String>, usize)> {
-        let mut feed = self.feed(self.train)?;
+        let mut feed = self.training_feed()?;
         feed.seek(position);
         feed.set_rate(self.config.mask_rate_at(self.trainer.step));
         let numbers = feed.next_rows();
@@ -327,8 +344,7 @@ impl Run<'_> {
         for &number in &numbers {
             let sums = self.engine.evaluate(&feed.row(number)?)?;
             if !(sums.mlm_loss + sums.nsp_loss).is_finite() {
-                let (shard, row) = self.train.locate(number);
-                let path = self.train.shards()[shard].path();
+                let (path, row) = feed.locate(number);
                 broken.push(format!("{} row {row}", path.display()));
             }
         }
@@ -339,16 +355,33 @@ impl Run<'_> {
         self.log.as_mut().map_or(Ok(()), |log| log.write(record))
     }
 
+    /// Evaluates on the validation rows of each dataset, in turn. What is reported is over all of them, and over each beside it.
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<Option<EvalReport>> {
-        let Some(split) = self.dataset.split("validation").filter(|s| s.rows() > 0) else {
+        let datasets: &'a [Dataset] = self.datasets;
+        let sources = split_rows(datasets, "validation");
+        let (mut all, mut each) = (EvalSums::default(), Vec::new());
+        for source in &sources {
+            let feed = self.feed(&[*source], &[])?;
+            let mut feed = feed.in_order().at_most(self.config.eval_rows);
+            let most = self.config.pass_tokens;
+            let sums = eval::run_shared(self.engine.as_mut(), &mut feed, most, self.peers)?;
+            all += sums;
+            each.push(DatasetReport {
+                dataset: source.0.path().display().to_string(),
+                report: sums.into(),
+            });
+        }
+        if each.is_empty() {
             return Ok(None);
-        };
-        let mut feed = self.feed(split)?.in_order().at_most(self.config.eval_rows);
-        let most = self.config.pass_tokens;
-        let report = eval::run_shared(self.engine.as_mut(), &mut feed, most, self.peers)?;
+        }
+        if datasets.len() == 1 {
+            each.clear();
+        }
+        let report = EvalReport::from(all);
         let record = ValidationRecord {
             step: self.trainer.step,
             report: report.clone(),
+            datasets: each,
         };
         observer.on_validation(&record);
         self.write(&Record::Validation(record))?;
@@ -384,7 +417,7 @@ impl Run<'_> {
             layout: self.engine.layout(),
             engine: &engine,
             trainer: &self.trainer,
-            tokenizer: &self.dataset.path().join(TOKENIZER_FOLDER),
+            tokenizer: &self.datasets[0].path().join(TOKENIZER_FOLDER),
         };
         let path = write_checkpoint(self.run, &checkpoint, self.config.keep)?;
         observer.on_checkpoint(&path);

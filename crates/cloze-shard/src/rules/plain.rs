@@ -1,0 +1,153 @@
+//! Rows without static masks that keep the rules, recognised fast. What is wrong with others, [`RowRules::check`] says.
+
+use super::RowRules;
+use crate::row::{Ids, RowRef};
+use crate::wide::wide;
+
+/// What is special in a row, as wide as its ids are.
+struct Frame<T> {
+    most: T,
+    frames: u32,
+}
+
+wide! {
+    fn look_u16(ids: &[u16], frame: [u16; 4]) -> Frame<u16> {
+        let (mut most, mut frames) = (0, 0u16);
+        for &id in ids {
+            most = most.max(id);
+            // A row has less than 65,536 tokens.
+            frames += u16::from((id == frame[0]) | (id == frame[1]) | (id == frame[2]) | (id == frame[3]));
+        }
+        Frame { most, frames: u32::from(frames) }
+    }
+}
+
+wide! {
+    fn look_u32(ids: &[u32], frame: [u32; 4]) -> Frame<u32> {
+        let (mut most, mut frames) = (0, 0);
+        for &id in ids {
+            most = most.max(id);
+            frames += u32::from((id == frame[0]) | (id == frame[1]) | (id == frame[2]) | (id == frame[3]));
+        }
+        Frame { most, frames }
+    }
+}
+
+impl RowRules {
+    /// Whether `row` keeps all rules, for certain: some that do are not recognised.
+    pub(super) fn is_plain(&self, row: &RowRef<'_>) -> bool {
+        let (n, b_start) = (row.len(), usize::from(row.b_start));
+        let masked = self.static_masks || row.masks.is_some();
+        if masked || n < 3 || n > self.max_seq_length.min(usize::from(u16::MAX)) {
+            return false;
+        }
+        let has_b = b_start < n;
+        let segments = if has_b {
+            (3..n - 1).contains(&b_start) && row.next_sentence_label.is_some()
+        } else {
+            b_start == n
+                && row.next_sentence_label.is_none()
+                && row.doc_a == row.doc_b
+                && row.sentence_a == row.sentence_b
+        };
+        let special = &self.special;
+        let frame = [special.pad, special.cls, special.sep, special.mask];
+        let (most, frames) = match row.input_ids {
+            Ids::U16(ids) => {
+                let narrow = frame.map(|id| id as u16);
+                if narrow.map(u32::from) != frame {
+                    return false;
+                }
+                let seen = look_u16(ids, narrow);
+                (u32::from(seen.most), seen.frames)
+            }
+            Ids::U32(ids) => {
+                let seen = look_u32(ids, frame);
+                (seen.most, seen.frames)
+            }
+        };
+        let at = |i: usize| row.input_ids.get(i);
+        segments
+            && most < self.vocab_size
+            && frames == 2 + u32::from(has_b)
+            && at(0) == Some(special.cls)
+            && at(n - 1) == Some(special.sep)
+            && (!has_b || at(b_start - 1) == Some(special.sep))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Row;
+    use crate::{NextSentenceLabel, SpecialTokens};
+    use proptest::prelude::*;
+
+    const SPECIAL: SpecialTokens = SpecialTokens {
+        pad: 0,
+        unk: 1,
+        cls: 2,
+        sep: 3,
+        mask: 4,
+    };
+
+    /// A good row of segments of `a` and `b` tokens (none where `b` is 0).
+    fn good(a: usize, b: usize) -> Row {
+        let word = |i| 5 + (i * 31) as u32 % 35;
+        let mut input_ids = vec![2];
+        input_ids.extend((0..a).map(word));
+        input_ids.push(3);
+        let b_start = input_ids.len() as u16;
+        if b > 0 {
+            input_ids.extend((0..b).map(word));
+            input_ids.push(3);
+        }
+        Row {
+            input_ids,
+            b_start,
+            next_sentence_label: (b > 0).then_some(NextSentenceLabel::IsNext),
+            doc_a: 7,
+            doc_b: 7,
+            ..Row::default()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        /// Rows that are good but for one change or none, in both widths: what is recognised keeps the rules, and what keeps them is recognised.
+        #[test]
+        fn agrees_with_the_rules(
+            (a, b) in (0usize..70, 0usize..70),
+            change in 0u8..9,
+            place in any::<prop::sample::Index>(),
+            id in prop_oneof![0u32..6, 30u32..50],
+        ) {
+            let rules = RowRules::new(40, SPECIAL, 128, false);
+            let mut row = good(a, b);
+            let at = place.index(row.input_ids.len());
+            match change {
+                0..3 => row.input_ids[at] = id,
+                3 => row.b_start = at as u16,
+                4 => row.doc_b = 8,
+                5 => row.next_sentence_label = None,
+                6 => row.sentence_b = 1,
+                _ => {}
+            }
+            let narrow: Vec<u16> = row.input_ids.iter().map(|&id| id as u16).collect();
+            let slow = rules.check_all(&row.view()).is_ok();
+            prop_assert_eq!(rules.is_plain(&row.view()), slow);
+            let view = RowRef { input_ids: Ids::U16(&narrow), ..row.view() };
+            prop_assert_eq!(rules.is_plain(&view), slow);
+            prop_assert_eq!(rules.check(&view), rules.check_all(&view));
+        }
+    }
+
+    #[test]
+    fn rows_with_masks_are_left_to_the_rules() {
+        let row = good(3, 3);
+        assert!(RowRules::new(40, SPECIAL, 128, false).is_plain(&row.view()));
+        assert!(!RowRules::new(40, SPECIAL, 128, true).is_plain(&row.view()));
+        assert!(!RowRules::new(40, SPECIAL, 8, false).is_plain(&row.view()));
+    }
+}
