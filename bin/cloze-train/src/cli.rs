@@ -98,7 +98,7 @@ pub struct PretrainArgs {
     /// Weight of the MLM loss in what is minimised
     #[arg(long, default_value_t = 1.0, value_name = "W")]
     pub mlm_weight: f64,
-    /// Weight of the NSP loss
+    /// Weight of the NSP loss, or of that of sentence order
     #[arg(long, default_value_t = 1.0, value_name = "W")]
     pub nsp_weight: f64,
     /// How gradients become a step
@@ -235,6 +235,10 @@ pub enum ObjectiveArg {
     /// Masked language model alone
     #[value(name = "mlm")]
     Mlm,
+    /// Masked language model and sentence order prediction: of rows whose segments follow one another, half are turned around. Prepare with
+    /// --random-next-ratio 0 for it
+    #[value(name = "mlm+sop")]
+    MlmSop,
 }
 
 /// What does the arithmetic.
@@ -347,6 +351,7 @@ impl PretrainArgs {
             objective: match self.objective {
                 ObjectiveArg::MlmNsp => Objective::MlmNsp,
                 ObjectiveArg::Mlm => Objective::Mlm,
+                ObjectiveArg::MlmSop => Objective::MlmSop,
             },
             engine: self.engine.into(),
             device: self.device,

@@ -127,12 +127,14 @@ impl Found {
                         format::count(r.rows),
                         number(r.mlm_loss),
                         share(r.mlm_accuracy),
-                        number(r.nsp_loss),
-                        share(r.nsp_accuracy),
+                        number(r.pair_loss()),
+                        share(r.nsp_accuracy.or(r.sop_accuracy)),
                     ]
                 })
                 .collect();
-            let columns = ["source", "rows", "mlm_loss", "right", "nsp_loss", "right"];
+            let order = self.report.sop_loss.is_some();
+            let pair = if order { "sop_loss" } else { "nsp_loss" };
+            let columns = ["source", "rows", "mlm_loss", "right", pair, "right"];
             text += &format!("\n{}", table(&columns, &rows));
         }
         for sample in self.samples.iter().flatten() {
@@ -145,12 +147,20 @@ impl Found {
 fn as_text(report: &EvalReport) -> String {
     let number = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), |x| format!("{x:.4}"));
     let share = |x: Option<f64>| x.map_or_else(|| "–".to_owned(), format::percent);
+    let names = match report.sop_loss {
+        Some(_) => ["sop_loss", "sop_accuracy"],
+        None => ["nsp_loss", "nsp_accuracy"],
+    };
     let rows: Vec<Vec<String>> = [
         ("mlm_loss", number(report.mlm_loss), "nats a masked token"),
         ("perplexity", number(report.perplexity), ""),
         ("mlm_accuracy", share(report.mlm_accuracy), ""),
-        ("nsp_loss", number(report.nsp_loss), "nats a labelled row"),
-        ("nsp_accuracy", share(report.nsp_accuracy), ""),
+        (names[0], number(report.pair_loss()), "nats a labelled row"),
+        (
+            names[1],
+            share(report.nsp_accuracy.or(report.sop_accuracy)),
+            "",
+        ),
         ("rows", format::count(report.rows), ""),
         ("tokens", format::count(report.tokens), ""),
         ("masked_tokens", format::count(report.masked_tokens), ""),

@@ -182,6 +182,7 @@ impl Observer for View<'_> {
         }
         let nsp = r
             .nsp_loss
+            .or(r.sop_loss)
             .map_or_else(|| "–".to_owned(), |x| format!("{x:.4}"));
         self.line(&format!(
             "{:>8} {:>8.4} {:>8.4} {nsp:>8} {:>11.2e} {:>6.2} {:>8} {:>6} {:>6}",
@@ -237,6 +238,12 @@ fn validation(report: &cloze_train::eval::EvalReport) -> String {
         let right = format::percent(accuracy);
         parts.push(format!(
             "mlm {loss:.4} (perplexity {perplexity:.1}, {right} right)"
+        ));
+    }
+    if let (Some(loss), Some(accuracy)) = (report.sop_loss, report.sop_accuracy) {
+        parts.push(format!(
+            "sop {loss:.4} ({} right)",
+            format::percent(accuracy)
         ));
     }
     if let (Some(loss), Some(accuracy)) = (report.nsp_loss, report.nsp_accuracy) {

@@ -41,6 +41,8 @@ pub enum Stage {
     Mixture = 11,
     /// The order of batches whose rows are of similar length.
     LengthGroups = 12,
+    /// Which rows have their segments in the other order.
+    SentenceOrder = 13,
 }
 
 /// One Philox4x32-10 block: four 32-bit words from a 128-bit counter and a 64-bit key.

@@ -54,6 +54,12 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+/// Makes `[CLS] B [SEP] A [SEP]` of `[CLS] A [SEP] B [SEP]`; where the second segment begins now.
+pub fn swap_segments(ids: &mut [u32], b_start: usize) -> usize {
+    ids[1..].rotate_left(b_start - 1);
+    ids.len() - b_start + 1
+}
+
 impl MaskedBatch {
     /// An empty batch.
     #[must_use]
@@ -221,6 +227,15 @@ impl MaskedBatch {
         self.cu_seqlens.push(end as u32);
         self.next_sentence_labels.push(label);
         start
+    }
+
+    /// Puts the segments of the last row, which has two and no masks yet, into the other order.
+    pub fn swap_last_row(&mut self, b_start: usize) {
+        let start = self.cu_seqlens[self.rows() - 1] as usize;
+        let b_start = swap_segments(&mut self.input_ids[start..], b_start);
+        let types = &mut self.token_type_ids[start..];
+        types[..b_start].fill(0);
+        types[b_start..].fill(1);
     }
 
     /// `(start, length)` of each row.

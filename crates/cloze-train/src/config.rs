@@ -16,6 +16,9 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// What a checkpoint of ours says its heads were trained for.
+pub const OBJECTIVE: &str = "pretraining_objective";
+
 /// The shape of a BERT, named as in Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -157,6 +160,13 @@ impl BertConfig {
         ]
         .map(|n| n as u128);
         (v + p + 2 * h) * h + l * (4 * h * h + 2 * h * f)
+    }
+
+    /// Whether the head on the pooler says which of two segments is the first.
+    #[must_use]
+    pub fn pretrained_for_order(&self) -> bool {
+        let objective = self.raw.get(OBJECTIVE).and_then(Value::as_str);
+        objective == Some("mlm+sop")
     }
 
     /// The file of a trained checkpoint: as it was read, with the architecture and number type of what is written.

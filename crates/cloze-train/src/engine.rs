@@ -14,6 +14,18 @@ pub enum Objective {
     /// Masked language model alone; the pooler and the NSP head stay as they are.
     #[serde(rename = "mlm")]
     Mlm,
+    /// Masked language model and sentence order prediction (Lan et al., ICLR 2020, section 3.1): of two segments that follow one another, which is
+    /// the first. Segments change places by a coin that is thrown anew each epoch; a row of segments that do not follow one another has no label.
+    #[serde(rename = "mlm+sop")]
+    MlmSop,
+}
+
+impl Objective {
+    /// Whether the pooler and the head on it are trained.
+    #[must_use]
+    pub fn has_pairs(self) -> bool {
+        self != Self::Mlm
+    }
 }
 
 /// How gradients become a step.

@@ -25,6 +25,12 @@ pub struct EvalReport {
     pub nsp_loss: Option<f64>,
     /// Share of labelled rows whose label is predicted.
     pub nsp_accuracy: Option<f64>,
+    /// As `nsp_loss`, where labels say which segment is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sop_loss: Option<f64>,
+    /// As `nsp_accuracy`, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sop_accuracy: Option<f64>,
     /// Rows.
     pub rows: u64,
     /// Tokens, special tokens included.
@@ -45,11 +51,37 @@ impl From<EvalSums> for EvalReport {
             perplexity: mlm_loss.map(f64::exp),
             nsp_loss: mean(sums.nsp_loss, sums.labelled_rows),
             nsp_accuracy: mean(sums.nsp_correct as f64, sums.labelled_rows),
+            sop_loss: None,
+            sop_accuracy: None,
             rows: sums.rows,
             tokens: sums.tokens,
             masked_tokens: sums.masked_tokens,
             labelled_rows: sums.labelled_rows,
         }
+    }
+}
+
+impl EvalReport {
+    /// What was seen of rows whose labels say which segment is the first, if `order`, else whether they follow one another.
+    #[must_use]
+    pub fn of(sums: EvalSums, order: bool) -> Self {
+        let report = Self::from(sums);
+        match order {
+            false => report,
+            true => Self {
+                sop_loss: report.nsp_loss,
+                sop_accuracy: report.nsp_accuracy,
+                nsp_loss: None,
+                nsp_accuracy: None,
+                ..report
+            },
+        }
+    }
+
+    /// The loss of the head on the pooler, whatever labels say.
+    #[must_use]
+    pub fn pair_loss(&self) -> Option<f64> {
+        self.nsp_loss.or(self.sop_loss)
     }
 }
 
@@ -64,7 +96,7 @@ pub fn run(
         sums += engine.evaluate(&batch)?;
         told(batch.rows() as u64);
     }
-    Ok(sums.into())
+    Ok(EvalReport::of(sums, feed.is_sentence_order()))
 }
 
 /// As [`run`], each process of `peers` its share of every batch, by passes of at most `pass_tokens`; all get the same sums.

@@ -40,6 +40,7 @@ pub struct Evaluation {
     dataset: Dataset,
     options: EvalOptions,
     vocab_size: usize,
+    objective: Objective,
     engine: Box<dyn Engine>,
 }
 
@@ -73,6 +74,7 @@ impl Evaluation {
         }
         // A head that was not in the checkpoint is noise: what it says is not reported.
         let objective = match report.has_nsp_head() {
+            true if config.pretrained_for_order() => Objective::MlmSop,
             true => Objective::MlmNsp,
             false => Objective::Mlm,
         };
@@ -82,15 +84,21 @@ impl Evaluation {
             dataset,
             options,
             vocab_size: config.vocab_size,
+            objective,
             engine,
         };
         // A budget that holds no row is refused now.
-        feed_of(
-            &evaluation.dataset,
-            &evaluation.options,
-            evaluation.vocab_size,
-        )?;
+        evaluation.feed()?;
         Ok(evaluation)
+    }
+
+    fn feed(&self) -> Result<Feed<'_>> {
+        feed_of(
+            &self.dataset,
+            &self.options,
+            self.vocab_size,
+            self.objective,
+        )
     }
 
     fn split(&self) -> Result<&Split> {
@@ -105,7 +113,12 @@ impl Evaluation {
 
     /// Every row once, in stored order, or the first `rows` of them; 0 for all. `told` is told of rows as they are done.
     pub fn report(&mut self, rows: u64, told: &mut dyn FnMut(u64)) -> Result<EvalReport> {
-        let feed = feed_of(&self.dataset, &self.options, self.vocab_size)?;
+        let feed = feed_of(
+            &self.dataset,
+            &self.options,
+            self.vocab_size,
+            self.objective,
+        )?;
         eval::run(self.engine.as_mut(), &mut feed.at_most(rows), told)
     }
 
@@ -134,7 +147,12 @@ impl Evaluation {
         let most = self.options.batch_tokens;
         let mut reports = Vec::new();
         for (source, numbers) in numbers {
-            let mut feed = feed_of(&self.dataset, &self.options, self.vocab_size)?;
+            let mut feed = feed_of(
+                &self.dataset,
+                &self.options,
+                self.vocab_size,
+                self.objective,
+            )?;
             let engine = self.engine.as_mut();
             let mut sums = EvalSums::default();
             let mut batch = MaskedBatch::new();
@@ -150,7 +168,7 @@ impl Evaluation {
             sums += engine.evaluate(&batch)?;
             let name = names.get(source as usize).cloned();
             let name = name.unwrap_or_else(|| "unknown".into());
-            reports.push((name, EvalReport::from(sums)));
+            reports.push((name, EvalReport::of(sums, feed.is_sentence_order())));
         }
         Ok(reports)
     }
@@ -176,7 +194,12 @@ impl Evaluation {
         let most = self.options.batch_tokens;
         let split = self.dataset.split(&self.options.split);
         let split = split.ok_or(Error::FeedStopped)?;
-        let mut feed = feed_of(&self.dataset, &self.options, self.vocab_size)?;
+        let mut feed = feed_of(
+            &self.dataset,
+            &self.options,
+            self.vocab_size,
+            self.objective,
+        )?;
         let (mut sums, mut rows) = (EvalSums::default(), 0);
         for number in chosen {
             // Refuses a row that breaks a rule of the format.
@@ -212,7 +235,12 @@ impl Evaluation {
     pub fn samples(&mut self, rows: u64, top: usize) -> Result<Vec<MaskedRow>> {
         let chosen = self.chosen(rows)?;
         let vocabulary = self.vocabulary()?;
-        let mut feed = feed_of(&self.dataset, &self.options, self.vocab_size)?;
+        let mut feed = feed_of(
+            &self.dataset,
+            &self.options,
+            self.vocab_size,
+            self.objective,
+        )?;
         let engine = self.engine.as_mut();
         let mut samples = Vec::new();
         for number in chosen {
@@ -229,7 +257,12 @@ impl Evaluation {
 }
 
 /// A split in stored order, with the masks of evaluations.
-fn feed_of<'a>(dataset: &'a Dataset, options: &EvalOptions, vocab_size: usize) -> Result<Feed<'a>> {
+fn feed_of<'a>(
+    dataset: &'a Dataset,
+    options: &EvalOptions,
+    vocab_size: usize,
+    objective: Objective,
+) -> Result<Feed<'a>> {
     let split = dataset.split(&options.split);
     let feed = Feed::new(
         dataset,
@@ -239,5 +272,6 @@ fn feed_of<'a>(dataset: &'a Dataset, options: &EvalOptions, vocab_size: usize) -
         options.batch_tokens,
         vocab_size,
     )?;
-    Ok(feed.in_order())
+    let order = objective == Objective::MlmSop;
+    Ok(feed.in_order().sentence_order(order))
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use cloze_kernels::LONGEST_MASKED;
 use cloze_shard::manifest::{FILE_NAME, Manifest, Masking, TOKENIZER_FOLDER};
 use cloze_shard::masking::{MaskKey, Masker, MaskingRule, Scratch};
-use cloze_shard::random::Stage;
+use cloze_shard::random::{Key, Stage};
 use cloze_shard::rules::RowRules;
-use cloze_shard::{Dataset, Split, Vocabulary};
+use cloze_shard::{Dataset, NextSentenceLabel, RowRef, Split, Vocabulary};
 
-use crate::batch::{Counts, MaskedBatch, Pending};
+use crate::batch::{Counts, MaskedBatch, Pending, swap_segments};
 use crate::parallel::{Share, share};
 use crate::{Error, Result};
 
@@ -55,6 +55,8 @@ pub struct Feed<'a> {
     masker: Option<Arc<Masker>>,
     /// Whether masks are left to whoever computes the batch.
     deferred: bool,
+    /// Whether labels say which segment is the first, instead of whether they follow one another.
+    sentence_order: bool,
     seed: u64,
     batch_tokens: usize,
     vocab_size: u32,
@@ -120,6 +122,7 @@ impl<'a> Feed<'a> {
             groups: None,
             masker,
             deferred: false,
+            sentence_order: false,
             seed,
             batch_tokens,
             vocab_size: vocab_size as u32,
@@ -164,6 +167,36 @@ impl<'a> Feed<'a> {
             && longest <= LONGEST_MASKED
             && self.sources.iter().all(|s| !s.rules.static_masks());
         self
+    }
+
+    /// Labels for sentence order prediction: of rows whose segments follow one another, half change places, by a coin of (seed, epoch, row), and the
+    /// label says which; other rows have none.
+    #[must_use]
+    pub fn sentence_order(mut self, on: bool) -> Self {
+        self.sentence_order = on;
+        self
+    }
+
+    /// Whether labels are those of sentence order prediction.
+    #[must_use]
+    pub fn is_sentence_order(&self) -> bool {
+        self.sentence_order
+    }
+
+    /// The label of a row, and whether its segments change places.
+    fn label(&self, number: u64, row: &RowRef<'_>) -> (Option<NextSentenceLabel>, bool) {
+        if !self.sentence_order {
+            return (row.next_sentence_label, false);
+        }
+        if row.next_sentence_label != Some(NextSentenceLabel::IsNext) {
+            return (None, false);
+        }
+        let epoch = self.order.mask_epoch(self.position.epoch);
+        let coin = Key::new(self.seed, Stage::SentenceOrder).block(number, epoch, 0)[0];
+        match coin & 1 {
+            0 => (Some(NextSentenceLabel::IsNext), false),
+            _ => (Some(NextSentenceLabel::NotNext), true),
+        }
     }
 
     /// Masks at another rate from the next batch on; nothing where masks are static.
@@ -317,18 +350,22 @@ impl<'a> Feed<'a> {
     fn count(&mut self, number: u64) -> Counts {
         let (source, row) = self.order.locate(number);
         let row = self.sources[source].split.row(row);
+        let (label, swapped) = self.label(number, &row);
         let masked = match (row.masks, &self.masker) {
             (Some(masks), _) => masks.positions.len(),
             (None, Some(masker)) => {
                 self.ids.clear();
                 row.input_ids.extend_into(&mut self.ids);
+                if swapped {
+                    swap_segments(&mut self.ids, usize::from(row.b_start));
+                }
                 masker.count(self.mask_key(), number, &self.ids)
             }
             (None, None) => 0,
         };
         Counts {
             masked: masked as u64,
-            labelled: u64::from(row.next_sentence_label.is_some()),
+            labelled: u64::from(label.is_some()),
         }
     }
 
@@ -353,13 +390,34 @@ impl<'a> Feed<'a> {
         let key = self.mask_key();
         let masked = batch.masked_labels.len();
         let b_start = usize::from(row.b_start);
-        let start = batch.begin_row(row.input_ids, b_start, row.next_sentence_label);
+        let (label, swapped) = self.label(number, &row);
+        let start = batch.begin_row(row.input_ids, b_start, label);
+        if swapped {
+            batch.swap_last_row(b_start);
+        }
         let ids = &mut batch.input_ids[start..];
         match (row.masks, &self.masker) {
             (Some(masks), _) => {
-                let places = masks.positions.iter().map(|&p| start as u32 + u32::from(p));
+                // Of a row that is turned, those of the second segment come first.
+                let first = match swapped {
+                    true => masks
+                        .positions
+                        .partition_point(|&p| usize::from(p) < b_start),
+                    false => 0,
+                };
+                let (a, b) = masks.positions.split_at(first);
+                let back = if swapped { b_start - 1 } else { 0 };
+                let there = |p: &u16, by: usize| (start + usize::from(*p) + by) as u32;
+                let places = b.iter().map(|p| there(p, 0) - back as u32);
                 batch.masked_positions.extend(places);
-                masks.labels.extend_into(&mut batch.masked_labels);
+                let on = row.len() - b_start;
+                batch
+                    .masked_positions
+                    .extend(a.iter().map(|p| there(p, on)));
+                let labels = (first..masks.positions.len()).chain(0..first);
+                batch
+                    .masked_labels
+                    .extend(labels.filter_map(|i| masks.labels.get(i)));
             }
             (None, Some(masker)) if self.deferred => {
                 let pending = batch.pending.get_or_insert_with(|| Pending {

@@ -37,6 +37,8 @@ pub struct StepRecord {
     pub loss: f64,
     pub mlm_loss: f64,
     pub nsp_loss: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sop_loss: Option<f64>,
     pub learning_rate: f64,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
@@ -96,6 +98,7 @@ pub(crate) mod tests {
             epoch: 0,
             loss: 0.0,
             mlm_loss: 0.0,
+            sop_loss: None,
             nsp_loss: None,
             learning_rate: 0.0,
             grad_norm: 0.0,

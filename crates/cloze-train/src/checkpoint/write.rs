@@ -10,6 +10,7 @@ use safetensors::{Dtype, serialize};
 
 use super::state::{ARENAS_FILE, STATE_FILE, StateFile, all};
 use super::{BEST, CHECKPOINTS, CONFIG, MODEL, STATE_FOLDER, TrainerState, WEIGHTS};
+use crate::config::OBJECTIVE;
 use crate::engine::EngineState;
 use crate::parameters::Layout;
 use crate::{BertConfig, Error, Result};
@@ -77,7 +78,12 @@ fn write_model(
     checkpoint: &Checkpoint<'_>,
     wrote: &mut dyn FnMut(String, Written) -> Option<String>,
 ) -> Result<()> {
-    let config = checkpoint.config.to_json();
+    let mut config = checkpoint.config.clone();
+    let objective = serde_json::to_value(checkpoint.trainer.config.objective);
+    config
+        .raw
+        .insert(OBJECTIVE.into(), objective.unwrap_or_default());
+    let config = config.to_json();
     let written = atomic::write(&folder.join(CONFIG), config.as_bytes())?;
     wrote(CONFIG.into(), written);
     let bytes = to_bytes(&checkpoint.engine.parameters);

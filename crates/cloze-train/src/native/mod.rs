@@ -225,7 +225,7 @@ impl<O: Ops> NativeEngine<O> {
             self.ops.zero(self.sums.first(SUMS))?;
         }
         self.labelled = match self.objective {
-            Objective::MlmNsp => whole.labelled,
+            Objective::MlmNsp | Objective::MlmSop => whole.labelled,
             Objective::Mlm => 0,
         };
         self.loss_weights = whole.weights;
@@ -479,7 +479,7 @@ impl<O: Ops> Engine for NativeEngine<O> {
         let sums = self.download(self.sums)?;
         self.ops.upload(self.sums, &before)?;
         let labelled = match self.objective {
-            Objective::MlmNsp => whole.labelled,
+            Objective::MlmNsp | Objective::MlmSop => whole.labelled,
             Objective::Mlm => 0,
         };
         Ok(EvalSums {

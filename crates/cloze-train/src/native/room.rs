@@ -32,7 +32,7 @@ impl Size {
             rows: batch.rows(),
             masked: batch.masked(),
             labelled: match objective {
-                Objective::MlmNsp => batch.labelled_rows(),
+                Objective::MlmNsp | Objective::MlmSop => batch.labelled_rows(),
                 Objective::Mlm => 0,
             },
             longest: batch.spans().map(|(_, n)| n).max().unwrap_or(0),
@@ -317,7 +317,7 @@ impl Room {
         put(self.special, &mut special.iter().copied(), NONE);
         let rows = batch.next_sentence_labels.iter().zip(&batch.cu_seqlens);
         let labelled = || {
-            let trained = objective == Objective::MlmNsp;
+            let trained = objective.has_pairs();
             let one = |(label, &first): (&Option<_>, _)| Some((first, (*label)? as u32));
             rows.clone().filter_map(one).filter(move |_| trained)
         };

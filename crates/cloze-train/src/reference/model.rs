@@ -98,7 +98,7 @@ impl<'a> Model<'a> {
         let mlm = (!batch.masked_positions.is_empty())
             .then(|| self.predictions(&x, batch))
             .transpose()?;
-        let labelled = batch.labelled_rows() > 0 && objective == Objective::MlmNsp;
+        let labelled = batch.labelled_rows() > 0 && objective.has_pairs();
         let nsp = labelled.then(|| self.relationship(&x, batch)).transpose()?;
         Ok(Heads { mlm, nsp })
     }

@@ -56,6 +56,7 @@ impl<'a> Run<'a> {
             config.batch_tokens,
             self.model.vocab_size,
         )?;
+        let feed = feed.sentence_order(config.objective == Objective::MlmSop);
         let longest = sources.iter().map(|(d, _)| longest_row(d.manifest())).max();
         // A GPU draws masks as it goes; masks by words or at rates that change are drawn here.
         Ok(
@@ -282,7 +283,8 @@ impl<'a> Run<'a> {
             epoch: self.trainer.position.epoch,
             loss: total,
             mlm_loss: loss.mlm,
-            nsp_loss: loss.nsp,
+            nsp_loss: loss.nsp.filter(|_| config.objective != Objective::MlmSop),
+            sop_loss: loss.nsp.filter(|_| config.objective == Objective::MlmSop),
             learning_rate,
             grad_norm: outcome.grad_norm,
             tokens: self.trainer.tokens,
@@ -359,6 +361,7 @@ impl<'a> Run<'a> {
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<Option<EvalReport>> {
         let datasets: &'a [Dataset] = self.datasets;
         let sources = split_rows(datasets, "validation");
+        let order = self.config.objective == Objective::MlmSop;
         let (mut all, mut each) = (EvalSums::default(), Vec::new());
         for source in &sources {
             let feed = self.feed(&[*source], &[])?;
@@ -368,7 +371,7 @@ impl<'a> Run<'a> {
             all += sums;
             each.push(DatasetReport {
                 dataset: source.0.path().display().to_string(),
-                report: sums.into(),
+                report: EvalReport::of(sums, order),
             });
         }
         if each.is_empty() {
@@ -377,7 +380,7 @@ impl<'a> Run<'a> {
         if datasets.len() == 1 {
             each.clear();
         }
-        let report = EvalReport::from(all);
+        let report = EvalReport::of(all, order);
         let record = ValidationRecord {
             step: self.trainer.step,
             report: report.clone(),
@@ -394,7 +397,9 @@ impl<'a> Run<'a> {
             return false;
         };
         let nsp = match self.config.objective {
-            Objective::MlmNsp => report.and_then(|r| r.nsp_loss).unwrap_or(0.0),
+            Objective::MlmNsp | Objective::MlmSop => {
+                report.and_then(EvalReport::pair_loss).unwrap_or(0.0)
+            }
             Objective::Mlm => 0.0,
         };
         let loss = self.config.mlm_weight * mlm + self.config.nsp_weight * nsp;

@@ -1,0 +1,168 @@
+//! Sentence order prediction: which rows are turned, what becomes of their tokens and masks, and that it is learned.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::Path;
+
+use cloze_shard::manifest::Masking;
+use cloze_shard::masking::MaskingRule;
+use cloze_shard::{Dataset, NextSentenceLabel};
+use cloze_train::engine::Objective;
+use cloze_train::evaluation::{EvalOptions, Evaluation};
+use cloze_train::feed::Feed;
+use cloze_train::record::{StepRecord, ValidationRecord};
+use cloze_train::{Begun, Build, Observer, PretrainConfig, Start, pretrain};
+use support::{VOCAB, config, dataset};
+
+struct Quiet;
+
+impl Observer for Quiet {
+    fn on_start(&mut self, _: &Begun<'_>) {}
+    fn on_step(&mut self, _: &StepRecord) {}
+    fn on_validation(&mut self, _: &ValidationRecord) {}
+    fn on_checkpoint(&mut self, _: &Path) {}
+}
+
+/// Every row of an epoch, beside the row that it was made of, from the definition.
+#[test]
+fn half_of_the_rows_that_go_on_are_turned() {
+    for masking in [
+        Masking::Dynamic,
+        Masking::Static {
+            rule: MaskingRule::default(),
+        },
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Dataset::open(&dataset(folder.path(), 2_000, 0, masking)).unwrap();
+        let split = data.split("train").unwrap();
+        let feed = |epoch| {
+            let feed = Feed::new(&data, split, MaskingRule::default(), 7, 64, VOCAB).unwrap();
+            let mut feed = feed.sentence_order(true);
+            feed.seek(cloze_train::feed::Position {
+                epoch,
+                row_in_epoch: 0,
+            });
+            feed
+        };
+        let (mut plain, mut other) = (feed(0), feed(1));
+        let (mut turned, mut labelled, mut moved) = (0u32, 0u32, 0u32);
+        for number in 0..2_000 {
+            let row = split.row(number);
+            let batch = plain.row(number).unwrap();
+            let label = batch.next_sentence_labels[0];
+            // The row as it was before masks.
+            let mut ids = batch.input_ids.clone();
+            for (&p, &id) in batch.masked_positions.iter().zip(&batch.masked_labels) {
+                ids[p as usize] = id;
+            }
+            assert!(batch.masked_positions.is_sorted() && !batch.masked_positions.is_empty());
+            let (a, b) = (row.segment_a().to_vec(), row.segment_b().to_vec());
+            let original = row.original_ids();
+            let (a, b) = match &row.masks {
+                None => (a, b),
+                Some(_) => {
+                    let b_start = usize::from(row.b_start);
+                    let end = original.len() - 1;
+                    (
+                        original[1..b_start - 1].to_vec(),
+                        original[b_start..end].to_vec(),
+                    )
+                }
+            };
+            let pair = |x: &[u32], y: &[u32]| [&[2], x, &[3], y, &[3]].concat();
+            let expected = match label {
+                Some(NextSentenceLabel::NotNext) => pair(&b, &a),
+                _ => pair(&a, &b),
+            };
+            assert_eq!(ids, expected, "{number}");
+            let first = if expected == pair(&a, &b) {
+                a.len()
+            } else {
+                b.len()
+            };
+            let types = batch.token_type_ids.iter().filter(|&&t| t == 0).count();
+            assert_eq!(types, first + 2);
+            match row.next_sentence_label {
+                Some(NextSentenceLabel::IsNext) => {
+                    labelled += 1;
+                    turned += u32::from(label == Some(NextSentenceLabel::NotNext));
+                    let again = other.row(number).unwrap().next_sentence_labels[0];
+                    moved += u32::from(again != label);
+                }
+                _ => assert_eq!(label, None, "segments that do not follow one another"),
+            }
+        }
+        // Four standard errors of a fair coin.
+        for count in [turned, moved] {
+            let off = f64::from(count) - f64::from(labelled) / 2.0;
+            assert!(
+                off.abs() < 2.0 * f64::from(labelled).sqrt(),
+                "{count} of {labelled}"
+            );
+        }
+        assert_eq!(labelled, 1_000);
+    }
+}
+
+#[test]
+fn shares_of_ranks_are_parts_of_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open(&dataset(folder.path(), 80, 0, Masking::Dynamic)).unwrap();
+    let split = data.split("train").unwrap();
+    let feed = || {
+        let feed = Feed::new(&data, split, MaskingRule::default(), 7, 100, VOCAB).unwrap();
+        feed.sentence_order(true)
+    };
+    let (mut whole, mut first, mut second) = (feed(), feed(), feed());
+    for _ in 0..12 {
+        let all = whole.next_share(0, 1).unwrap().unwrap();
+        let parts = [
+            first.next_share(0, 2).unwrap().unwrap(),
+            second.next_share(1, 2).unwrap().unwrap(),
+        ];
+        assert_eq!(all.counts, all.batch.counts());
+        for part in &parts {
+            assert_eq!(part.counts, all.counts);
+        }
+        let mut joined = parts[0].batch.clone();
+        joined.append(&parts[1].batch);
+        assert_eq!(joined, all.batch);
+    }
+}
+
+#[test]
+fn order_is_learned_and_measured_as_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 4_000, 200, Masking::Dynamic);
+    let run = folder.path().join("run");
+    let plan = PretrainConfig {
+        objective: Objective::MlmSop,
+        steps: 400,
+        batch_tokens: 1_024,
+        learning_rate: 1e-2,
+        warmup_steps: 40,
+        eval_every: 0,
+        dropout: Some(0.0),
+        ..PretrainConfig::default()
+    };
+    let start = Start::Config(config(folder.path()));
+    let summary = pretrain(&data, &start, &run, &plan, &mut Quiet).unwrap();
+    let report = summary.validation.unwrap();
+    assert!(report.sop_accuracy.unwrap() > 0.7, "{report:?}");
+    assert_eq!((report.nsp_loss, report.nsp_accuracy), (None, None));
+    assert_eq!(report.labelled_rows, 100);
+    let log = std::fs::read_to_string(run.join("train.jsonl")).unwrap();
+    assert!(log.contains("\"sop_loss\":") && !log.contains("\"nsp_loss\":0."));
+    // The model says what its head was trained for.
+    let options = EvalOptions {
+        split: "validation".into(),
+        rule: MaskingRule::default(),
+        seed: 0,
+        batch_tokens: 1_024,
+        build: Build::default(),
+    };
+    let mut again = Evaluation::open(&data, &run.join("model"), options).unwrap();
+    assert_eq!(again.report(0, &mut |_| ()).unwrap(), report);
+}
