@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release -p cloze-train --example feed_bench -- DATASET [TOKENS] [ROUNDS] [GROUP]
 //!
-//! Before it is timed, an epoch is read, so that all pages are there. A round is an epoch; rounds of all ways take turns, and the best counts.
+//! Before it is timed, an epoch is read, so that all pages are there. A round is half a second of whole epochs, because the system counts time on a core in
+//! steps of milliseconds; rounds of all ways take turns, and the best counts.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use cloze_train::feed::Feed;
 #[derive(Clone, Copy, Default)]
 struct Round {
     tokens: u64,
+    rows: u64,
     masked: u64,
     batches: u64,
     /// Tokens if every row were as long as the longest of its batch.
@@ -31,18 +33,20 @@ fn on_core() -> Option<f64> {
     Some(text.split(' ').next()?.parse::<f64>().ok()? / 1e9)
 }
 
-fn epoch(feed: &mut Feed<'_>, rows: u64) -> Result<Round> {
+fn round(feed: &mut Feed<'_>, rows: u64, seconds: f64) -> Result<Round> {
     let mut round = Round::default();
     let mut batch = MaskedBatch::new();
     let (wall, cpu) = (Instant::now(), on_core());
     while let Some(share) = feed.next_share_in(batch, 0, 1)? {
         round.tokens += share.tokens as u64;
+        round.rows += share.rows as u64;
         round.masked += share.counts.masked;
         round.batches += 1;
         let longest = share.batch.spans().map(|(_, n)| n).max().unwrap_or(0);
         round.padded += (longest * share.rows) as u64;
         batch = share.batch;
-        if feed.position().row_in_epoch >= rows {
+        let spent = wall.elapsed().as_secs_f64();
+        if feed.position().row_in_epoch >= rows && spent >= seconds {
             break;
         }
     }
@@ -70,12 +74,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut ways = Vec::new();
     for batches in [0, group] {
         let mut feed = feed(batches)?;
-        epoch(&mut feed, split.rows())?;
+        round(&mut feed, split.rows(), 0.0)?;
         ways.push((batches, feed, Vec::new()));
     }
     for _ in 0..rounds {
         for (_, feed, seen) in &mut ways {
-            seen.push(epoch(feed, split.rows())?);
+            seen.push(round(feed, split.rows(), 0.5)?);
         }
     }
     for (batches, _, seen) in ways {
@@ -89,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "group_lengths": batches,
             "batch_tokens": tokens,
             "rows": split.rows(),
-            "tokens_a_row": sum(|r| r.tokens) as f64 / (split.rows() as f64 * rounds as f64),
+            "tokens_a_row": sum(|r| r.tokens) as f64 / sum(|r| r.rows) as f64,
             "masked_share": sum(|r| r.masked) as f64 / sum(|r| r.tokens) as f64,
             "batch_full": sum(|r| r.tokens) as f64 / (sum(|r| r.batches) * tokens as u64) as f64,
             "padding_share": 1.0 - sum(|r| r.tokens) as f64 / sum(|r| r.padded) as f64,

@@ -174,6 +174,50 @@ fn masks_of_a_mixture_are_drawn_anew() {
     }
 }
 
+/// A dataset with static masks beside one without: the rows of each are masked in its way, where a GPU would draw too.
+#[test]
+fn static_masks_are_kept_in_a_mixture() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut paths = datasets(folder.path(), &[(60, 0)]);
+    let own = folder.path().join("static");
+    fs::create_dir(&own).unwrap();
+    let rule = MaskingRule::default();
+    paths.push(dataset(&own, 80, 0, Masking::Static { rule }));
+    let data = open(&paths);
+    let mut feed = mixed(&data, &[0.5, 0.5], 64).deferred(16);
+    let mut seen = [0; 2];
+    for _ in 0..60 {
+        let at = feed.position();
+        let rows = feed.next_rows();
+        feed.seek(at);
+        let batch = feed.next_batch().unwrap().unwrap();
+        assert!(batch.pending.is_none());
+        for rank in 0..3 {
+            feed.seek(at);
+            let share = feed.next_share(rank, 3).unwrap().unwrap();
+            assert_eq!(share, cloze_train::parallel::Share::of(&batch, rank, 3));
+        }
+        for (i, number) in rows.into_iter().enumerate() {
+            let masked = batch.slice(i..i + 1);
+            let (path, row) = feed.locate(number);
+            let is_static = path.starts_with(&own);
+            let split = data[usize::from(is_static)].split("train").unwrap();
+            let row = split.row(row);
+            let as_stored = row.input_ids.to_vec() == masked.input_ids;
+            let (of_static, original) = (row.masks.is_some(), row.original_ids());
+            assert_eq!(of_static, is_static);
+            if let Some(masks) = row.masks {
+                assert!(as_stored && masked.masked_labels == masks.labels.to_vec());
+            }
+            for (&place, &label) in masked.masked_positions.iter().zip(&masked.masked_labels) {
+                assert_eq!(original[place as usize], label);
+            }
+            seen[usize::from(is_static)] += 1;
+        }
+    }
+    assert!(seen[0] > 100 && seen[1] > 100, "{seen:?}");
+}
+
 /// Shares are of tokens, whatever the sizes of datasets, and of their rows.
 #[test]
 fn weights_are_shares_of_tokens() {
