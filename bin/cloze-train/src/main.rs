@@ -5,6 +5,7 @@ mod cli;
 mod eval;
 mod pretrain;
 mod stop;
+mod view;
 
 use std::process::ExitCode;
 
