@@ -388,7 +388,7 @@ fn training_verbs_are_handed_over() {
     place.write_config();
     let ran = place.cloze("pretrain data --config config.json --steps 6 --batch-tokens 256 --warmup-steps 2 --log-every 2 --out run").status(0);
     assert!(
-        ran.err().contains("tok/s") && ran.err().contains("row 0"),
+        ran.err().contains("tok/s") && ran.err().contains("row      [CLS] "),
         "{}",
         ran.err()
     );

@@ -163,6 +163,9 @@ pub struct PretrainArgs {
     /// Steps between lines of the log
     #[arg(long, default_value_t = 10, value_name = "STEPS")]
     pub log_every: u64,
+    /// How the run is shown: live redraws a panel below the log, plain writes lines; auto is live on a terminal
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    pub view: ViewArg,
     /// What does the arithmetic
     #[arg(long, value_enum, default_value = "native")]
     pub engine: EngineArg,
@@ -184,6 +187,17 @@ pub enum ResumeArg {
     Always,
     /// Where there is a checkpoint; otherwise begin from --init or --config
     Auto,
+}
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ViewArg {
+    /// Live on a terminal, plain elsewhere
+    Auto,
+    /// Curve and figures below the log
+    Live,
+    /// The log alone
+    Plain,
 }
 
 /// What becomes of the learning rate after the warmup.

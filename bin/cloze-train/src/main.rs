@@ -8,6 +8,7 @@ mod hub;
 mod masks;
 mod pretrain;
 mod stop;
+mod view;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// What signals have asked for.
+#[derive(Clone, Default)]
 pub struct Stop {
     any: Arc<AtomicBool>,
     interrupt: Arc<AtomicBool>,
@@ -15,10 +16,7 @@ pub struct Stop {
 
 /// Listens to signals from now on.
 pub fn on_signals() -> std::io::Result<Stop> {
-    let stop = Stop {
-        any: Arc::default(),
-        interrupt: Arc::default(),
-    };
+    let stop = Stop::default();
     for signal in [SIGINT, SIGTERM] {
         // Handlers run in the order of their registration: this one sees what the next has set before.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.any))?;

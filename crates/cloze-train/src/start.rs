@@ -15,6 +15,7 @@ use crate::log::LOG;
 use crate::matching;
 use crate::parallel::World;
 use crate::plan::PretrainConfig;
+use crate::samples::MaskedRow;
 use crate::trainer::split_rows;
 use crate::{BertConfig, Error, Result};
 
@@ -48,6 +49,8 @@ pub struct Begun<'a> {
     pub report: Option<&'a LoadReport>,
     /// Steps that were made before.
     pub step: u64,
+    /// The first rows that it is fed, with their masks.
+    pub first: &'a [MaskedRow],
     /// Who takes part, where more than one process does.
     pub processes: String,
 }

@@ -25,6 +25,9 @@ use skips::Skips;
 /// For other processes to hear that this one has failed.
 const TELLING: Duration = Duration::from_secs(10);
 
+/// Rows that an observer is shown before the first step.
+const FIRST: usize = 3;
+
 /// Is told how training goes.
 pub trait Observer {
     /// Before the processes of `world` come together, for which there is so much time. In every process.
@@ -120,20 +123,11 @@ pub fn pretrain_on(
         let processes = meet_on_device(&mut peers, begun.engine.on_gpu())?;
         let rank = world.rank;
         let observer = &mut OfRank { rank, observer };
-        observer.on_start(&Begun {
-            datasets: &datasets,
-            config: &begun.model,
-            engine: begun.engine.as_ref(),
-            device: &begun.device,
-            report: begun.report.as_ref(),
-            step: begun.trainer.step,
-            processes,
-        });
         let log = match world.rank {
             0 => Some(Log::open(run, begun.trainer.step)?),
             _ => None,
         };
-        Run {
+        let made = Run {
             datasets: &datasets,
             run,
             config,
@@ -144,8 +138,18 @@ pub fn pretrain_on(
             trainer: begun.trainer,
             peers: peers.as_mut(),
             _lock: begun.lock,
-        }
-        .train(observer)
+        };
+        observer.on_start(&Begun {
+            datasets: &datasets,
+            config: &made.model,
+            engine: made.engine.as_ref(),
+            device: &begun.device,
+            report: begun.report.as_ref(),
+            step: made.trainer.step,
+            first: &made.first_rows(FIRST)?,
+            processes,
+        });
+        made.train(observer)
     })();
     leave(peers, trained)
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::time::Instant;
 
 use cloze_shard::manifest::TOKENIZER_FOLDER;
-use cloze_shard::{Dataset, Split};
+use cloze_shard::{Dataset, Split, Vocabulary};
 
 use super::split_rows;
 
@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::parallel::{Collective, Share};
 use crate::plan::PretrainConfig;
 use crate::record::{DatasetReport, Record, SkipRecord, StepRecord, ValidationRecord};
+use crate::samples::{MaskedRow, rows_of};
 use crate::{BertConfig, Error, Result};
 
 /// Batches that are made ahead.
@@ -73,6 +74,26 @@ impl<'a> Run<'a> {
         let sources = split_rows(datasets, "train");
         let feed = self.feed(&sources, &self.config.mix)?;
         Ok(feed.group_lengths(self.config.group_lengths))
+    }
+
+    /// The first `most` rows of the next step, for a person.
+    pub fn first_rows(&self, most: usize) -> Result<Vec<MaskedRow>> {
+        let (config, step) = (self.config, self.trainer.step + 1);
+        if step > config.steps || self.peers.rank() > 0 {
+            return Ok(Vec::new());
+        }
+        let folder = self.datasets[0].path().join(TOKENIZER_FOLDER);
+        let vocabulary = Vocabulary::read(&folder)?;
+        let mut feed = self.training_feed()?;
+        feed.seek(self.trainer.position);
+        feed.set_rate(config.mask_rate_at(step));
+        let mut rows = Vec::new();
+        for number in feed.next_rows().into_iter().take(most) {
+            let mut row = feed.row(number)?;
+            row.settle();
+            rows.extend(rows_of(&row, &vocabulary));
+        }
+        Ok(rows)
     }
 
     pub fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {
