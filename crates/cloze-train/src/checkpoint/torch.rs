@@ -3,7 +3,7 @@
 //! Since PyTorch 1.6 a file is a zip archive: `data.pkl` says which tensors there are, `data/N` are the numbers of storages. Before, it was five pickles
 //! (a magic number, a version, the machine's sizes, the tensors, the names of storages), then the storages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{Cursor, Read};
 use std::ops::Range;
@@ -241,7 +241,10 @@ fn storage(objects: &Objects, named: Id) -> Option<(Kind, &str)> {
     (objects.text(*word)? == "storage" && !view).then_some((*kind, objects.text(*key)?))
 }
 
-/// The tensors of the dictionary that a file stands for, or of one in it that has some.
+/// What the dictionary of tensors is called in a file that holds more.
+const INNER: [&str; 2] = ["state_dict", "model"];
+
+/// The tensors of the dictionary that a file stands for, or of one in it that has some: of [`INNER`], else the first.
 fn tensors(
     objects: &Objects,
     storages: &Storages,
@@ -252,11 +255,21 @@ fn tensors(
     let has_tensors = |dict: &[(Id, Id)]| dict.iter().any(|(_, v)| call(objects, *v).is_some());
     let mut dict = outer;
     if !has_tensors(outer) {
-        let inner = outer.iter().find_map(|(_, v)| match objects.get(*v) {
-            Object::Dict(inner) if has_tensors(inner) => Some(inner),
-            _ => None,
-        });
-        dict = inner.ok_or("stands for no dictionary of tensors")?;
+        // Each is looked through once: a pickle may name the same one any number of times.
+        let mut seen = HashSet::new();
+        let mut inner: Vec<(Id, &Vec<(Id, Id)>)> = Vec::new();
+        for &(name, value) in outer {
+            match objects.get(value) {
+                Object::Dict(dict) if seen.insert(value) && has_tensors(dict) => {
+                    inner.push((name, dict));
+                }
+                _ => {}
+            }
+        }
+        let called = |wanted: &str| inner.iter().find(|(n, _)| objects.text(*n) == Some(wanted));
+        let found = INNER.iter().find_map(|name| called(name));
+        let found = found.or(inner.first()).map(|&(_, dict)| dict);
+        dict = found.ok_or("stands for no dictionary of tensors")?;
     }
     let mut tensors = BTreeMap::new();
     for &(name, value) in dict {
