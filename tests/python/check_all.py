@@ -74,6 +74,8 @@ def main():
     run(python, HERE / "check_tensorboard.py", out)
     run(python, HERE / "check_checkpoint.py", out / "model", data, cloze)
     run(python, HERE / "check_finetune.py", cloze, model, work / "finetune")
+    run(python, HERE / "check_embed.py", cloze, model, work / "embed")
+    run(python, HERE / "check_families.py", cloze, model, data, work / "families")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ pub enum Verb {
     Pretrain(Box<PretrainArgs>),
     Eval(EvalArgs),
     Finetune(Box<crate::finetune::FinetuneArgs>),
+    Embed(Box<crate::embed::EmbedArgs>),
 }
 
 /// Train a BERT from one or more datasets: further from a checkpoint, or from scratch

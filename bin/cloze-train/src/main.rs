@@ -2,6 +2,7 @@
 
 mod allocator;
 mod cli;
+mod embed;
 mod eval;
 mod finetune;
 mod hub;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
             Verb::Pretrain(args) => pretrain::run(&args, &typed),
             Verb::Eval(args) => eval::run(&args, &typed),
             Verb::Finetune(args) => finetune::run(&args),
+            Verb::Embed(args) => embed::run(&args),
         },
         hint,
     )

@@ -10,7 +10,7 @@ use cloze_prep::input::OnBadInput;
 /// Prepare corpora for BERT pre-training, look at them, and train from them
 ///
 /// Raw text becomes a dataset of sentence-paired, tokenized rows (prepare), which can be looked at
-/// (inspect) and checked (verify), and which a BERT is trained from (pretrain) and measured on (eval), and that BERT learns a task (finetune).
+/// (inspect) and checked (verify), and which a BERT is trained from (pretrain) and measured on (eval), and that BERT learns a task (finetune) or turns texts into vectors (embed).
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, args_override_self = true, allow_negative_numbers = true, after_long_help = EXAMPLES)]
 pub struct Cli {
@@ -25,6 +25,7 @@ A whole road:
   cloze pretrain data --init bert-base-uncased/ --out run --steps 10000
   cloze eval data --model run/model
   cloze finetune --model run/model --train train.jsonl --dev dev.jsonl --out task
+  cloze embed texts.jsonl --model run/model --out vectors.npy
 
 Exit status: 0 done, 1 a check found problems, 2 could not run.";
 
@@ -56,6 +57,13 @@ pub enum Verb {
     #[command(disable_help_flag = true)]
     Finetune {
         /// Handed to `cloze-train finetune`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Turn texts into vectors (`cloze embed --help` shows the trainer's options)
+    #[command(disable_help_flag = true)]
+    Embed {
+        /// Handed to `cloze-train embed`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },

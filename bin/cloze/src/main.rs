@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             Verb::Pretrain { arguments } => hand_over::to_trainer("pretrain", &arguments),
             Verb::Eval { arguments } => hand_over::to_trainer("eval", &arguments),
             Verb::Finetune { arguments } => hand_over::to_trainer("finetune", &arguments),
+            Verb::Embed { arguments } => hand_over::to_trainer("embed", &arguments),
         },
         hint,
     )
