@@ -7,6 +7,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use cloze_prep::input::OnBadInput;
 
+use crate::inspect::InspectArgs;
+
 /// Prepare corpora for BERT pre-training, look at them, and train from them
 ///
 /// Raw text becomes a dataset of sentence-paired, tokenized rows (prepare), which can be looked at
@@ -93,28 +95,6 @@ pub struct PrepareArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub config: cloze_prep::Config,
-}
-
-/// Show what is in a dataset
-///
-/// What made it, how much there is, how labels are balanced, how long rows are, and a few rows decoded with their segments,
-/// label and origin.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// The dataset's folder
-    pub dataset: PathBuf,
-    /// Rows to show, drawn at random
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub rows: u64,
-    /// Draws the rows
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Split to show rows of
-    #[arg(long, default_value = "train")]
-    pub split: String,
-    /// Print one JSON object instead
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Check a dataset

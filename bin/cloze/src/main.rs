@@ -4,7 +4,6 @@ mod cli;
 mod hand_over;
 mod inspect;
 mod prepare;
-mod sample;
 mod verify;
 mod vocab;
 
@@ -55,6 +54,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         .or_else(|| {
             e.downcast_ref::<hand_over::NoTrainer>()
                 .map(hand_over::NoTrainer::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<inspect::Refused>()
+                .map(inspect::Refused::hint)
         })
     })
 }
