@@ -124,12 +124,12 @@ impl<'a> Source<'a> {
         );
         let other = row.next_sentence_label == Some(NextSentenceLabel::NotNext);
         match (other, self.objective) {
-            (true, ObjectiveKind::Sop) => self.follows(n, b, a),
+            (true, ObjectiveKind::Sop) => self.follows(n, ("B", b), ("A", a)),
             (true, _) => {
                 self.find("A", a)?;
                 self.find("B", b)
             }
-            (false, _) => self.follows(n, a, b),
+            (false, _) => self.follows(n, ("A", a), ("B", b)),
         }
     }
 
@@ -145,7 +145,12 @@ impl<'a> Source<'a> {
     }
 
     /// The second segment stands where the first ends; with a gap only where BERT's truncation cut a pair down to the full length.
-    fn follows(&self, n: usize, first: Segment<'_>, second: Segment<'_>) -> Result<(), String> {
+    fn follows(
+        &self,
+        n: usize,
+        (name, first): (&str, Segment<'_>),
+        (other, second): (&str, Segment<'_>),
+    ) -> Result<(), String> {
         let len = first.2.len();
         for document in self.documents(first.0) {
             for at in occurrences(&document, first.1, first.2) {
@@ -156,12 +161,11 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        self.find("A", first)?;
-        self.find("B", second)?;
-        Err(
-            "one segment does not follow the other in the source, though the label says it does"
-                .into(),
-        )
+        self.find(name, first)?;
+        self.find(other, second)?;
+        Err(format!(
+            "{other} does not follow {name} in the source, though the label says it does"
+        ))
     }
 
     /// A row of one segment: text of one document, or what is left of one, whole documents after it, and the beginning of the last.

@@ -181,8 +181,20 @@ impl Preparation<'_> {
             &self.sources.sources,
         )?;
         self.state_disk(&folder)?;
-        progress.begin(Stage::Tokenize, self.sources.bytes());
+        if folder.whole {
+            let all = format!("tokens   as they are in {}", self.token_folder().display());
+            progress.say(&all);
+        } else if folder.place.parts > 0 {
+            progress.say(&format!(
+                "tokens   going on after {} documents in {}",
+                folder.place.report.documents(),
+                self.token_folder().display()
+            ));
+        }
         let part_bytes = self.work.save_every << 20;
+        if !folder.whole {
+            progress.begin(Stage::Tokenize, self.sources.bytes());
+        }
         let tokenized = tokenize(
             &self.sources,
             &self.tokenizer,

@@ -54,6 +54,11 @@ impl TokenizeReport {
         .into()
     }
 
+    /// Documents with tokens.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
     /// What a person should know.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
