@@ -8,6 +8,7 @@ mod finetune;
 mod hub;
 mod masks;
 mod pretrain;
+mod report;
 mod stop;
 mod view;
 
