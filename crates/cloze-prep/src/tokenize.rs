@@ -1,10 +1,11 @@
 //! Stage 1: documents of all sources, segmented and tokenized by all threads, into the token store, in order.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use cloze_shard::manifest::SourceRecord;
 use cloze_shard::schema::IdType;
-use cloze_text::{Segmenter, Tokenizer};
+use cloze_text::{Encoder, Segmenter, Tokenizer};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,7 @@ pub fn tokenize(
     if !folder.whole {
         let worker = Worker {
             tokenizer,
+            encoders: Mutex::new(Vec::new()),
             segmenter: match config.text_form {
                 TextForm::Prose => Segmenter::rules(&config.language)?,
                 TextForm::SentencePerLine => Segmenter::Line,
@@ -270,19 +272,50 @@ impl Blocks<'_> {
 
 struct Worker<'a> {
     tokenizer: &'a Tokenizer,
+    /// Encoders that no thread has now: what they learned is kept.
+    encoders: Mutex<Vec<Encoder<'a>>>,
     segmenter: Segmenter,
     unknown: Option<u32>,
+}
+
+/// An encoder, given back when it is done with.
+struct Borrowed<'w, 'a> {
+    worker: &'w Worker<'a>,
+    encoder: Option<Encoder<'a>>,
+}
+
+impl Drop for Borrowed<'_, '_> {
+    fn drop(&mut self) {
+        if let (Ok(mut encoders), Some(encoder)) =
+            (self.worker.encoders.lock(), self.encoder.take())
+        {
+            encoders.push(encoder);
+        }
+    }
 }
 
 impl Worker<'_> {
     fn block(&self, block: &[Document]) -> Result<Vec<TokenizedDocument>> {
         block
             .par_iter()
-            .map(|document| self.document(document))
+            .map_init(
+                || Borrowed {
+                    worker: self,
+                    encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
+                },
+                |own, document| {
+                    let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
+                    self.document(encoder, document)
+                },
+            )
             .collect()
     }
 
-    fn document(&self, document: &Document) -> Result<TokenizedDocument> {
+    fn document(
+        &self,
+        encoder: &mut Encoder<'_>,
+        document: &Document,
+    ) -> Result<TokenizedDocument> {
         let mut tokens = TokenizedDocument {
             doc: document.doc(),
             ..TokenizedDocument::default()
@@ -291,8 +324,7 @@ impl Worker<'_> {
         self.segmenter.sentences(&document.text, &mut sentences);
         for sentence in sentences {
             let before = tokens.input_ids.len();
-            self.tokenizer
-                .encode_into(&document.text[sentence], &mut tokens.input_ids)?;
+            encoder.encode_into(&document.text[sentence], &mut tokens.input_ids)?;
             if tokens.input_ids.len() == before {
                 tokens.sentences_without_tokens += 1;
             } else {
