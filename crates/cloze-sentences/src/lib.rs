@@ -1,0 +1,2 @@
+//! Text to sentences.
+mod scan;
