@@ -1,0 +1,280 @@
+//! Whether a stop ends a sentence.
+
+use super::Walk;
+use crate::language::Flags;
+use crate::sight::{Class, Closed, Next, Shape, Sight, Word, char_at, char_before, space_at};
+
+/// Dots that are counted, at most.
+const DOTS: usize = 8;
+
+/// A sentence that begins with an hour is no longer than this before it, in bytes.
+const LEAD: usize = 28;
+
+/// Words that are read after a stop are no longer than this, in bytes.
+const WORD: usize = 24;
+
+impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
+    /// A full stop, the last of its row.
+    pub(super) fn period(&mut self, at: usize) {
+        let bytes = self.text.as_bytes();
+        let row = bytes[self.start..=at].iter().rev().take(DOTS);
+        let dots = row.take_while(|&&b| b == b'.').count();
+        let first = at + 1 - dots;
+        let before = if first > self.start {
+            bytes[first - 1]
+        } else {
+            b' '
+        };
+        if matches!(before, b'!' | b'?') {
+            return self.mark(at, at + 1);
+        }
+        if dots > 2 {
+            return self.ellipsis(first, at + 1, dots);
+        }
+        if before == b' ' && first >= self.start + 2 && bytes[first - 2] == b'.' {
+            let pairs = bytes[self.start..first].rchunks_exact(2);
+            let more = pairs.take(DOTS).take_while(|pair| pair == b". ").count();
+            return self.ellipsis(first - 2 * more, at + 1, dots + more);
+        }
+        let closed = self.sight.closers(at + 1);
+        if !space_at(self.text, closed.end) {
+            if closed.end == at + 1 && self.glued(first, at + 1) {
+                self.end(at + 1);
+            }
+            return;
+        }
+        let next = self.sight.after(closed.end);
+        if matches!(next.class, Class::End | Class::Stop) {
+            return;
+        }
+        let word = self.sight.before(first, self.start);
+        if word.shape == Shape::Number || matches!(word.shape, Shape::Letter { upper: false }) {
+            if self.item.is_some() && self.next_item(word.start) {
+                return;
+            }
+            if self.first_item(&word, at) {
+                return;
+            }
+        }
+        if self.ends(&word, closed, next) {
+            self.end(closed.end);
+        }
+    }
+
+    /// Whether the sentence ends with a full stop after `word`, before `next`.
+    fn ends(&self, word: &Word<'a>, closed: Closed, next: Next) -> bool {
+        let upper = next.class == Class::Upper;
+        let flags = word.flags;
+        if upper && closed.quote && self.says(next) {
+            return false;
+        }
+        if flags.has(Flags::CLOCK) {
+            return upper && !self.belongs_to_hour(next) && !self.leads(word);
+        }
+        if flags.has(Flags::TITLE.with(Flags::NEVER)) {
+            return false;
+        }
+        if flags.has(Flags::INNER) {
+            return upper && self.starter(next);
+        }
+        if flags.has(Flags::LAST) {
+            return upper && !closed.bracket;
+        }
+        if flags.has(Flags::REFERENCE) {
+            return upper && !self.label(next);
+        }
+        match word.shape {
+            Shape::Empty => upper,
+            Shape::Closed => next.class != Class::Lower || closed.end == word.start + 1,
+            Shape::Number => match next.class {
+                Class::Lower => false,
+                Class::Digit => !self.traits.ordinals,
+                _ if self.traits.ordinals && word.text.len() < 3 => upper && self.starter(next),
+                _ => true,
+            },
+            Shape::Letter { upper: true } | Shape::Dotted => upper && self.starter(next),
+            Shape::Letter { upper: false } => upper || next.class == Class::Other,
+            Shape::Code => next.class != Class::Lower,
+            Shape::Plain => {
+                if next.class == Class::Lower {
+                    closed.end == self.behind(word) && lone(word.text)
+                } else if upper && contracted(word.text) {
+                    self.starter(next)
+                } else {
+                    true
+                }
+            }
+        }
+    }
+
+    /// Behind the full stop after a word.
+    fn behind(&self, word: &Word<'a>) -> usize {
+        word.start + word.text.len() + 1
+    }
+
+    /// A question or exclamation mark, the last of its row, with `behind` after it.
+    pub(super) fn mark(&mut self, at: usize, behind: usize) {
+        let closed = self.sight.closers(behind);
+        if !space_at(self.text, closed.end) {
+            return;
+        }
+        let next = self.sight.after(closed.end);
+        let ends = match next.class {
+            Class::End | Class::Lower | Class::Stop => false,
+            Class::Upper if closed.quote && self.says(next) => false,
+            Class::Upper => {
+                let word = self.sight.before(at, self.start);
+                !word.flags.has(Flags::BANG) || self.starter(next)
+            }
+            Class::Digit | Class::Other => true,
+        };
+        // "(!)", "[?]": a remark on a word.
+        let remark = closed.bracket && matches!(char_before(self.text, at), Some('(' | '['));
+        if ends && !remark {
+            self.end(closed.end);
+        }
+    }
+
+    /// The sign of an ellipsis.
+    pub(super) fn ellipsis_sign(&mut self, at: usize, behind: usize) {
+        self.ellipsis(at, behind, 3);
+    }
+
+    /// Three dots or more, with or without spaces between.
+    fn ellipsis(&mut self, first: usize, behind: usize, dots: usize) {
+        let closed = self.sight.closers(behind);
+        if !space_at(self.text, closed.end) {
+            return;
+        }
+        let next = self.sight.after(closed.end);
+        let before = char_before(self.text, first).filter(|_| first > self.start);
+        match next.class {
+            // "Introduction ..... 4"
+            Class::Digit if dots > 3 => self.leader = behind,
+            Class::Upper => {
+                let left_out = closed.bracket && matches!(before, Some('[' | '('));
+                let apart = before.is_none_or(char::is_whitespace);
+                let goes_on = match dots {
+                    0..=3 => apart || self.first_person(next),
+                    _ => false,
+                };
+                if !left_out && !goes_on && !(closed.quote && self.says(next)) {
+                    self.end(closed.end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// "Hello world.The sun": the space was forgotten.
+    fn glued(&self, end: usize, behind: usize) -> bool {
+        if !char_at(self.text, behind).is_some_and(|c| c.is_ascii_uppercase()) {
+            return false;
+        }
+        let word = self.sight.before(end, self.start);
+        let lower = word.text.len() > 1 && word.text.bytes().all(|b| b.is_ascii_lowercase());
+        let amount = word.shape == Shape::Number;
+        let next = self.word(behind);
+        let apart = matches!(char_at(self.text, behind + next.len()), Some(' ' | ','));
+        (lower || amount) && word.flags == Flags::default() && apart && {
+            let rest = &next[1..];
+            rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'\'')
+                && self.sight.flags(next).has(Flags::STARTER)
+        }
+    }
+
+    /// "The steps: 1. Open it.": a list begins within the sentence.
+    fn first_item(&mut self, word: &Word<'a>, at: usize) -> bool {
+        if !matches!(word.text, "1" | "a") || word.start < self.start + 2 {
+            return false;
+        }
+        let before = &self.text.as_bytes()[word.start - 2..word.start];
+        if before == b": " && space_at(self.text, at + 1) {
+            self.item = super::item::read(self.text, word.start).map(|(item, _)| item);
+            return true;
+        }
+        false
+    }
+
+    /// The letters at a place.
+    fn word(&self, at: usize) -> &'a str {
+        let text = self.text;
+        let mut end = at;
+        while let Some(c) = char_at(text, end) {
+            if !(c.is_alphabetic() || matches!(c, '\'' | '’')) || end + c.len_utf8() - at > WORD {
+                break;
+            }
+            end += c.len_utf8();
+        }
+        &text[at..end]
+    }
+
+    /// Whether a word begins there that begins sentences. "I." and "A." are initials.
+    fn starter(&self, next: Next) -> bool {
+        let word = self.word(next.word);
+        let initial = char_at(self.text, next.word + word.len()) == Some('.');
+        if initial && word.chars().nth(1).is_none() {
+            return false;
+        }
+        let curly = word.contains('’').then(|| word.replace('’', "'"));
+        self.sight
+            .flags(curly.as_deref().unwrap_or(word))
+            .has(Flags::STARTER)
+    }
+
+    /// "I", "I'm".
+    fn first_person(&self, next: Next) -> bool {
+        let word = self.word(next.word);
+        word == "I" || word.starts_with("I'") || word.starts_with("I’")
+    }
+
+    /// Whether a name follows, and what its bearer did with the quotation before it: "…!" Maria said.
+    fn says(&self, next: Next) -> bool {
+        let name = self.word(next.word);
+        let behind = next.word + name.len();
+        char_at(self.text, behind) == Some(' ')
+            && self.sight.flags(self.word(behind + 1)).has(Flags::SAID)
+            && !self.sight.flags(name).has(Flags::STARTER)
+    }
+
+    /// Whether what follows is a number or letter that a reference is to: "Fig. A", "Vol. IV".
+    fn label(&self, next: Next) -> bool {
+        let word = self.word(next.word);
+        let roman = word.bytes().all(|b| b"IVXLCDM".contains(&b));
+        let single = word.chars().nth(1).is_none();
+        (roman || single) && !matches!(word, "I" | "A")
+    }
+
+    fn belongs_to_hour(&self, next: Next) -> bool {
+        self.sight.flags(self.word(next.word)).has(Flags::ZONE)
+    }
+
+    /// Whether the sentence holds nothing but an hour: "At 5 a.m."
+    fn leads(&self, hour: &Word<'a>) -> bool {
+        hour.start - self.start <= LEAD && self.sight.flags(self.word(self.start)).has(Flags::LEAD)
+    }
+}
+
+/// Whether a word before a lower-case one is no unknown abbreviation: four letters or more with a vowel among them, or three all of whose letters are small.
+fn lone(word: &str) -> bool {
+    if word.is_ascii() {
+        let vowel = word.bytes().any(|b| b"aeiouyAEIOUY".contains(&b));
+        let capitals = word.bytes().filter(u8::is_ascii_uppercase).count();
+        let all = capitals == word.len();
+        all || (vowel && (word.len() > 3 || (word.len() == 3 && capitals == 0)))
+    } else {
+        word.chars().count() > 4
+    }
+}
+
+/// A capital and consonants only, such as "Hdn": an abbreviation that no list has.
+fn contracted(word: &str) -> bool {
+    word.len() < 5
+        && word.is_ascii()
+        && word.as_bytes()[0].is_ascii_uppercase()
+        && word
+            .bytes()
+            .skip(1)
+            .all(|b| b.is_ascii_lowercase() && !b"aeiouy".contains(&b))
+        && !b"AEIOUY".contains(&word.as_bytes()[0])
+}
