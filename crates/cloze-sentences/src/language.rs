@@ -171,7 +171,7 @@ impl Table {
         };
         table.lowered = vec![String::new(); table.slots.len()];
         for (word, flags) in words(file) {
-            let lower = word.to_lowercase();
+            let lower: String = word.chars().flat_map(folded).collect();
             let capital = word.chars().next().is_some_and(char::is_uppercase);
             table.longest = table.longest.max(word.len()).max(lower.len());
             let mut slot = table.slot(hash(lower.as_bytes()));
@@ -221,6 +221,11 @@ impl Table {
     }
 }
 
+/// A character in lower case. The two small sigmas are one.
+fn folded(c: char) -> impl Iterator<Item = char> {
+    c.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c })
+}
+
 /// The word in lower case, if it fits.
 #[inline]
 fn lowered<'r>(word: &str, room: &'r mut [u8; LONGEST]) -> Option<&'r [u8]> {
@@ -232,7 +237,7 @@ fn lowered<'r>(word: &str, room: &'r mut [u8; LONGEST]) -> Option<&'r [u8]> {
         }
         end = word.len();
     } else {
-        for lower in word.chars().flat_map(char::to_lowercase) {
+        for lower in word.chars().flat_map(folded) {
             let place = room.get_mut(end..end + lower.len_utf8())?;
             lower.encode_utf8(place);
             end += lower.len_utf8();
@@ -256,7 +261,10 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 pub(crate) fn flags_by_reading(file: &str, word: &str) -> Flags {
     let same = |known: &str| {
-        known.to_lowercase() == word.to_lowercase()
+        known
+            .chars()
+            .flat_map(folded)
+            .eq(word.chars().flat_map(folded))
             && (!known.starts_with(char::is_uppercase) || word.starts_with(char::is_uppercase))
     };
     words(file)

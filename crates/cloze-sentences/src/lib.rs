@@ -13,6 +13,8 @@ mod rules;
 mod scan;
 mod segmenter;
 mod sight;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Error, Result};
 pub use long::{Limit, split_long};

@@ -2,7 +2,9 @@
 
 use super::Walk;
 use crate::language::Flags;
-use crate::sight::{Class, Closed, Next, Shape, Sight, Word, char_at, char_before, space_at};
+use crate::sight::{
+    Class, Closed, Next, Shape, Sight, Word, char_at, char_before, is_break, space_at,
+};
 
 /// Dots that are counted, at most.
 const DOTS: usize = 8;
@@ -48,13 +50,8 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
             return;
         }
         let word = self.sight.before(first, self.start);
-        if word.shape == Shape::Number || matches!(word.shape, Shape::Letter { upper: false }) {
-            if self.item.is_some() && self.next_item(word.start) {
-                return;
-            }
-            if self.first_item(&word, at) {
-                return;
-            }
+        if (self.item.is_some() && self.next_item(word.start)) || self.first_item(&word, at) {
+            return;
         }
         if self.ends(&word, closed, next) {
             self.end(closed.end);
@@ -64,7 +61,18 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
     /// Whether the sentence ends with a full stop after `word`, before `next`.
     fn ends(&self, word: &Word<'a>, closed: Closed, next: Next) -> bool {
         let upper = next.class == Class::Upper;
-        let flags = word.flags;
+        let mut flags = word.flags;
+        if matches!(word.shape, Shape::Letter { .. })
+            && let Some(pair) = self.letter_before(word)
+        {
+            // "z. B.", "A. N. Other"
+            flags = pair;
+            if flags == Flags::default() {
+                return upper
+                    && matches!(word.shape, Shape::Letter { upper: false })
+                    && !self.initial(next);
+            }
+        }
         if upper && closed.quote && self.says(next) {
             return false;
         }
@@ -93,7 +101,9 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
                 _ => true,
             },
             Shape::Letter { upper: true } | Shape::Dotted => upper && self.starter(next),
-            Shape::Letter { upper: false } => upper || next.class == Class::Other,
+            Shape::Letter { upper: false } => {
+                (upper || next.class == Class::Other) && !self.initial(next)
+            }
             Shape::Code => next.class != Class::Lower,
             Shape::Plain => {
                 if next.class == Class::Lower {
@@ -147,22 +157,19 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
             return;
         }
         let next = self.sight.after(closed.end);
-        let before = char_before(self.text, first).filter(|_| first > self.start);
-        match next.class {
+        if dots > 3 {
             // "Introduction ..... 4"
-            Class::Digit if dots > 3 => self.leader = behind,
-            Class::Upper => {
-                let left_out = closed.bracket && matches!(before, Some('[' | '('));
-                let apart = before.is_none_or(char::is_whitespace);
-                let goes_on = match dots {
-                    0..=3 => apart || self.first_person(next),
-                    _ => false,
-                };
-                if !left_out && !goes_on && !(closed.quote && self.says(next)) {
-                    self.end(closed.end);
-                }
-            }
-            _ => {}
+            self.leader = behind;
+        }
+        let before = char_before(self.text, first).filter(|_| first > self.start);
+        if next.class != Class::Upper {
+            return;
+        }
+        let left_out = closed.bracket && matches!(before, Some('[' | '('));
+        let apart = before.is_none_or(char::is_whitespace);
+        let goes_on = dots <= 3 && (apart || self.first_person(next));
+        if !left_out && !goes_on && !(closed.quote && self.says(next)) {
+            self.end(closed.end);
         }
     }
 
@@ -209,13 +216,47 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         &text[at..end]
     }
 
+    /// What the language says of two letters with their full stops and a space between, where another letter stands before this one.
+    fn letter_before(&self, word: &Word<'a>) -> Option<Flags> {
+        let text = self.text;
+        let stop = word
+            .start
+            .checked_sub(2)
+            .filter(|&stop| stop > self.start)?;
+        if &text.as_bytes()[stop..word.start] != b". " {
+            return None;
+        }
+        let letter = char_before(text, stop).filter(|c| c.is_alphabetic())?;
+        let start = stop - letter.len_utf8();
+        let alone = start <= self.start || char_before(text, start).is_none_or(is_break);
+        let mut room = [0; 2 * 4 + 1];
+        let mut end = 0;
+        for c in letter
+            .encode_utf8(&mut [0; 4])
+            .bytes()
+            .chain(*b".")
+            .chain(word.text.bytes())
+        {
+            room[end] = c;
+            end += 1;
+        }
+        let pair = std::str::from_utf8(&room[..end]).unwrap_or("");
+        alone.then(|| self.sight.flags(pair))
+    }
+
+    /// Whether one letter with a full stop follows.
+    fn initial(&self, next: Next) -> bool {
+        let word = self.word(next.word);
+        let stop = char_at(self.text, next.word + word.len()) == Some('.');
+        stop && word.chars().nth(1).is_none()
+    }
+
     /// Whether a word begins there that begins sentences. "I." and "A." are initials.
     fn starter(&self, next: Next) -> bool {
-        let word = self.word(next.word);
-        let initial = char_at(self.text, next.word + word.len()) == Some('.');
-        if initial && word.chars().nth(1).is_none() {
+        if self.initial(next) {
             return false;
         }
+        let word = self.word(next.word);
         let curly = word.contains('’').then(|| word.replace('’', "'"));
         self.sight
             .flags(curly.as_deref().unwrap_or(word))
