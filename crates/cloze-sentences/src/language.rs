@@ -30,6 +30,14 @@ impl Flags {
     /// Comes after an hour or date and belongs to it (GMT).
     pub(crate) const ZONE: Self = Self(1 << 10);
 
+    /// Comes before a letter that is a name (Plan B).
+    pub(crate) const LETTERED: Self = Self(1 << 11);
+
+    /// Comes before a language whose name is a letter (in C).
+    pub(crate) const PROGRAMMED: Self = Self(1 << 12);
+    /// Any that is written with a full stop.
+    pub(crate) const ABBREVIATION: Self = Self((1 << 6) - 1);
+
     /// Whether any of these are set.
     pub(crate) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0
@@ -42,7 +50,7 @@ impl Flags {
 }
 
 /// The names of lists in the files of languages.
-const LISTS: [(&str, Flags); 11] = [
+const LISTS: [(&str, Flags); 13] = [
     ("title", Flags::TITLE),
     ("never", Flags::NEVER),
     ("reference", Flags::REFERENCE),
@@ -54,6 +62,8 @@ const LISTS: [(&str, Flags); 11] = [
     ("said", Flags::SAID),
     ("lead", Flags::LEAD),
     ("zone", Flags::ZONE),
+    ("lettered", Flags::LETTERED),
+    ("programmed", Flags::PROGRAMMED),
 ];
 
 /// Words are no longer than this in the files, in bytes.

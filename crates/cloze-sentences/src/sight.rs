@@ -50,8 +50,8 @@ pub(crate) enum Class {
     Upper,
     Lower,
     Digit,
-    /// A stop that is not the beginning of a name.
-    Stop,
+    /// A stop or sign that no sentence begins with.
+    Inside,
     /// A sign, or a letter without case.
     Other,
 }
@@ -167,7 +167,9 @@ pub(crate) fn class_of(c: char) -> Class {
         _ if c.is_uppercase() => Class::Upper,
         _ if c.is_lowercase() => Class::Lower,
         _ if c.is_numeric() => Class::Digit,
-        '.' | '!' | '?' | '…' => Class::Stop,
+        '.' | '!' | '?' | '…' | '&' | ',' | ';' | ':' | '=' | '+' | '>' | ')' | ']' | '}' => {
+            Class::Inside
+        }
         _ => Class::Other,
     }
 }
@@ -388,15 +390,24 @@ pub(crate) fn before_slowly<'a>(
     };
     let word = &text[start..end];
     let mut shape = shape(letters, digits, dots, others, first, pairs);
-    let after_sign = matches!(char_before(text, start), Some('-' | '‐' | '‑')) && start > floor;
-    if after_sign && matches!(shape, Shape::Letter { .. }) {
+    let sign = char_before(text, start).filter(|c| start > floor && matches!(c, '-' | '‐' | '‑'));
+    let joined = sign.is_some_and(|c| {
+        char_before(text, start - c.len_utf8()).is_some_and(char::is_alphanumeric)
+    });
+    if joined && matches!(shape, Shape::Letter { .. }) {
         shape = Shape::Plain;
     }
+    // "l'art."
+    let behind = word.rsplit(['\'', '’']).next().unwrap_or(word);
+    let flags = match flags(word) {
+        none if none == Flags::default() && behind.len() < word.len() => flags(behind),
+        flags => flags,
+    };
     Word {
         text: word,
         start,
         shape,
-        flags: flags(word),
+        flags,
     }
 }
 
@@ -445,12 +456,10 @@ pub(crate) fn after_slowly(text: &str, from: usize) -> Next {
         Some(c) if c.is_whitespace() => Class::Other,
         Some(c) => class_of(c),
     };
-    let name = || !matches!(char_at(text, word + 1), Some(c) if !c.is_whitespace() && !matches!(c, '.' | '!' | '?'));
-    let class = if class == Class::Stop && !name() {
-        Class::Other
-    } else {
-        class
-    };
+    // ".NET", "./configure"
+    let named = char_at(text, word) == Some('.')
+        && char_at(text, word + 1).is_some_and(|c| c.is_alphanumeric() || c == '/');
+    let class = if named { Class::Other } else { class };
     Next { at, word, class }
 }
 

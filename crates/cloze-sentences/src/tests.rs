@@ -117,7 +117,7 @@ fn long_sentences_are_cut_behind_clauses() {
     let parts = |text: &str, limit| {
         let mut out = vec![0..0];
         let cuts = split_long(text, 0..text.len(), limit, &mut out);
-        assert_eq!(cuts + 2, out.len());
+        assert_eq!(cuts, out[1..].len().saturating_sub(1));
         out[1..]
             .iter()
             .map(|r| text[r.clone()].to_owned())

@@ -46,7 +46,7 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
             return;
         }
         let next = self.sight.after(closed.end);
-        if matches!(next.class, Class::End | Class::Stop) {
+        if matches!(next.class, Class::End | Class::Inside) {
             return;
         }
         let word = self.sight.before(first, self.start);
@@ -76,6 +76,14 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         if upper && closed.quote && self.says(next) {
             return false;
         }
+        // "(Bot.) A tree", "No. (of the page)"
+        let opened = next.word > next.at && matches!(char_at(self.text, next.at), Some('(' | '['));
+        if (closed.bracket && matches!(char_before(self.text, word.start), Some('(' | '[')))
+            || (opened
+                && (flags.has(Flags::ABBREVIATION) || matches!(word.shape, Shape::Letter { .. })))
+        {
+            return false;
+        }
         if flags.has(Flags::CLOCK) {
             return upper && !self.belongs_to_hour(next) && !self.leads(word);
         }
@@ -88,30 +96,40 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         if flags.has(Flags::LAST) {
             return upper && !closed.bracket;
         }
-        if flags.has(Flags::REFERENCE) {
+        // "v. 3", but not "V. Dehant"
+        if flags.has(Flags::REFERENCE) && word.shape != (Shape::Letter { upper: true }) {
             return upper && !self.label(next);
         }
         match word.shape {
             Shape::Empty => upper,
             Shape::Closed => next.class != Class::Lower || closed.end == word.start + 1,
             Shape::Number => match next.class {
-                Class::Lower => false,
+                // "2.6.13. inotify", "1990. ls"
+                Class::Lower => {
+                    let part = word.text.contains('.') || word.text.len() > 3;
+                    part && word.start > self.start && !self.traits.ordinals
+                }
                 Class::Digit => !self.traits.ordinals,
                 _ if self.traits.ordinals && word.text.len() < 3 => upper && self.starter(next),
                 _ => true,
             },
-            Shape::Letter { upper: true } | Shape::Dotted => upper && self.starter(next),
+            Shape::Letter { upper: true } => {
+                upper && (self.starter(next) || self.names_letter(word))
+            }
+            Shape::Dotted => upper && self.starter(next),
             Shape::Letter { upper: false } => {
                 (upper || next.class == Class::Other) && !self.initial(next)
             }
-            Shape::Code => next.class != Class::Lower,
+            Shape::Code => {
+                next.class != Class::Lower || word.text.bytes().all(|b| b.is_ascii_alphanumeric())
+            }
             Shape::Plain => {
                 if next.class == Class::Lower {
                     closed.end == self.behind(word) && lone(word.text)
                 } else if upper && contracted(word.text) {
                     self.starter(next)
                 } else {
-                    true
+                    next.class != Class::Digit || !word.text.bytes().all(|b| b"ivxlc".contains(&b))
                 }
             }
         }
@@ -130,7 +148,7 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         }
         let next = self.sight.after(closed.end);
         let ends = match next.class {
-            Class::End | Class::Lower | Class::Stop => false,
+            Class::End | Class::Lower | Class::Inside => false,
             Class::Upper if closed.quote && self.says(next) => false,
             Class::Upper => {
                 let word = self.sight.before(at, self.start);
@@ -183,7 +201,7 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         let amount = word.shape == Shape::Number;
         let next = self.word(behind);
         let apart = matches!(char_at(self.text, behind + next.len()), Some(' ' | ','));
-        (lower || amount) && word.flags == Flags::default() && apart && {
+        (lower || amount) && !word.flags.has(Flags::ABBREVIATION) && apart && {
             let rest = &next[1..];
             rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'\'')
                 && self.sight.flags(next).has(Flags::STARTER)
@@ -244,6 +262,17 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         alone.then(|| self.sight.flags(pair))
     }
 
+    /// Whether the word before a letter is one that has it for a name: "Plan B", "in C".
+    fn names_letter(&self, letter: &Word<'a>) -> bool {
+        let end = letter.start.saturating_sub(1);
+        if end <= self.start || self.text.as_bytes()[end] != b' ' {
+            return false;
+        }
+        let flags = self.sight.before(end, self.start).flags;
+        let language = matches!(letter.text, "C" | "R" | "X");
+        flags.has(Flags::LETTERED) || (language && flags.has(Flags::PROGRAMMED))
+    }
+
     /// Whether one letter with a full stop follows.
     fn initial(&self, next: Next) -> bool {
         let word = self.word(next.word);
@@ -296,15 +325,18 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
     }
 }
 
-/// Whether a word before a lower-case one is no unknown abbreviation: four letters or more with a vowel among them, or three all of whose letters are small.
+/// Whether a word before a lower-case one is no unknown abbreviation: it has a vowel and four letters or more, or three small ones, or is
+/// all capitals.
 fn lone(word: &str) -> bool {
-    if word.is_ascii() {
-        let vowel = word.bytes().any(|b| b"aeiouyAEIOUY".contains(&b));
-        let capitals = word.bytes().filter(u8::is_ascii_uppercase).count();
-        let all = capitals == word.len();
-        all || (vowel && (word.len() > 3 || (word.len() == 3 && capitals == 0)))
-    } else {
-        word.chars().count() > 4
+    if !word.is_ascii() {
+        return word.chars().count() > 4;
+    }
+    let vowel = word.bytes().any(|b| b"aeiouyAEIOUY".contains(&b));
+    let capitals = word.bytes().filter(u8::is_ascii_uppercase).count();
+    match capitals {
+        0 => vowel && word.len() > 2,
+        _ if capitals == word.len() => word.len() > 2,
+        _ => vowel && word.len() > 3,
     }
 }
 
