@@ -7,7 +7,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 11] = [
+const WALLS: [(&str, &[&str]); 13] = [
+    (
+        "cloze-wordpiece",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-kernels",
+            "cloze-train",
+            "cloze-cli",
+            "tokenizers",
+            "clap",
+        ],
+    ),
+    (
+        "cloze-page",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-kernels",
+            "cloze-train",
+            "cloze-task",
+            "cloze-cli",
+            "clap",
+            "serde",
+        ],
+    ),
     (
         "cloze-kernels",
         &[

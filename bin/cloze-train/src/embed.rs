@@ -163,6 +163,13 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
         }
     }
     bar.end();
+    if count == 0 {
+        return Err(crate::Hinted {
+            why: format!("{}: holds no text", texts.display()),
+            hint: "give JSONL by its name, or a text a line".into(),
+        }
+        .into());
+    }
     if let Some(sink) = sink {
         sink.finish()?;
     }

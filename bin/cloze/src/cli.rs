@@ -33,7 +33,7 @@ Exit status: 0 done, 1 a check found problems, 2 could not run.";
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    Prepare(PrepareArgs),
+    Prepare(Box<PrepareArgs>),
     Inspect(InspectArgs),
     Verify(VerifyArgs),
     /// Make a vocabulary
@@ -93,6 +93,8 @@ pub struct PrepareArgs {
     /// The dataset's folder; must not exist yet, or be empty
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub work: cloze_prep::Work,
     #[command(flatten)]
     pub config: cloze_prep::Config,
 }

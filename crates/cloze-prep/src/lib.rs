@@ -4,8 +4,11 @@
 
 pub mod audit;
 mod config;
+mod disk;
 mod error;
 pub mod input;
+mod key;
+mod output;
 pub mod pairing;
 mod plan;
 mod prepare;
@@ -14,9 +17,10 @@ mod shards;
 mod split;
 mod token_store;
 mod tokenize;
+mod tokens;
 
-pub use config::{Config, MaskUnitKind, MaskingKind, Pairing};
+pub use config::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing};
 pub use error::{Error, Result};
-pub use prepare::{Report, prepare};
+pub use prepare::{Report, Work, prepare};
 pub use progress::{Progress, Silent, Stage};
 pub use token_store::{StoredDocument, TokenStore};

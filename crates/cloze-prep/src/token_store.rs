@@ -222,23 +222,22 @@ enum IdValues {
 }
 
 impl TokenStore {
-    /// Maps the store at `path`; ids may be of either width.
-    pub fn open(path: &Path) -> Result<Self> {
-        let narrow = map_batches(path, &schema(IdType::UInt16));
-        let batches = match narrow {
-            Ok(batches) => batches,
-            Err(_) => map_batches(path, &schema(IdType::UInt32))?,
-        };
-        let mut starts = vec![0];
-        let mut total = 0;
-        for batch in &batches {
-            total += batch.num_rows() as u64;
-            starts.push(total);
+    /// Maps the files `parts`, one after another; ids may be of either width.
+    pub fn open(parts: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        let (mut batches, mut starts, mut total) = (Vec::new(), vec![0], 0);
+        for path in parts {
+            let narrow = map_batches(&path, &schema(IdType::UInt16));
+            let found = match narrow {
+                Ok(batches) => batches,
+                Err(_) => map_batches(&path, &schema(IdType::UInt32))?,
+            };
+            for batch in &found {
+                total += batch.num_rows() as u64;
+                starts.push(total);
+                batches.push(Batch::new(batch));
+            }
         }
-        Ok(Self {
-            batches: batches.iter().map(Batch::new).collect(),
-            starts,
-        })
+        Ok(Self { batches, starts })
     }
 
     /// The number of documents.

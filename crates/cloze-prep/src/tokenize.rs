@@ -1,25 +1,29 @@
 //! Stage 1: documents of all sources, segmented and tokenized by all threads, into the token store, in order.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Mutex;
 
 use cloze_shard::manifest::SourceRecord;
 use cloze_shard::schema::IdType;
-use cloze_text::{Segmenter, Tokenizer};
+use cloze_text::{Encoder, Segmenter, Tokenizer};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use crate::input::{Document, InputPlan, SourceReader, TextForm};
+use crate::input::{Document, InputPlan, Source, SourceReader, TextForm};
+use crate::key::Mark;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
+use crate::tokens::{Place, TokenFolder};
 use crate::{Config, Error, Progress, Result};
 
 /// Text that is read ahead while the block before it is tokenized: bounds memory.
 const BLOCK_BYTES: usize = 4 << 20;
 
 /// What stage 1 counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TokenizeReport {
     /// The sources as they were read.
     pub sources: Vec<SourceRecord>,
+    #[serde(skip)]
     ignored: Vec<String>,
     documents: u64,
     sentences: u64,
@@ -49,6 +53,11 @@ impl TokenizeReport {
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into()
+    }
+
+    /// Documents with tokens.
+    pub fn documents(&self) -> u64 {
+        self.documents
     }
 
     /// What a person should know.
@@ -84,79 +93,148 @@ impl TokenizeReport {
     }
 }
 
-/// Reads, segments and tokenizes every source of `plan` into the token store `path`.
+/// Reads, segments and tokenizes every source of `plan` into `folder`, or what is not there yet. A part of the folder ends after `part_bytes` of text.
 pub fn tokenize(
     plan: &InputPlan,
     tokenizer: &Tokenizer,
     config: &Config,
-    path: &Path,
+    folder: &mut TokenFolder,
+    part_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<TokenizeReport> {
-    let worker = Worker {
-        tokenizer,
-        segmenter: match config.text_form {
-            TextForm::Prose => Segmenter::rules(&config.language)?,
-            TextForm::SentencePerLine => Segmenter::Line,
-        },
-        unknown: tokenizer.id("[UNK]"),
-    };
-    let mut store = TokenStoreWriter::create(path, IdType::for_vocab_size(tokenizer.vocab_size()))?;
-    let mut report = TokenizeReport {
-        ignored: plan
-            .ignored
-            .iter()
-            .map(|p| p.to_string_lossy().into_owned())
-            .collect(),
-        ..TokenizeReport::default()
-    };
-    for (number, source) in plan.sources.iter().enumerate() {
-        let number = number as u32;
-        let mut blocks = Blocks {
-            reader: SourceReader::open(source, number, &plan.options, progress)?,
+    let ignored = plan.ignored.iter();
+    let ignored = ignored.map(|p| p.to_string_lossy().into_owned()).collect();
+    if !folder.whole {
+        let worker = Worker {
+            tokenizer,
+            encoders: Mutex::new(Vec::new()),
+            segmenter: match config.text_form {
+                TextForm::Prose => Segmenter::rules(&config.language)?,
+                TextForm::SentencePerLine => Segmenter::Line,
+            },
+            unknown: tokenizer.id("[UNK]"),
         };
-        let mut block = blocks.next()?;
-        while !block.is_empty() {
-            // The next block is read on this thread while the others tokenize.
-            let mut tokenized = Ok(Vec::new());
-            let next = rayon::in_place_scope(|scope| {
-                scope.spawn(|_| tokenized = worker.block(&block));
-                blocks.next()
-            });
-            let tokenized = tokenized?;
-            for (document, tokens) in block.iter().zip(tokenized) {
-                report.add(document, &tokens);
-                progress.count(1, tokens.input_ids.len() as u64);
-                if tokens.input_ids.is_empty() {
-                    continue;
-                }
-                store.push(document, &tokens).map_err(|e| match e {
-                    Error::DocumentTooLong {
-                        index,
-                        tokens,
-                        limit,
-                        ..
-                    } => {
-                        let source_path = source.path.display().to_string();
-                        Error::DocumentTooLong {
-                            source_path,
-                            index,
-                            tokens,
-                            limit,
-                        }
-                    }
-                    other => other,
-                })?;
-            }
-            block = next?;
-        }
-        for (reason, place) in blocks.reader.first_skipped() {
-            let first = report.first_skipped.entry(reason.clone());
-            first.or_insert_with(|| place.clone());
-        }
-        report.sources.push(blocks.reader.finish()?);
+        let parts = Parts {
+            id_type: IdType::for_vocab_size(tokenizer.vocab_size()),
+            part_bytes,
+            place: folder.place.clone(),
+            folder,
+            writer: None,
+            held: 0,
+        };
+        parts.fill(plan, &worker, progress)?;
     }
-    store.finish()?;
+    let mut report = folder.place.report.clone();
+    report.ignored = ignored;
     Ok(report)
+}
+
+/// The parts of a folder, as they are filled.
+struct Parts<'a> {
+    folder: &'a mut TokenFolder,
+    id_type: IdType,
+    part_bytes: u64,
+    place: Place,
+    writer: Option<TokenStoreWriter>,
+    /// Bytes of text in `writer`.
+    held: u64,
+}
+
+impl Parts<'_> {
+    fn fill(
+        mut self,
+        plan: &InputPlan,
+        worker: &Worker<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        // The source that was being read is read again up to where it was.
+        let done = self.place.report.sources.len();
+        let mut again = self.place.documents;
+        for source in &plan.sources[..done] {
+            progress.advance(source.bytes);
+        }
+        self.place.sources.truncate(done);
+        for (number, source) in plan.sources.iter().enumerate().skip(done) {
+            let reader = SourceReader::open(source, number as u32, &plan.options, progress)?;
+            let mut blocks = Blocks { reader };
+            self.place.sources.push(Mark::of(source));
+            self.place.documents = again;
+            for _ in 0..std::mem::take(&mut again) {
+                blocks.reader.next_document()?;
+            }
+            let mut block = blocks.next()?;
+            while !block.is_empty() {
+                // The next block is read on this thread while the others tokenize.
+                let mut tokenized = Ok(Vec::new());
+                let next = rayon::in_place_scope(|scope| {
+                    scope.spawn(|_| tokenized = worker.block(&block));
+                    blocks.next()
+                });
+                for (document, tokens) in block.iter().zip(tokenized?) {
+                    self.push(source, document, &tokens)?;
+                    progress.count(1, tokens.input_ids.len() as u64);
+                }
+                self.place.documents += block.len() as u64;
+                if self.held >= self.part_bytes {
+                    self.end_part()?;
+                }
+                block = next?;
+            }
+            for (reason, place) in blocks.reader.first_skipped() {
+                let first = self.place.report.first_skipped.entry(reason.clone());
+                first.or_insert_with(|| place.clone());
+            }
+            self.place.report.sources.push(blocks.reader.finish()?);
+            self.place.documents = 0;
+        }
+        self.end_part()?;
+        self.folder.finish(self.place)
+    }
+
+    fn push(
+        &mut self,
+        source: &Source,
+        document: &Document,
+        tokens: &TokenizedDocument,
+    ) -> Result<()> {
+        self.place.report.add(document, tokens);
+        self.held += document.text.len() as u64;
+        if tokens.input_ids.is_empty() {
+            return Ok(());
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let path = self.folder.part(self.place.parts);
+                none.insert(TokenStoreWriter::create(&path, self.id_type)?)
+            }
+        };
+        writer.push(document, tokens).map_err(|e| match e {
+            Error::DocumentTooLong {
+                index,
+                tokens,
+                limit,
+                ..
+            } => Error::DocumentTooLong {
+                source_path: source.path.display().to_string(),
+                index,
+                tokens,
+                limit,
+            },
+            other => other,
+        })
+    }
+
+    /// Ends the part that is being filled, if there is one.
+    fn end_part(&mut self) -> Result<()> {
+        self.held = 0;
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        writer.finish()?;
+        self.place.parts += 1;
+        self.folder.full(self.place.clone())
+    }
 }
 
 impl TokenizeReport {
@@ -194,19 +272,50 @@ impl Blocks<'_> {
 
 struct Worker<'a> {
     tokenizer: &'a Tokenizer,
+    /// Encoders that no thread has now: what they learned is kept.
+    encoders: Mutex<Vec<Encoder<'a>>>,
     segmenter: Segmenter,
     unknown: Option<u32>,
+}
+
+/// An encoder, given back when it is done with.
+struct Borrowed<'w, 'a> {
+    worker: &'w Worker<'a>,
+    encoder: Option<Encoder<'a>>,
+}
+
+impl Drop for Borrowed<'_, '_> {
+    fn drop(&mut self) {
+        if let (Ok(mut encoders), Some(encoder)) =
+            (self.worker.encoders.lock(), self.encoder.take())
+        {
+            encoders.push(encoder);
+        }
+    }
 }
 
 impl Worker<'_> {
     fn block(&self, block: &[Document]) -> Result<Vec<TokenizedDocument>> {
         block
             .par_iter()
-            .map(|document| self.document(document))
+            .map_init(
+                || Borrowed {
+                    worker: self,
+                    encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
+                },
+                |own, document| {
+                    let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
+                    self.document(encoder, document)
+                },
+            )
             .collect()
     }
 
-    fn document(&self, document: &Document) -> Result<TokenizedDocument> {
+    fn document(
+        &self,
+        encoder: &mut Encoder<'_>,
+        document: &Document,
+    ) -> Result<TokenizedDocument> {
         let mut tokens = TokenizedDocument {
             doc: document.doc(),
             ..TokenizedDocument::default()
@@ -215,8 +324,7 @@ impl Worker<'_> {
         self.segmenter.sentences(&document.text, &mut sentences);
         for sentence in sentences {
             let before = tokens.input_ids.len();
-            self.tokenizer
-                .encode_into(&document.text[sentence], &mut tokens.input_ids)?;
+            encoder.encode_into(&document.text[sentence], &mut tokens.input_ids)?;
             if tokens.input_ids.len() == before {
                 tokens.sentences_without_tokens += 1;
             } else {

@@ -35,3 +35,5 @@ pub use writer::ShardWriter;
 pub const FORMAT_VERSION: u32 = 1;
 /// The version of datasets whose static masks are of words or spans: a reader of version 1 would take them for masks of tokens.
 pub const UNITS_VERSION: u32 = 2;
+/// The version of datasets whose objective is another than NSP.
+pub const OBJECTIVES_VERSION: u32 = 3;

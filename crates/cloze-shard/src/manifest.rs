@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::masking::MaskingRule;
 use crate::schema::IdType;
 use crate::vocabulary::{SpecialTokens, Vocabulary};
-use crate::{Error, FORMAT_VERSION, Result, UNITS_VERSION, atomic};
+use crate::{Error, FORMAT_VERSION, OBJECTIVES_VERSION, Result, UNITS_VERSION, atomic};
 
 /// The manifest's file name.
 pub const FILE_NAME: &str = "manifest.json";
@@ -23,7 +23,7 @@ const FORMAT: &str = "cloze-dataset";
 pub struct Manifest {
     /// Always `cloze-dataset`.
     pub format: String,
-    /// [`FORMAT_VERSION`] or [`UNITS_VERSION`].
+    /// [`Manifest::version_of`].
     pub format_version: u32,
     /// Program and version that wrote the dataset.
     pub created_by: String,
@@ -55,6 +55,33 @@ pub struct Manifest {
 pub enum Objective {
     /// Next sentence prediction (BERT).
     Nsp,
+    /// Sentence order prediction (ALBERT): label 1 says that B stood before A.
+    Sop,
+    /// No pairs: whole sentences, on into the next document after a `[SEP]` (RoBERTa's FULL-SENTENCES).
+    FullSentences,
+    /// No pairs: whole sentences of one document (RoBERTa's DOC-SENTENCES).
+    DocSentences,
+}
+
+impl Objective {
+    /// As it stands in a manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nsp => "nsp",
+            Self::Sop => "sop",
+            Self::FullSentences => "full-sentences",
+            Self::DocSentences => "doc-sentences",
+        }
+    }
+
+    /// The oldest format version that knows it.
+    fn format_version(self) -> u32 {
+        match self {
+            Self::Nsp => FORMAT_VERSION,
+            _ => OBJECTIVES_VERSION,
+        }
+    }
 }
 
 /// When masks are drawn.
@@ -234,6 +261,12 @@ impl Manifest {
         FORMAT.into()
     }
 
+    /// The oldest format version that knows such rows.
+    #[must_use]
+    pub fn version_of(objective: Objective, masking: &Masking) -> u32 {
+        objective.format_version().max(masking.format_version())
+    }
+
     /// Reads `DATASET/manifest.json`. A folder without one is not a dataset.
     pub fn read(dataset: &Path) -> Result<Self> {
         let path = dataset.join(FILE_NAME);
@@ -261,17 +294,19 @@ impl Manifest {
             .get("format_version")
             .and_then(serde_json::Value::as_u64)
             .unwrap_or(0);
-        if !(u64::from(FORMAT_VERSION)..=u64::from(UNITS_VERSION)).contains(&found) {
+        if !(u64::from(FORMAT_VERSION)..=u64::from(OBJECTIVES_VERSION)).contains(&found) {
             return Err(Error::Version {
                 path,
                 found,
-                supported: UNITS_VERSION,
+                supported: OBJECTIVES_VERSION,
             });
         }
         let manifest: Self = serde_json::from_str(&text).map_err(broken)?;
-        let needed = manifest.masking.format_version();
+        let needed = Self::version_of(manifest.objective, &manifest.masking);
         if manifest.format_version < needed {
-            let why = format!("format version {found}, but its masks need version {needed}");
+            let why = format!(
+                "format version {found}, but its objective or its masks need version {needed}"
+            );
             return Err(Error::Manifest { path, why });
         }
         Ok(manifest)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::documents::Documents;
-use crate::manifest::{FileRecord, LabelCounts, Manifest, Objective, ShardRecord, SplitRecord};
+use crate::manifest::{FileRecord, LabelCounts, Manifest, ShardRecord, SplitRecord};
 use crate::reader::check_file;
 use crate::row::NextSentenceLabel;
 use crate::rules::{RowRules, audit_label};
@@ -278,9 +278,7 @@ fn check_rows(
         if let Err(why) = rules.check(&row) {
             report.add(Check::Rows, shard.path(), Some(i), why);
         }
-        if manifest.objective == Objective::Nsp
-            && let Err(why) = audit_label(&row)
-        {
+        if let Err(why) = audit_label(manifest.objective, &row) {
             report.add(Check::Labels, shard.path(), Some(i), why);
         }
         match row.next_sentence_label {

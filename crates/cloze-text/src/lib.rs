@@ -8,6 +8,7 @@ mod sentences;
 mod tokenizer;
 pub mod vocabulary;
 
+pub use cloze_wordpiece::NotCovered;
 pub use error::{Error, Result};
 pub use sentences::Segmenter;
-pub use tokenizer::{Settings, Tokenizer};
+pub use tokenizer::{Encoder, Settings, Tokenizer};

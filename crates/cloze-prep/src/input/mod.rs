@@ -7,7 +7,7 @@ mod stream;
 
 pub use documents::{Document, SourceReader};
 pub use error::InputError;
-pub use resolve::{Format, InputPlan, Source};
+pub use resolve::{Compression, Format, InputPlan, Source};
 
 use serde::{Deserialize, Serialize};
 

@@ -95,7 +95,7 @@ pub fn pair(
 }
 
 /// Exclusive ends of the document's units.
-fn units(
+pub(super) fn units(
     documents: &impl Documents,
     document: &DocumentView<'_>,
     longest: usize,

@@ -5,9 +5,11 @@
 pub mod bert;
 pub mod cloze;
 pub mod labels;
+pub mod packed;
 
 use cloze_shard::Ids;
 use cloze_shard::random::Stream;
+use serde::{Deserialize, Serialize};
 
 /// What pairing sees of a document.
 #[derive(Clone, Copy, Debug)]
@@ -66,14 +68,14 @@ impl Span {
 /// What goes into one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// The first segment.
+    /// The first segment. One that is longer than what is left of its document goes on into the next, see [`packed`].
     pub a: Span,
-    /// The second segment and whether it is random text; `None` for a single-segment row.
+    /// The second segment and whether its label is 1 (random text, or what stood before A); `None` for a single-segment row.
     pub b: Option<(Span, bool)>,
 }
 
 /// What pairing of one or more documents came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairingCounts {
     /// Tokens cut off because a pair was too long: in no row through this cut.
     pub truncated_tokens: u64,
@@ -97,9 +99,9 @@ impl std::ops::AddAssign for PairingCounts {
 /// How long pairs are, and how many are random.
 #[derive(Clone, Copy, Debug)]
 pub struct PairingRule {
-    /// Tokens of text that a pair holds at most (the sequence length less three special tokens).
+    /// Tokens of text that a row holds at most: the sequence length less `[CLS]` and a `[SEP]` a segment.
     pub max_tokens: usize,
-    /// Share of pairs whose target length is drawn uniformly from `2..=max_tokens`.
+    /// Share of rows whose target length is drawn uniformly from `2..=max_tokens`.
     pub short_seq_prob: f64,
     /// Share of pairs whose B is random.
     pub random_next_ratio: f64,

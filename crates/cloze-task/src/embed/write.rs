@@ -19,11 +19,22 @@ use crate::{Error, Result};
 /// Where vectors go.
 #[allow(missing_debug_implementations)]
 pub struct Sink {
-    /// What is written until all is there, and its name then.
-    files: Vec<(PathBuf, PathBuf)>,
+    files: Partial,
     kind: Kind,
     dimension: usize,
     count: u64,
+}
+
+/// What is written until all is there, and its name then. What has no name yet when it is dropped is removed.
+struct Partial(Vec<(PathBuf, PathBuf)>);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        for (partial, _) in &self.0 {
+            // The error that led here is the one to show.
+            let _ = fs::remove_file(partial);
+        }
+    }
 }
 
 enum Kind {
@@ -95,7 +106,7 @@ impl Sink {
             }
         };
         Ok(Self {
-            files: vec![(partial, path.into())],
+            files: Partial(vec![(partial, path.into())]),
             kind,
             dimension,
             count: 0,
@@ -104,7 +115,7 @@ impl Sink {
 
     /// Appends vectors with their ids.
     pub fn write(&mut self, ids: &[Option<&str>], vectors: &[Vec<f32>]) -> Result<()> {
-        let path = self.files[0].0.clone();
+        let path = self.files.0[0].0.clone();
         match &mut self.kind {
             Kind::Npy {
                 file,
@@ -126,7 +137,7 @@ impl Sink {
                     for _ in 0..self.count {
                         writeln!(made, "null").map_err(cloze_shard::Error::io(&partial))?;
                     }
-                    self.files.push((partial, ids_path.clone()));
+                    self.files.0.push((partial, ids_path.clone()));
                     *lines = Some(made);
                 }
                 if let Some(lines) = lines {
@@ -150,8 +161,8 @@ impl Sink {
     }
 
     /// Ends the files, and gives them their names; how many vectors there are.
-    pub fn finish(self) -> Result<u64> {
-        let path = &self.files[0].0;
+    pub fn finish(mut self) -> Result<u64> {
+        let path = &self.files.0[0].0;
         let io = |e| Error::from(cloze_shard::Error::io(path)(e));
         match self.kind {
             Kind::Npy {
@@ -183,8 +194,9 @@ impl Sink {
                 file.sync_all().map_err(io)?;
             }
         }
-        for (partial, path) in self.files.iter().rev() {
+        while let Some((partial, path)) = self.files.0.last() {
             fs::rename(partial, path).map_err(cloze_shard::Error::io(path))?;
+            self.files.0.pop();
         }
         Ok(self.count)
     }
