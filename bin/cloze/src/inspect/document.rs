@@ -2,36 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::ops::RangeInclusive;
 
 use cloze_cli::{format, table, visible};
 use cloze_shard::documents::DocumentRecord;
-use cloze_shard::{NextSentenceLabel, RowRef};
+use cloze_shard::manifest::Objective;
 use serde_json::{Value, json};
 
-use super::scan::{appended, scan};
 use super::source::{self, SourceDocument};
+use super::uses::{Use, pairing, uses};
 use super::{InspectArgs, Opened, Refused, print_json};
 
 /// A document of the table, with its place there.
 pub struct Named {
     pub ordinal: u64,
     pub record: DocumentRecord,
-}
-
-/// A segment that is taken from the document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Use {
-    pub split: String,
-    pub row: u64,
-    pub segment: char,
-    pub label: Option<NextSentenceLabel>,
-    /// The sentence that it begins in, and the last that it is known to reach.
-    pub sentences: RangeInclusive<u32>,
-    /// Whether it may reach further.
-    pub open: bool,
-    pub doc: i64,
-    pub ids: Vec<u32>,
 }
 
 /// The documents that `id` names: what the corpus calls them, else a hash, else a place in the table.
@@ -70,68 +54,6 @@ pub fn resolve(opened: &Opened, id: &str) -> Result<Vec<Named>, Refused> {
     Ok(found)
 }
 
-/// Every segment that comes from a document with one of these hashes, in order.
-pub fn uses(opened: &Opened, docs: &[i64]) -> Vec<Use> {
-    let manifest = opened.dataset.manifest();
-    let cuts = pairing(opened) != Some("cloze");
-    // BERT's pairing cuts tokens away between A and B where a pair is too long.
-    let gap = |row: &RowRef<'_>| cuts && row.len() >= usize::from(manifest.max_seq_length);
-    let mut all = Vec::new();
-    for (name, split) in opened.dataset.splits() {
-        let found = scan(
-            split,
-            Vec::new,
-            |found, number, row| {
-                if docs.contains(&row.doc_a) || docs.contains(&row.doc_b) {
-                    found.extend(of_row(name, number, row, docs, gap(row)));
-                }
-            },
-            appended,
-        );
-        all.extend(found);
-    }
-    all
-}
-
-/// How pairs were cut, as the manifest says.
-fn pairing(opened: &Opened) -> Option<&str> {
-    let config = &opened.dataset.manifest().config;
-    config.get("pairing").and_then(Value::as_str)
-}
-
-fn of_row(split: &str, number: u64, row: &RowRef<'_>, docs: &[i64], gap: bool) -> Vec<Use> {
-    let ids = row.original_ids();
-    let part = |start: usize, end: usize| ids.get(start..end).unwrap_or_default().to_vec();
-    let b_start = usize::from(row.b_start);
-    let follows = row.next_sentence_label == Some(NextSentenceLabel::IsNext);
-    let make = |segment, doc, sentences, open, ids| Use {
-        split: split.into(),
-        row: number,
-        segment,
-        label: row.next_sentence_label,
-        sentences,
-        open,
-        doc,
-        ids,
-    };
-    let mut found = Vec::new();
-    if docs.contains(&row.doc_a) {
-        // Where B follows at once, A reaches at least to the sentence before B's; B may begin within a sentence.
-        let known = match follows && row.doc_a == row.doc_b && !gap {
-            true => row.sentence_b.saturating_sub(1).max(row.sentence_a),
-            false => row.sentence_a,
-        };
-        let ids = part(1, b_start.saturating_sub(1));
-        found.push(make('A', row.doc_a, row.sentence_a..=known, true, ids));
-    }
-    if row.has_b() && docs.contains(&row.doc_b) {
-        let ids = part(b_start, row.len().saturating_sub(1));
-        let first = row.sentence_b;
-        found.push(make('B', row.doc_b, first..=first, true, ids));
-    }
-    found
-}
-
 /// What of a document is in rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
@@ -161,10 +83,12 @@ pub fn run(args: &InspectArgs, opened: &Opened, id: &str) -> anyhow::Result<()> 
     let mut docs: Vec<i64> = named.iter().map(|n| n.record.doc).collect();
     docs.sort_unstable();
     docs.dedup();
-    let mut uses = uses(opened, &docs);
-    let mut sources = Vec::new();
-    if !args.source.is_empty() {
-        sources = source::find(opened, &args.source, &docs, named.len())?;
+    let sources = match args.source.is_empty() {
+        true => Vec::new(),
+        false => source::find(opened, &args.source, &docs, named.len())?,
+    };
+    let mut uses = uses(opened, &docs, &sources);
+    if !sources.is_empty() {
         source::settle(&sources, &mut uses)?;
     }
     let coverage: Vec<Coverage> = match sources.is_empty() {
@@ -231,10 +155,14 @@ fn told(opened: &Opened, coverage: &Coverage) -> String {
         }
         None if coverage.covered == coverage.sentences => format!("  in rows: {of}\n"),
         None => {
-            let promise = if pairing(opened) == Some("cloze") {
-                "; --pairing cloze puts every sentence into a row"
-            } else {
-                ""
+            let objective = opened.dataset.manifest().objective;
+            let pairs = matches!(objective, Objective::Nsp | Objective::Sop);
+            let promise = match (objective, pairing(opened)) {
+                (Objective::FullSentences, _) => {
+                    "; rows that hold it between two others do not name it"
+                }
+                (_, Some("cloze")) if pairs => "; --pairing cloze puts every sentence into a row",
+                _ => "",
             };
             format!(
                 "  in rows: at least {of} ({}); rows do not say where a segment ends, --source finds it{promise}\n",
@@ -295,7 +223,7 @@ fn listed(opened: &Opened, uses: &[Use]) -> String {
                 u.segment.to_string(),
                 u.reach(),
                 u.ids.len().to_string(),
-                u.role().into(),
+                u.role(opened.dataset.manifest().objective).into(),
                 beginning(&opened.vocabulary.decode(u.ids.iter().copied())),
             ]
         })
@@ -314,28 +242,6 @@ fn listed(opened: &Opened, uses: &[Use]) -> String {
         text.push_str(&table(&header, &cells));
     }
     text
-}
-
-impl Use {
-    /// Its sentences: `4–6`, `4`, or `4…` where its end is not known.
-    fn reach(&self) -> String {
-        let (first, last) = (self.sentences.start(), self.sentences.end());
-        let open = if self.open { "…" } else { "" };
-        match first == last {
-            true => format!("{first}{open}"),
-            false => format!("{first}–{last}{open}"),
-        }
-    }
-
-    fn role(&self) -> &'static str {
-        match (self.label, self.segment) {
-            (Some(NextSentenceLabel::IsNext), 'A') => "B follows",
-            (Some(NextSentenceLabel::IsNext), _) => "follows A",
-            (Some(NextSentenceLabel::NotNext), 'A') => "B is random",
-            (Some(NextSentenceLabel::NotNext), _) => "random",
-            (None, _) => "no B",
-        }
-    }
 }
 
 fn as_json(

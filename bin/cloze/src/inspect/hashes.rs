@@ -183,3 +183,100 @@ pub fn sorted(split: &Split, hasher: &RowHasher, range: (u64, u64)) -> Vec<u64> 
 pub fn range_of(hash: u64, ranges: u64) -> u64 {
     ((u128::from(hash) * u128::from(ranges)) >> 64) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A few values, many of them several times.
+    fn values(seed: u64, count: u64) -> Vec<u64> {
+        let value = |i: u64| xxh3_64(&(seed * 1_000 + i * i % 37).to_le_bytes()) % 50;
+        let mut all: Vec<u64> = (0..count).map(value).collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn counted(values: &[u64]) -> BTreeMap<u64, u64> {
+        let mut counts = BTreeMap::new();
+        for &value in values {
+            *counts.entry(value).or_default() += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn what_is_common_is_counted() {
+        for (seed, sizes) in
+            (0..).zip([(0, 0), (0, 9), (9, 0), (40, 7), (30, 30), (1, 1), (200, 90)])
+        {
+            let (a, b) = (values(seed, sizes.0), values(seed + 1, sizes.1));
+            let (in_a, in_b) = (counted(&a), counted(&b));
+            let both = || in_a.iter().filter(|(v, _)| in_b.contains_key(v));
+            let expected = Common {
+                a: sizes.0,
+                b: sizes.1,
+                distinct_a: in_a.len() as u64,
+                distinct_b: in_b.len() as u64,
+                both: both().count() as u64,
+                of_a: both().map(|(_, n)| n).sum(),
+                of_b: both().map(|(v, _)| in_b[v]).sum(),
+            };
+            assert_eq!(common(a, b), expected);
+        }
+    }
+
+    #[test]
+    fn ranges_hold_every_hash_once_and_keep_the_order() {
+        for ranges in [1, 2, 3, 7, 1_000] {
+            let hashes = [0, 1, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX - 1, u64::MAX];
+            let of: Vec<u64> = hashes.map(|h| range_of(h, ranges)).into();
+            assert!(of.is_sorted() && of[5] == ranges - 1 && of[0] == 0);
+        }
+        assert_eq!(range_of(u64::MAX / 2 + 1, 2), 1);
+    }
+
+    fn row(ids: &[u32], b_start: u16, label: Option<i8>) -> cloze_shard::Row {
+        cloze_shard::Row {
+            input_ids: ids.to_vec(),
+            b_start,
+            next_sentence_label: label.and_then(cloze_shard::NextSentenceLabel::from_i8),
+            ..cloze_shard::Row::default()
+        }
+    }
+
+    #[test]
+    fn rows_are_equal_by_what_they_say() {
+        let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+        let vocabulary = |more: &[&str]| {
+            let all = special.iter().chain(more);
+            Vocabulary::new(all.map(|s| (*s).to_owned()).collect(), None).unwrap()
+        };
+        let one = RowHasher::new(&vocabulary(&["a", "b", ""]));
+        let other = RowHasher::new(&vocabulary(&["", "b", "a"]));
+        let ids = [2, 5, 3, 6, 3];
+        let hash = one.hash(&row(&ids, 3, Some(0)).view());
+        assert_eq!(other.hash(&row(&[2, 7, 3, 6, 3], 3, Some(0)).view()), hash);
+        let mut masked = row(&[2, 4, 3, 6, 3], 3, Some(0));
+        masked.masks = Some(cloze_shard::row::Masks {
+            positions: vec![1],
+            labels: vec![5],
+        });
+        assert_eq!(one.hash(&masked.view()), hash);
+        for different in [
+            row(&ids, 3, Some(1)),
+            row(&ids, 3, None),
+            row(&ids, 4, Some(0)),
+            row(&[2, 6, 3, 5, 3], 3, Some(0)),
+            row(&[2, 5, 3, 7, 3], 3, Some(0)),
+            row(&[2, 5, 3, 999, 3], 3, Some(0)),
+        ] {
+            assert_ne!(one.hash(&different.view()), hash);
+        }
+        // Nameless numbers differ among each other, and long rows are hashed to their ends.
+        let long = |last| row(&[&[5; 200][..], &[last]].concat(), 3, None);
+        assert_ne!(one.hash(&long(7).view()), one.hash(&long(998).view()));
+        assert_ne!(one.hash(&long(5).view()), one.hash(&long(6).view()));
+    }
+}

@@ -8,6 +8,7 @@ mod sample;
 mod scan;
 mod source;
 mod summary;
+mod uses;
 mod view;
 
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! Rows for a person: segments decoded, label, origin, masks.
 
 use cloze_cli::visible;
+use cloze_shard::manifest::Objective;
 use cloze_shard::masking::{MaskKey, Masker};
 use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::{NextSentenceLabel, RowRef, Split};
@@ -138,8 +139,9 @@ pub fn origin(opened: &Opened, doc: i64) -> Option<String> {
 }
 
 /// What a label says.
-pub fn label(label: Option<NextSentenceLabel>) -> &'static str {
+pub fn label(label: Option<NextSentenceLabel>, objective: Objective) -> &'static str {
     match label {
+        Some(NextSentenceLabel::NotNext) if objective == Objective::Sop => "B stood before A (1)",
         Some(NextSentenceLabel::IsNext) => "B follows A (0)",
         Some(NextSentenceLabel::NotNext) => "B is random (1)",
         None => "one segment, no label",
@@ -184,7 +186,7 @@ impl Decoded {
             self.row,
             visible(&self.shard),
             self.tokens,
-            label(self.label)
+            label(self.label, opened.dataset.manifest().objective)
         );
         for segment in &self.segments {
             let origin = segment

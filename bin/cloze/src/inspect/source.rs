@@ -8,7 +8,8 @@ use cloze_prep::{Config, Silent};
 use cloze_shard::manifest::TOKENIZER_FOLDER;
 use cloze_text::{Segmenter, Tokenizer};
 
-use super::document::{Coverage, Use};
+use super::document::Coverage;
+use super::uses::Use;
 use super::{Opened, Refused};
 
 /// A document, segmented and tokenized as preparation did.
