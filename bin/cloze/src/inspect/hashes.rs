@@ -189,6 +189,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::inspect::testing;
 
     /// A few values, many of them several times.
     fn values(seed: u64, count: u64) -> Vec<u64> {
@@ -278,5 +279,30 @@ mod tests {
         let long = |last| row(&[&[5; 200][..], &[last]].concat(), 3, None);
         assert_ne!(one.hash(&long(7).view()), one.hash(&long(998).view()));
         assert_ne!(one.hash(&long(5).view()), one.hash(&long(6).view()));
+    }
+
+    /// However many are held at a time, and however many threads there are.
+    #[test]
+    fn rows_are_compared_in_ranges() {
+        let (one, two) = (
+            testing::dataset(|_| {}),
+            testing::dataset(|c| c.short_seq_prob = Some(0.5)),
+        );
+        let split = |d: &'static str, o: &crate::inspect::Opened| o.split(d).unwrap().rows();
+        let splits = [one.opened(), two.opened()];
+        let [a, b] = [&splits[0], &splits[1]];
+        let hashers = [a, b].map(|o| RowHasher::new(&o.vocabulary));
+        let pair = [a.split("train").unwrap(), b.split("train").unwrap()];
+        let whole = rows_in_ranges(pair, &hashers, u64::MAX);
+        assert_eq!((whole.a, whole.b), (split("train", a), split("train", b)));
+        assert!(whole.both > 0 && whole.only_a() > 0 && whole.only_b() > 0);
+        for at_once in [1, 7, 100] {
+            assert_eq!(rows_in_ranges(pair, &hashers, at_once), whole);
+        }
+        let alone = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .unwrap();
+        assert_eq!(alone.install(|| rows(pair, &hashers)), whole);
     }
 }

@@ -8,6 +8,8 @@ mod sample;
 mod scan;
 mod source;
 mod summary;
+#[cfg(test)]
+mod testing;
 mod uses;
 mod view;
 

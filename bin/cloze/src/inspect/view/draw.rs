@@ -78,20 +78,45 @@ fn foot_line(viewer: &Viewer<'_>, below: usize, area: Rect, frame: &mut Frame<'_
             let share = viewer.here().map_or(0.0, |split| search.share(split));
             let what = viewer.wanted.as_ref().map(|w| w.name()).unwrap_or_default();
             let share = format::percent(share);
-            Line::raw(format!("looking for {} … {share}  Esc: stop", visible(&what)))
+            Line::raw(format!(
+                "looking for {} … {share}  Esc: stop",
+                visible(&what)
+            ))
         }
         (_, _, Some(message)) => {
             let bold = Style::new().add_modifier(Modifier::BOLD);
             Line::styled(visible(message).into_owned(), bold)
         }
         (Mode::Help, ..) => Line::styled("any other key: back to the rows", quiet),
-        (Mode::Rows, ..) => Line::styled(
-            "? help  q quit  ←→ row  / search  n next  g row  d doc  m masks  i ids  s split",
-            quiet,
-        ),
+        (Mode::Rows, ..) => Line::styled(keys(usize::from(left.width)), quiet),
     };
     frame.render_widget(Paragraph::new(line), left);
     frame.render_widget(Paragraph::new(more), right);
+}
+
+/// As many keys as there is room for.
+fn keys(width: usize) -> String {
+    const KEYS: [&str; 10] = [
+        "? help",
+        "q quit",
+        "←→ row",
+        "/ search",
+        "n next",
+        "m masks",
+        "i ids",
+        "g row",
+        "d document",
+        "s split",
+    ];
+    let mut line = String::new();
+    for key in KEYS {
+        let longer = format!("{line}{}{key}", if line.is_empty() { "" } else { "  " });
+        if longer.chars().count() > width {
+            break;
+        }
+        line = longer;
+    }
+    line
 }
 
 impl Viewer<'_> {

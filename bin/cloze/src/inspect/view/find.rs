@@ -29,6 +29,9 @@ impl Wanted {
 
 /// A search that is under way.
 pub struct Search {
+    first: u64,
+    /// Whether `first` is on the other side of the split's end already.
+    turned: bool,
     forward: bool,
     next: u64,
     done: u64,
@@ -49,6 +52,8 @@ impl Search {
     /// From row `first` on, which is looked at first; every row once.
     pub fn new(first: u64, forward: bool) -> Self {
         Self {
+            first,
+            turned: false,
             forward,
             next: first,
             done: 0,
@@ -57,9 +62,28 @@ impl Search {
         }
     }
 
+    /// From the row after `row`, or before it, of so many.
+    pub fn beside(row: u64, rows: u64, forward: bool) -> Self {
+        let first = neighbour(row, rows, forward);
+        let turned = if forward { first <= row } else { first >= row };
+        Self {
+            turned,
+            ..Self::new(first, forward)
+        }
+    }
+
     /// The share of the rows that were looked at.
     pub fn share(&self, split: &Split) -> f64 {
         self.done as f64 / split.rows().max(1) as f64
+    }
+
+    /// Whether a row that was found is on the other side of the split's end.
+    pub fn came_round(&self, found: u64) -> Option<&'static str> {
+        match self.forward {
+            true if self.turned || found < self.first => Some("went on from the first row"),
+            false if self.turned || found > self.first => Some("went on from the last row"),
+            _ => None,
+        }
     }
 
     /// Looks at some more rows.
@@ -82,9 +106,7 @@ impl Search {
 
     fn holds(&mut self, row: &RowRef<'_>, wanted: &Wanted, words: &Words) -> bool {
         match wanted {
-            Wanted::Documents(docs, _) => {
-                docs.contains(&row.doc_a) || docs.contains(&row.doc_b)
-            }
+            Wanted::Documents(docs, _) => docs.contains(&row.doc_a) || docs.contains(&row.doc_b),
             Wanted::Text(pattern) => {
                 let segments = match row.masks {
                     None => [row.segment_a().to_vec(), row.segment_b().to_vec()],
@@ -108,7 +130,7 @@ impl Search {
 }
 
 /// The row after, or before, `row` of so many; the first after the last.
-pub fn neighbour(row: u64, rows: u64, forward: bool) -> u64 {
+fn neighbour(row: u64, rows: u64, forward: bool) -> u64 {
     match forward {
         true if row + 1 >= rows => 0,
         true => row + 1,

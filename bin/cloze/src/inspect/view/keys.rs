@@ -6,7 +6,7 @@ use cloze_shard::masking::{MaskUnit, Masker, MaskingRule};
 use cloze_shard::random::{Key, Permutation, Stage};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::find::{Found, Search, Wanted, neighbour};
+use super::find::{Found, Search, Wanted};
 use super::words::{Pattern, Words};
 use crate::inspect::document::resolve;
 use crate::inspect::sample::Preview;
@@ -129,7 +129,10 @@ impl<'a> Viewer<'a> {
         };
         match search.go_on(split, wanted, &self.words) {
             Found::NotYet => return,
-            Found::At(row) => self.go_to(row),
+            Found::At(row) => {
+                self.message = search.came_round(row).map(str::to_owned);
+                self.go_to(row);
+            }
             Found::Nowhere => {
                 let (name, _) = self.splits[self.split];
                 self.message = Some(format!("{} is in no row of {name}", wanted.name()));
@@ -178,10 +181,7 @@ impl<'a> Viewer<'a> {
     }
 
     fn scroll(&mut self, lines: isize) {
-        self.above = self
-            .above
-            .saturating_add_signed(lines)
-            .min(self.most_above);
+        self.above = self.above.saturating_add_signed(lines).min(self.most_above);
     }
 
     fn command(&mut self, key: KeyCode) -> Flow {
@@ -314,7 +314,6 @@ impl<'a> Viewer<'a> {
         if self.wanted.is_none() {
             return self.say("nothing to look for: / looks for words, d for a document");
         }
-        let first = neighbour(self.row, self.rows(), forward);
-        self.search = Some(Search::new(first, forward));
+        self.search = Some(Search::beside(self.row, self.rows(), forward));
     }
 }

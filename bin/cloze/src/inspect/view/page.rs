@@ -46,8 +46,14 @@ impl Viewer<'_> {
             }
             let of = segment.origin.as_deref();
             let of = of.unwrap_or("origin not in the table of documents");
-            let bold = self.style(colour(segment.name)).add_modifier(Modifier::BOLD);
-            let quiet = Style::new().add_modifier(Modifier::DIM);
+            let bold = self
+                .style(colour(segment.name))
+                .add_modifier(Modifier::BOLD);
+            let sought = matches!(&self.wanted, Some(Wanted::Documents(docs, _)) if docs.contains(&segment.doc));
+            let quiet = match sought {
+                true => Style::new().add_modifier(Modifier::REVERSED),
+                false => Style::new().add_modifier(Modifier::DIM),
+            };
             let mut head = words_of(segment.name, bold);
             head.extend(words_of(
                 &format!(
