@@ -10,7 +10,7 @@ use cloze_shard::masking::MaskingRule;
 /// Show what is in a dataset
 ///
 /// What made it, how much there is, how labels are balanced, how long rows are, and a few rows decoded with their segments,
-/// label and origin. --view pages through the rows on the terminal.
+/// label and origin. --view pages through the rows on the terminal, --html writes a report.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -18,7 +18,8 @@ Examples:
   cloze inspect data --view                      # page, search, jump, see masks; ? shows the keys
   cloze inspect data --doc report-17             # every row that the document went into
   cloze inspect data --doc '#0' --source corpus/ # with its sentences, word for word
-  cloze inspect data --diff older-data")]
+  cloze inspect data --diff older-data
+  cloze inspect data --html report.html --rows 8")]
 pub struct InspectArgs {
     /// The dataset's folder
     pub dataset: PathBuf,
@@ -38,19 +39,22 @@ pub struct InspectArgs {
     /// Page through the rows on the terminal (? shows the keys)
     #[arg(long, group = "what", conflicts_with = "json")]
     pub view: bool,
+    /// Write a report as one HTML page: labels, lengths, sources, repetition, tokens, rows with their masks, provenance
+    #[arg(long, value_name = "REPORT", group = "what", conflicts_with = "json")]
+    pub html: Option<PathBuf>,
     /// Rows to show, drawn at random
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub rows: u64,
-    /// Draws the rows; with --view, keys the masks, as it does in `cloze pretrain`
+    /// Draws the rows; with --view and --html, keys the masks, as it does in `cloze pretrain`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Split to show rows of
     #[arg(long, default_value = "train")]
     pub split: String,
-    /// With --view: share of the tokens that masks predict, as in `cloze pretrain`
+    /// With --view and --html: share of the tokens that masks predict, as in `cloze pretrain`
     #[arg(long, default_value_t = MaskingRule::default().rate, value_name = "P")]
     pub mask_rate: f64,
-    /// With --view: what masks choose at a time, as in `cloze pretrain`
+    /// With --view and --html: what masks choose at a time, as in `cloze pretrain`
     #[arg(long, default_value = "token", value_enum)]
     pub mask_unit: MaskUnitKind,
     /// Threads [default: all cores]

@@ -4,9 +4,11 @@ mod args;
 mod diff;
 mod document;
 mod hashes;
+mod html;
 mod sample;
 mod scan;
 mod source;
+mod statistics;
 mod summary;
 #[cfg(test)]
 mod testing;
@@ -106,6 +108,8 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Status> {
             diff::run(args, &opened, other)
         } else if let Some(id) = &args.doc {
             document::run(args, &opened, id)
+        } else if let Some(report) = &args.html {
+            html::run(args, &opened, report)
         } else if args.view {
             view::run(args, &opened)
         } else {
