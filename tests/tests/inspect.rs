@@ -377,3 +377,116 @@ fn a_viewer_needs_a_terminal() {
     let _ = place.cloze("inspect data --view --diff data").status(2);
     let _ = place.cloze("inspect data --source corpus.jsonl").status(2);
 }
+
+/// What is between two tags, tags taken out, in order.
+fn cells(page: &str) -> Vec<String> {
+    let each = page.split(['<']).skip(1).filter_map(|p| p.split_once('>'));
+    each.map(|(_, text)| text.trim().to_owned())
+        .filter(|t| !t.is_empty())
+        .collect()
+}
+
+fn after<'a>(cells: &'a [String], name: &str) -> &'a [String] {
+    let at = cells.iter().position(|c| c == name);
+    &cells[at.unwrap_or_else(|| panic!("{name}: {cells:?}")) + 1..]
+}
+
+/// The page says what is there, is whole in itself, the same each time, and nothing in it is obeyed.
+#[test]
+fn a_report_says_what_is_there() {
+    let place = Place::new();
+    let evil = "<script>alert(1)</script>\u{202e}";
+    let text = cloze_tests::document(3);
+    place.write(
+        "<b>.jsonl",
+        format!("{}\n", serde_json::json!({"id": evil, "text": text})).repeat(3),
+    );
+    place.write(
+        "unknown.jsonl",
+        "{\"id\": \"u\", \"text\": \"Ωmega ψ river. Ж stone.\"}\n",
+    );
+    place.prepare(
+        "corpus.jsonl <b>.jsonl unknown.jsonl",
+        "data",
+        "--id-field id --seq-len 32 --bins 12,20 --masking static",
+    );
+    let _ = place
+        .cloze("inspect data --html report.html --rows 150")
+        .status(0);
+    let page = std::fs::read_to_string(place.path("report.html")).unwrap();
+    let _ = place
+        .cloze("inspect data --html again.html --rows 150 --jobs 1")
+        .status(0);
+    assert_eq!(
+        page,
+        std::fs::read_to_string(place.path("again.html")).unwrap()
+    );
+    assert!(
+        !page.contains("<script") && !page.contains('\u{202e}') && page.contains("&lt;script&gt;")
+    );
+    for outside in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+
+    let dataset = Dataset::open(&place.path("data")).unwrap();
+    let manifest = dataset.manifest();
+    let cells = cells(&page);
+    let train = after(&cells, "train");
+    let record = &manifest.splits["train"];
+    assert_eq!(train[0].replace(',', ""), record.documents.to_string());
+    assert_eq!(train[1].replace(',', ""), record.rows.to_string());
+    let unk = manifest.tokenizer.special_tokens.unk;
+    let all = || dataset.splits().flat_map(|(_, s)| s.iter());
+    let tokens: Vec<u32> = all().flat_map(|r| r.original_ids()).collect();
+    let unknown = tokens.iter().filter(|&&id| id == unk).count();
+    assert!(unknown > 0);
+    assert!(
+        after(&cells, "unknown")
+            .iter()
+            .any(|c| c.starts_with(&format!("{unknown} ("))),
+        "{unknown}"
+    );
+    // Bins: rows of each, and their ends.
+    let bin = after(&cells, "13–20");
+    let of = |r: &cloze_shard::RowRef<'_>| (13..=20).contains(&r.len());
+    let rows: usize = dataset.split("train").unwrap().iter().filter(of).count();
+    assert_eq!(bin[0].replace(',', ""), rows.to_string());
+    // Sources: tokens in rows, the largest first.
+    let framing = [2, 3, 4, 0];
+    let docs: BTreeMap<i64, u32> = dataset
+        .documents()
+        .unwrap()
+        .iter()
+        .map(|d| (d.doc, d.source))
+        .collect();
+    let mut counts = [0u64; 3];
+    for row in all() {
+        let ids = row.original_ids();
+        for (i, id) in ids.iter().enumerate() {
+            let doc = if i < usize::from(row.b_start) {
+                row.doc_a
+            } else {
+                row.doc_b
+            };
+            counts[docs[&doc] as usize] += u64::from(!framing.contains(id));
+        }
+    }
+    let source = after(&cells, "unknown.jsonl");
+    assert_eq!(source[2].replace(',', ""), counts[2].to_string());
+    let source = after(&cells, "&lt;b&gt;.jsonl");
+    assert_eq!(
+        (source[0].as_str(), source[2].replace(',', "")),
+        ("3", counts[1].to_string())
+    );
+    // The same document three times.
+    let documents = after(after(&cells, "repeat another"), "documents");
+    assert_eq!(documents[..5], ["124", "122", "2", "1.6 %", "3"]);
+
+    let _ = place
+        .cloze("inspect data --html report.html --json")
+        .status(2);
+    let _ = place
+        .cloze("inspect data --html no/such/folder/report.html")
+        .status(2)
+        .says(&["no/such/folder"]);
+}

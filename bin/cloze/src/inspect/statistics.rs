@@ -40,18 +40,20 @@ pub struct Repeated {
     pub distinct: u64,
     /// The most that any is there.
     pub most: u64,
+    /// Of those that are there as often, the smallest hash, where that is more than once.
+    pub example: Option<u64>,
 }
 
 impl Repeated {
     /// Of sorted hashes.
     fn of(sorted: &[u64]) -> Self {
-        let runs = runs(sorted).map(|(_, n)| n);
-        let (distinct, most) = runs.fold((0, 0), |(d, m), n| (d + 1, n.max(m)));
-        Self {
-            all: sorted.len() as u64,
-            distinct,
-            most,
-        }
+        let one = |(hash, n)| Self {
+            all: n,
+            distinct: 1,
+            most: n,
+            example: (n > 1).then_some(hash),
+        };
+        runs(sorted).map(one).fold(Self::default(), Self::and)
     }
 
     /// Those that are the same as another before them.
@@ -63,8 +65,15 @@ impl Repeated {
         self.again() as f64 / self.all.max(1) as f64
     }
 
+    /// The same of two ranges, the lower one first.
     fn and(self, other: Self) -> Self {
+        let example = if other.most > self.most {
+            other.example
+        } else {
+            self.example
+        };
         Self {
+            example,
             all: self.all + other.all,
             distinct: self.distinct + other.distinct,
             most: self.most.max(other.most),
@@ -243,7 +252,8 @@ mod tests {
         let mut tokens = vec![0; opened.vocabulary.len()];
         let mut sources = vec![SourceTokens::default(); 3];
         let (mut unknown_rows, mut worst) = (0, Vec::new());
-        let mut rows = BTreeMap::<_, u64>::new();
+        let mut rows = BTreeMap::<_, (u64, u64)>::new();
+        let hasher = RowHasher::new(&opened.vocabulary);
         for (number, row) in (0..).zip(split.iter()) {
             let ids = row.original_ids();
             let mut unknown = 0;
@@ -267,9 +277,13 @@ mod tests {
                 worst.push((Reverse(unknown), number));
             }
             let label = row.next_sentence_label.map(|l| l as i8);
-            *rows.entry((ids, row.b_start, label)).or_default() += 1;
+            let entry = rows.entry((ids, row.b_start, label)).or_default();
+            *entry = (entry.0 + 1, hasher.hash(&row));
         }
         worst.sort();
+        let most = rows.values().map(|r| r.0).max().unwrap_or(0);
+        let often = rows.values().filter(|r| r.0 == most && most > 1);
+        let example = often.map(|r| r.1).min();
         Statistics {
             tokens,
             sources,
@@ -282,7 +296,8 @@ mod tests {
             rows: Repeated {
                 all: split.rows(),
                 distinct: rows.len() as u64,
-                most: rows.values().copied().max().unwrap_or(0),
+                most,
+                example,
             },
         }
     }
@@ -326,10 +341,14 @@ mod tests {
         let opened = made.opened();
         let all: Vec<i64> = opened.documents.hashes().collect();
         let distinct = all.iter().collect::<BTreeSet<_>>().len() as u64;
+        let twice = |doc: &&i64| all.iter().filter(|d| d == doc).count() == 2;
+        let example = all.iter().filter(twice).map(|&doc| doc as u64).min();
+        assert!(example.is_some());
         let expected = Repeated {
             all: 80,
             distinct,
             most: 2,
+            example,
         };
         assert_eq!(repeated_documents(&opened), expected);
         assert!(distinct < 80);

@@ -9,6 +9,8 @@ mod page;
 mod words;
 
 #[cfg(test)]
+mod mask_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io::IsTerminal;

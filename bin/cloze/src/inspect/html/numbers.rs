@@ -1,22 +1,15 @@
-//! A dataset as one page.
+//! Tables and charts of how much there is of what.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use anyhow::Context;
 use cloze_cli::format;
-use cloze_cli::progress::{Unit, Work};
+use cloze_page::Page;
 use cloze_page::chart::{Axis, Bars};
-use cloze_page::{Kind, Page, Piece};
-use cloze_shard::atomic;
-use cloze_shard::manifest::{Manifest, Masking, Objective, SplitRecord};
-use cloze_shard::masking::{Masker, MaskingRule};
-use serde_json::Value;
+use cloze_shard::manifest::{Manifest, Objective, SplitRecord};
 
-use super::sample::{self, Decoded, Preview, Segment, Token};
-use super::statistics::{Repeated, SourceTokens, Sources, Statistics, gather, repeated_documents};
-use super::{InspectArgs, Opened, summary};
+use super::{Told, fine, share};
+use crate::inspect::statistics::{Repeated, SourceTokens};
 use crate::prepare::split_row;
 
 /// Sources, and tokens, that are listed.
@@ -25,167 +18,8 @@ const TOKENS: usize = 40;
 /// Bars of the histogram.
 const BARS: usize = 16;
 
-/// What the page tells of.
-struct Told<'a> {
-    opened: &'a Opened,
-    splits: Vec<(&'a str, Statistics)>,
-    /// Of all splits.
-    tokens: Statistics,
-    documents: Repeated,
-    samples: Vec<(Decoded, Option<String>)>,
-    preview: Preview,
-}
-
-pub fn run(args: &InspectArgs, opened: &Opened, report: &Path) -> anyhow::Result<()> {
-    let rule = MaskingRule {
-        rate: args.mask_rate,
-        unit: args.mask_unit.into(),
-        ..MaskingRule::default()
-    };
-    let preview = Preview {
-        masker: Masker::of(rule, &opened.vocabulary)?,
-        seed: args.seed,
-        epoch: 0,
-    };
-    let shown = opened.split(&args.split)?;
-    let rows = opened.dataset.splits().map(|(_, s)| s.rows()).sum();
-    let work = Work::begin("read", Unit::Things("rows"), rows);
-    let sources = Sources::new(opened);
-    let mut splits = Vec::new();
-    for (name, split) in opened.dataset.splits() {
-        splits.push((name, gather(opened, split, &sources)));
-        work.advance(split.rows());
-    }
-    work.end();
-    let all = splits.iter().map(|(_, s)| s.clone());
-    let tokens = all.reduce(|a, b| a.with_tokens_of(&b)).unwrap_or_default();
-    let drawn = sample::draw(shown, args.rows, args.seed).into_iter();
-    let mut samples: Vec<(Decoded, Option<String>)> = drawn
-        .map(|row| (sample::decode(opened, shown, row, Some(&preview)), None))
-        .collect();
-    for (name, statistics) in &splits {
-        if let (Some(split), Some(&(unknown, row))) =
-            (opened.dataset.split(name), statistics.worst.first())
-        {
-            let why = format!("most [UNK] of {name}, {unknown}");
-            samples.push((
-                sample::decode(opened, split, row, Some(&preview)),
-                Some(why),
-            ));
-        }
-    }
-    let told = Told {
-        opened,
-        splits,
-        tokens,
-        documents: repeated_documents(opened),
-        samples,
-        preview,
-    };
-    let page = told.page().html();
-    atomic::write(report, page.as_bytes())
-        .with_context(|| format!("cannot write {}", report.display()))?;
-    Ok(())
-}
-
-/// As a dataset is called: the end of its path.
-fn name(opened: &Opened) -> String {
-    let path = std::path::absolute(opened.dataset.path()).ok();
-    let path = path.as_deref().unwrap_or(opened.dataset.path());
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
-    name.unwrap_or_else(|| path.display().to_string())
-}
-
-fn share(part: u64, of: u64) -> f64 {
-    part as f64 / of.max(1) as f64
-}
-
-/// A small share: `0.013 %`.
-fn fine(share: f64) -> String {
-    match 100.0 * share {
-        p if p == 0.0 => "0 %".into(),
-        p if p < 0.001 => "under 0.001 %".into(),
-        p if p < 0.1 => format!("{p:.3} %"),
-        p => format!("{p:.1} %"),
-    }
-}
-
 impl Told<'_> {
-    fn manifest(&self) -> &Manifest {
-        self.opened.dataset.manifest()
-    }
-
-    fn page(&self) -> Page {
-        let mut page = Page::new(&format!("Dataset: {}", name(self.opened)), &self.lead());
-        page.figures(&self.figures());
-        page.section("Rows and labels");
-        self.labels(&mut page);
-        page.section("Lengths");
-        self.lengths(&mut page);
-        page.section("Sources");
-        self.sources(&mut page);
-        page.section("Repetition");
-        self.repetition(&mut page);
-        page.section("Tokens");
-        self.tokens(&mut page);
-        page.section("Rows");
-        self.rows(&mut page);
-        page.section("Configuration");
-        self.configuration(&mut page);
-        page
-    }
-
-    fn lead(&self) -> String {
-        let manifest = self.manifest();
-        let (rows, tokens) = manifest
-            .splits
-            .values()
-            .fold((0, 0), |(r, t), s| (r + s.rows, t + s.tokens));
-        let mut labels = cloze_shard::manifest::LabelCounts::default();
-        manifest.splits.values().for_each(|s| labels += s.labels);
-        let again: u64 = self.splits.iter().map(|(_, s)| s.rows.again()).sum();
-        let pairs = match (manifest.objective, labels.not_next_ratio()) {
-            (Objective::Nsp, Some(r)) => {
-                format!(" In {} of the pairs, B is random.", format::percent(r))
-            }
-            (Objective::Sop, Some(r)) => {
-                format!(" In {} of the pairs, B stood before A.", format::percent(r))
-            }
-            _ => " No row is a pair.".into(),
-        };
-        let unknown = share(self.unknown(), self.tokens.text_tokens());
-        format!(
-            "{} rows of {:.1} tokens on average.{pairs} {} of the rows repeat another; {} of the tokens are unknown to the vocabulary.",
-            format::count(rows),
-            tokens as f64 / rows.max(1) as f64,
-            fine(share(again, rows)),
-            fine(unknown),
-        )
-    }
-
-    fn unknown(&self) -> u64 {
-        let id = self.opened.vocabulary.special().unk as usize;
-        self.tokens.tokens.get(id).copied().unwrap_or(0)
-    }
-
-    fn figures(&self) -> Vec<(&'static str, String)> {
-        let manifest = self.manifest();
-        let sum = |of: fn(&SplitRecord) -> u64| manifest.splits.values().map(of).sum::<u64>();
-        let bytes = |s: &SplitRecord| s.shards.iter().map(|s| s.file.bytes).sum();
-        vec![
-            ("documents", format::count(sum(|s| s.documents))),
-            ("rows", format::count(sum(|s| s.rows))),
-            ("tokens", format::short(sum(|s| s.tokens) as f64)),
-            ("sources", format::count(manifest.sources.len() as u64)),
-            (
-                "vocabulary",
-                format::count(manifest.tokenizer.vocab_size as u64),
-            ),
-            ("shards", format::bytes(sum(bytes))),
-        ]
-    }
-
-    fn labels(&self, page: &mut Page) {
+    pub fn labels(&self, page: &mut Page) {
         let manifest = self.manifest();
         let other = match manifest.objective {
             Objective::Sop => "B before A",
@@ -209,7 +43,8 @@ impl Told<'_> {
         page.table(&header, &rows);
         if matches!(manifest.objective, Objective::Nsp | Objective::Sop) {
             let series = |name: &str, of: fn(&SplitRecord) -> u64| {
-                let shares = (manifest.splits.values()).map(|s| 100.0 * share(of(s), s.rows));
+                let shares =
+                    (manifest.splits.values()).map(|s| rounded(100.0 * share(of(s), s.rows)));
                 (name.to_owned(), shares.collect())
             };
             page.chart(&Bars {
@@ -226,7 +61,7 @@ impl Told<'_> {
         }
     }
 
-    fn lengths(&self, page: &mut Page) {
+    pub fn lengths(&self, page: &mut Page) {
         let manifest = self.manifest();
         let all: Vec<(&String, BTreeMap<u16, u64>)> =
             (manifest.splits.iter().map(|(n, s)| (n, s.lengths()))).collect();
@@ -261,7 +96,7 @@ impl Told<'_> {
         }
     }
 
-    fn sources(&self, page: &mut Page) {
+    pub fn sources(&self, page: &mut Page) {
         let manifest = self.manifest();
         let unnamed = SourceTokens::default();
         let total = self.tokens.text_tokens();
@@ -328,7 +163,7 @@ impl Told<'_> {
         page.remark("Tokens as they are in rows, so that text which is in several rows counts as often; of documents of one hash, the first source counts.");
     }
 
-    fn repetition(&self, page: &mut Page) {
+    pub fn repetition(&self, page: &mut Page) {
         let row = |name: String, r: &Repeated| {
             let counts = [r.all, r.distinct, r.again()].map(format::count);
             let mut cells = vec![name];
@@ -354,7 +189,7 @@ impl Told<'_> {
         page.remark("Rows are equal that have the same tokens (masks undone) in the same segments and the same label; documents, that have the same hash: of their id where there is one, else of their text.");
     }
 
-    fn tokens(&self, page: &mut Page) {
+    pub fn tokens(&self, page: &mut Page) {
         let vocabulary = &self.opened.vocabulary;
         let total = self.tokens.text_tokens();
         let special = vocabulary.special().sorted();
@@ -384,7 +219,6 @@ impl Told<'_> {
                 ),
             ),
         ]);
-        page.heading("Most frequent");
         let rows: Vec<Vec<String>> = (self.tokens.most_frequent(TOKENS).iter().zip(1..))
             .map(|(&(id, count), rank)| {
                 let name = self.opened.token(id).to_owned();
@@ -402,131 +236,11 @@ impl Told<'_> {
             page.table(&["rank", "token", "id", "count", "share"], &rows);
         });
     }
+}
 
-    fn rows(&self, page: &mut Page) {
-        let masks = match self.manifest().masking {
-            Masking::Static { rule } => {
-                format!("Masks are those in the shards ({}).", summary::masks(&rule))
-            }
-            Masking::Dynamic => format!(
-                "Masks are those that the trainer draws with seed {} in epoch 0 ({}).",
-                self.preview.seed,
-                summary::masks(self.preview.masker.rule())
-            ),
-        };
-        page.remark(&format!(
-            "Rows drawn at random. {masks} Hidden words are boxed; what a random word stands for is crossed with it (real → seen), and what is predicted but can be seen is marked (=)."
-        ));
-        for (row, why) in &self.samples {
-            let why = why
-                .as_ref()
-                .map_or_else(String::new, |why| format!(" · {why}"));
-            let label = sample::label(row.label, self.manifest().objective);
-            page.heading(&format!("Row {} · {}{why}", row.row, row.shard));
-            page.paragraph(&format!("{label} · {} tokens", row.tokens));
-            for segment in &row.segments {
-                let origin = segment.origin.as_deref();
-                let origin = origin.unwrap_or("origin not in the table of documents");
-                let heading = format!("{} · {origin}, sentence {}", segment.name, segment.sentence);
-                page.sample(&heading, &self.pieces(segment));
-            }
-        }
-    }
-
-    fn pieces(&self, segment: &Segment) -> Vec<Piece> {
-        let vocabulary = &self.opened.vocabulary;
-        let mut pieces = Vec::new();
-        for (i, token) in segment.tokens.iter().enumerate() {
-            let continues = vocabulary.is_continuation(token.id);
-            if i > 0 && !continues {
-                pieces.push(Piece::new(" ", Kind::Plain));
-            }
-            let name = self.opened.token(token.id);
-            let bare = if continues { &name[2..] } else { name };
-            pieces.push(self.piece(token, bare));
-        }
-        pieces
-    }
-
-    fn piece(&self, token: &Token, bare: &str) -> Piece {
-        let special = self.opened.vocabulary.special();
-        let (text, kind, note) = match token.seen {
-            None if special.sorted().contains(&token.id) => (bare.to_owned(), Kind::Faint, ""),
-            None => (bare.to_owned(), Kind::Plain, ""),
-            Some(seen) if seen == special.mask => {
-                (bare.to_owned(), Kind::Hidden, "the model sees [MASK]")
-            }
-            Some(seen) if seen == token.id => (
-                format!("{bare}="),
-                Kind::Right,
-                "predicted, though the model sees it",
-            ),
-            Some(seen) => {
-                let text = format!("{bare} → {}", self.opened.token(seen));
-                (text, Kind::Wrong, "the model sees a random token")
-            }
-        };
-        Piece {
-            text,
-            kind,
-            note: note.into(),
-        }
-    }
-
-    fn configuration(&self, page: &mut Page) {
-        let manifest = self.manifest();
-        page.pairs(summary::facts(manifest));
-        page.heading("Options of the preparation");
-        let options = manifest.config.as_object().into_iter().flatten();
-        page.pairs(options.map(|(name, value)| {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                Value::Null => "–".into(),
-                other => other.to_string(),
-            };
-            (name.clone(), value)
-        }));
-        let counts = manifest.counts.iter();
-        let counts = counts.map(|(name, n)| (name.replace('_', " "), format::count(*n)));
-        page.details("What preparation counted", |page| page.pairs(counts));
-        let skipped = manifest.sources.iter().flat_map(|s| {
-            let each = s.skipped.iter();
-            each.map(|(why, n)| vec![s.path.clone(), why.clone(), format::count(*n)])
-        });
-        let skipped: Vec<Vec<String>> = skipped.collect();
-        if !skipped.is_empty() {
-            page.details("What was passed over", |page| {
-                page.table(&["source", "why", "times"], &skipped);
-            });
-        }
-        let tokenizer = manifest.tokenizer.files.iter().map(|f| (f, String::new()));
-        let shards = manifest.splits.values().flat_map(|s| &s.shards);
-        let shards = shards.map(|s| (&s.file, format::count(s.rows)));
-        let files = std::iter::once((&manifest.documents, String::new()));
-        let files: Vec<Vec<String>> = (files.chain(tokenizer).chain(shards))
-            .map(|(file, rows)| {
-                vec![
-                    file.path.clone(),
-                    format::bytes(file.bytes),
-                    rows,
-                    file.blake3.clone(),
-                ]
-            })
-            .collect();
-        page.details("Files and their digests (blake3)", |page| {
-            page.table(&["file", "bytes", "rows", "digest"], &files);
-        });
-        let sources: Vec<Vec<String>> = (manifest.sources.iter())
-            .map(|s| vec![s.path.clone(), format::bytes(s.bytes), s.blake3.clone()])
-            .collect();
-        page.details("Sources and their digests (blake3)", |page| {
-            page.table(&["source", "bytes", "digest"], &sources);
-        });
-        page.pairs([
-            ("vocabulary", manifest.tokenizer.vocab_digest.clone()),
-            ("manifest", manifest.digest()),
-        ]);
-    }
+/// As many digits as are looked at.
+fn rounded(percent: f64) -> f64 {
+    (100.0 * percent).round() / 100.0
 }
 
 /// Rows by length, as shares of each split.
@@ -540,6 +254,7 @@ fn histogram(splits: &[(&String, BTreeMap<u16, u64>)], low: u16, high: u16) -> B
         for (&length, &n) in lengths {
             bars[bar(length)] += 100.0 * share(n, total);
         }
+        let bars = bars.into_iter().map(rounded).collect();
         ((*name).clone(), bars)
     });
     let category = |i: usize| {
