@@ -190,6 +190,32 @@ mod tests {
         assert!(!figure.contains("NaN") && !figure.contains("inf"));
     }
 
+    #[test]
+    fn a_gap_survives_thinning() {
+        let mut points: Vec<(f64, f64)> = (0..10_000)
+            .map(|i| (f64::from(i), f64::from(i % 7)))
+            .collect();
+        points[5_551].1 = f64::NAN;
+        let gaps: Vec<f64> = (thin(&points, 100).iter())
+            .filter(|p| p.1.is_nan())
+            .map(|p| p.0)
+            .collect();
+        assert_eq!(gaps, [5_551.0]);
+    }
+
+    #[test]
+    fn a_million_points_are_as_much_as_can_be_seen() {
+        let points: Vec<(f64, f64)> = (0..1_000_000)
+            .map(|i| f64::from(i))
+            .map(|x| (x, (x * 0.01).sin()))
+            .collect();
+        let mut million = chart(points);
+        million.series.truncate(2);
+        let figure = million.figure();
+        assert!(figure.len() < 100_000, "{} bytes", figure.len());
+        assert_eq!(figure, million.figure());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
