@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_million_points_are_as_much_as_can_be_seen() {
         let points: Vec<(f64, f64)> = (0..1_000_000)
-            .map(|i| f64::from(i))
+            .map(f64::from)
             .map(|x| (x, (x * 0.01).sin()))
             .collect();
         let mut million = chart(points);
