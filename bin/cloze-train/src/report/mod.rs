@@ -182,8 +182,8 @@ fn pieces(row: &MaskedRow) -> Vec<Piece> {
             .map(|(token, p)| format!("{token} {}", format::percent(*p)))
             .collect();
         let (text, kind) = match (hidden.predictions.first(), hidden.is_right()) {
-            (Some((_, p)), Some(true)) => (format!("{bare} {}", whole(*p)), Kind::Right),
-            (Some((said, p)), _) => (format!("{said} {} [{bare}]", whole(*p)), Kind::Wrong),
+            (Some((_, p)), Some(true)) => (format!("{bare}\u{a0}{}", whole(*p)), Kind::Right),
+            (Some((said, p)), _) => (format!("{said}\u{a0}{} [{bare}]", whole(*p)), Kind::Wrong),
             (None, _) => (bare.to_owned(), Kind::Hidden),
         };
         pieces.push(Piece {
@@ -249,7 +249,10 @@ mod tests {
         };
         let pieces = pieces(&row);
         let text: String = pieces.iter().map(|p| p.text.as_str()).collect();
-        assert_eq!(text, "[CLS] a play 81\u{a0}%##ing 50\u{a0}% [er] [SEP]");
+        assert_eq!(
+            text,
+            "[CLS] a play\u{a0}81\u{a0}%##ing\u{a0}50\u{a0}% [er] [SEP]"
+        );
         let kinds: Vec<Kind> = pieces
             .iter()
             .map(|p| p.kind)

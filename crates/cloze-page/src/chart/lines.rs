@@ -45,7 +45,7 @@ impl Chart for Lines {
     fn figure(&self) -> String {
         let frame = Frame {
             width: 460.0,
-            height: 220.0,
+            height: 226.0,
             left: 46.0,
             bottom: 34.0,
         };
