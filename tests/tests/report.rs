@@ -21,7 +21,7 @@ fn a_run_is_told_in_full() {
     assert!(ran.out().contains("run/report.html"));
     let html = fs::read_to_string(place.path("run/report.html")).unwrap();
     for there in [
-        "8 steps on",
+        "A model of 1 layer, 16 wide: 8 steps on",
         "MLM loss went from",
         "<title>MLM loss</title>",
         "<title>NSP loss</title>",

@@ -7,7 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 13] = [
+const WALLS: [(&str, &[&str]); 14] = [
+    (
+        "cloze-sentences",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-kernels",
+            "cloze-train",
+            "cloze-cli",
+            "clap",
+        ],
+    ),
     (
         "cloze-wordpiece",
         &[

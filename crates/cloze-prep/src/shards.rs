@@ -7,9 +7,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cloze_shard::manifest::{Masking, ShardRecord};
-use cloze_shard::masking::{MaskKey, Masker};
+use cloze_shard::masking::{MaskKey, Masker, Scratch};
 use cloze_shard::random::{Key, Permutation, Stage};
-use cloze_shard::row::Masks;
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
 use cloze_shard::{NextSentenceLabel, Row, ShardWriter, Vocabulary};
@@ -62,7 +61,7 @@ impl<'a, D: Documents> RowMaker<'a, D> {
     }
 
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
-    fn fill(&self, number: u64, recipe: &Recipe, row: &mut Row) {
+    fn fill(&self, number: u64, recipe: &Recipe, row: &mut Row, drawn: &mut Drawn) {
         let special = self.vocabulary.special();
         row.input_ids.clear();
         row.input_ids.push(special.cls);
@@ -85,17 +84,25 @@ impl<'a, D: Documents> RowMaker<'a, D> {
                 false => NextSentenceLabel::IsNext,
             });
         }
-        row.masks = self.masker.as_ref().map(|(masker, key)| {
-            let mut masks = Masks::default();
-            masker.mask(
+        if let Some((masker, key)) = &self.masker {
+            let masks = row.masks.get_or_insert_default();
+            drawn.places.clear();
+            masks.labels.clear();
+            let (scratch, places) = (&mut drawn.scratch, &mut drawn.places);
+            masker.mask_in(
+                scratch,
                 *key,
                 number,
+                0,
                 &mut row.input_ids,
-                &mut masks.positions,
+                places,
                 &mut masks.labels,
             );
+            masks.positions.clear();
             masks
-        });
+                .positions
+                .extend(places.iter().map(|&place| place as u16));
+        }
     }
 
     fn append(&self, span: Span, ids: &mut Vec<u32>) -> (i64, u32) {
@@ -109,6 +116,13 @@ impl<'a, D: Documents> RowMaker<'a, D> {
             sentence_of(document.sentence_ends, span.start) as u32,
         )
     }
+}
+
+/// Memory for drawing masks, used again.
+#[derive(Default)]
+struct Drawn {
+    scratch: Scratch,
+    places: Vec<u32>,
 }
 
 /// Writes the shards of a split, balanced to one row in each bin, in parallel. `plans` are those of the bins, `names` gives each shard's path in `out`; a
@@ -178,10 +192,15 @@ fn write_shard(
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
     let path = out.join(&part.file);
     let mut writer = ShardWriter::create(&path, id_type, maker.masker.is_some(), rules)?;
-    let mut row = Row::default();
+    let (mut row, mut drawn) = (Row::default(), Drawn::default());
     for position in part.range.clone() {
         let number = part.order.inverse(position);
-        maker.fill(part.before + number, &part.plan.recipe(number), &mut row);
+        maker.fill(
+            part.before + number,
+            &part.plan.recipe(number),
+            &mut row,
+            &mut drawn,
+        );
         writer.push(&row.view())?;
         progress.advance(1);
         progress.count(0, row.input_ids.len() as u64);

@@ -160,7 +160,13 @@ pub struct SplitDocuments<'a> {
     store: &'a TokenStore,
     index: &'a SplitIndex,
     continuation: Vec<bool>,
+    clause_end: Vec<bool>,
 }
+
+/// Entries that end a clause.
+const CLAUSE_ENDS: [&str; 18] = [
+    ",", ";", ":", ")", "]", "}", "–", "—", "―", "…", "،", "؛", "、", "，", "；", "：", "）", "」",
+];
 
 impl<'a> SplitDocuments<'a> {
     /// The documents of `store` that `index` names.
@@ -168,10 +174,18 @@ impl<'a> SplitDocuments<'a> {
         let continuation = (0..vocabulary.len() as u32)
             .map(|id| vocabulary.is_continuation(id))
             .collect();
+        let clause_end = (0..vocabulary.len() as u32)
+            .map(|id| {
+                vocabulary
+                    .token(id)
+                    .is_some_and(|t| CLAUSE_ENDS.contains(&t))
+            })
+            .collect();
         Self {
             store,
             index,
             continuation,
+            clause_end,
         }
     }
 }
@@ -200,6 +214,10 @@ impl Documents for SplitDocuments<'_> {
 
     fn is_continuation(&self, id: u32) -> bool {
         self.continuation.get(id as usize).copied().unwrap_or(false)
+    }
+
+    fn is_clause_end(&self, id: u32) -> bool {
+        self.clause_end.get(id as usize).copied().unwrap_or(false)
     }
 }
 

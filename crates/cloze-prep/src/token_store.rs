@@ -68,6 +68,8 @@ struct Columns {
     sentence_ends: ListBuilder<UInt32Builder>,
     u16: ListBuilder<UInt16Builder>,
     u32: ListBuilder<UInt32Builder>,
+    /// Ids on their way.
+    narrow: Vec<u16>,
 }
 
 impl Columns {
@@ -82,6 +84,7 @@ impl Columns {
                 .with_field(item(DataType::UInt32)),
             u16: ListBuilder::new(UInt16Builder::new()).with_field(item(DataType::UInt16)),
             u32: ListBuilder::new(UInt32Builder::new()).with_field(item(DataType::UInt32)),
+            narrow: Vec::new(),
         }
     }
 }
@@ -127,10 +130,11 @@ impl TokenStoreWriter {
         match self.id_type {
             IdType::UInt16 => {
                 // The id type was chosen so that every id of the vocabulary fits.
-                tokens
-                    .input_ids
-                    .iter()
-                    .for_each(|&id| columns.u16.values().append_value(id as u16));
+                columns.narrow.clear();
+                columns
+                    .narrow
+                    .extend(tokens.input_ids.iter().map(|&id| id as u16));
+                columns.u16.values().append_slice(&columns.narrow);
                 columns.u16.append(true);
             }
             IdType::UInt32 => {

@@ -109,8 +109,11 @@ pub fn tokenize(
             tokenizer,
             encoders: Mutex::new(Vec::new()),
             segmenter: match config.text_form {
-                TextForm::Prose => Segmenter::rules(&config.language)?,
+                TextForm::Prose => {
+                    Segmenter::rules(&config.language).map_err(cloze_text::Error::from)?
+                }
                 TextForm::SentencePerLine => Segmenter::Line,
+                TextForm::Whole => Segmenter::Whole,
             },
             unknown: tokenizer.id("[UNK]"),
         };

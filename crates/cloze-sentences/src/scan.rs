@@ -104,7 +104,7 @@ pub(crate) fn find(isa: Isa, text: &[u8], from: usize, stop: u8, out: &mut [u64]
     let blocks = rest.len().div_ceil(BLOCK).min(out.len());
     // Whole blocks with what follows them; the rest goes through a buffer with zeros behind.
     let whole = blocks.min(rest.len().saturating_sub(BEYOND) / BLOCK);
-    search(isa, &rest[..], stop, &mut out[..whole]);
+    search(isa, rest, stop, &mut out[..whole]);
     for (block, word) in out[..blocks].iter_mut().enumerate().skip(whole) {
         let mut padded = [0; BLOCK + BEYOND];
         let tail = &rest[block * BLOCK..rest.len().min((block + 1) * BLOCK + BEYOND)];

@@ -115,7 +115,8 @@ proptest! {
 #[test]
 fn long_sentences_are_cut_behind_clauses() {
     let parts = |text: &str, limit| {
-        let mut out = vec![0..0];
+        let before = 0..0;
+        let mut out = vec![before];
         let cuts = split_long(text, 0..text.len(), limit, &mut out);
         assert_eq!(cuts, out[1..].len().saturating_sub(1));
         out[1..]

@@ -20,12 +20,9 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// No rules for this language.
-    #[error("no sentence rules for the language {code:?}")]
-    Language {
-        /// The code that was asked for.
-        code: String,
-    },
+    /// The segmenter cannot be used.
+    #[error(transparent)]
+    Sentences(#[from] cloze_sentences::Error),
     /// The tokenizer failed on a text.
     #[error("the tokenizer failed on {text:?}…: {why}")]
     Encode {
@@ -58,10 +55,7 @@ impl Error {
                                        vocab.txt; `cloze vocab train` makes one from your own text"
                     .into()
             }
-            Self::Language { .. } => {
-                "give an ISO 639-1 code such as en, de, fr, es, it, nl, pl, ru, ja, zh, hi or ar"
-                    .into()
-            }
+            Self::Sentences(e) => e.hint().into(),
             Self::Train { .. } => "the vocabulary needs a place for every character and special token: give a larger --vocab-size, or text with words".into(),
             Self::Io { .. } | Self::Encode { .. } => return None,
         })

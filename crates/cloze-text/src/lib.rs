@@ -4,11 +4,10 @@
 //! [`Segmenter`] cuts a document into sentences that cover it, [`vocabulary`] trains a WordPiece vocabulary.
 
 mod error;
-mod sentences;
 mod tokenizer;
 pub mod vocabulary;
 
+pub use cloze_sentences::Segmenter;
 pub use cloze_wordpiece::NotCovered;
 pub use error::{Error, Result};
-pub use sentences::Segmenter;
 pub use tokenizer::{Encoder, Settings, Tokenizer};

@@ -13,7 +13,7 @@ pub struct Entry {
 /// Marks a value that names several ids: five bits of their number, then where they begin.
 const SEVERAL: u32 = 1 << 31;
 /// Words that are learned before all that was learned is forgotten: bounds memory.
-const LEARNED: usize = 1 << 15;
+const LEARNED: usize = 1 << 16;
 
 /// A table by word.
 #[derive(Clone, Debug)]

@@ -33,18 +33,30 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Writes the report, and says where it is.
     pub fn write(&self) -> anyhow::Result<PathBuf> {
-        let records = self.records()?;
-        let mut page = Page::new(&self.title(), &sentences::lead(self, &records));
+        let (records, unread) = self.records()?;
+        let model = fs::read_to_string(self.summary.model.join(checkpoint::CONFIG))?;
+        let model: serde_json::Value = serde_json::from_str(&model)?;
+        let lead = sentences::lead(self, &model, &records);
+        let mut page = Page::new(&self.title(), &lead);
         page.figures(&sentences::figures(self, &records));
         page.section("Curves");
         curves::fill(&mut page, &records);
+        if unread > 0 {
+            let lines = format::count(unread);
+            page.remark(&format!(
+                "Lines of train.jsonl that could not be read, and are not shown: {lines}."
+            ));
+        }
         page.section("What the model fills in");
         match self.samples() {
             Ok((split, rows)) => samples(&mut page, &split, &rows),
             Err(error) => page.remark(&format!("No rows can be shown: {error}")),
         }
         page.section("Configuration");
-        self.configuration(&mut page)?;
+        page.heading("Options of the run");
+        page.pairs(flat(&serde_json::to_value(self.config)?));
+        page.heading("Model");
+        page.pairs(flat(&model));
         page.section("Data");
         for dataset in self.datasets {
             provenance::fill(&mut page, dataset)?;
@@ -61,11 +73,10 @@ impl Run<'_> {
         format!("Pre-training: {name}")
     }
 
-    /// All lines of the log, those of earlier processes too.
-    fn records(&self) -> anyhow::Result<Vec<Record>> {
-        let text = fs::read_to_string(self.folder.join("train.jsonl"))?;
-        let lines = text.lines().map(serde_json::from_str);
-        Ok(lines.collect::<Result<_, _>>()?)
+    /// All lines of the log, those of earlier processes too, and how many could not be read.
+    fn records(&self) -> anyhow::Result<(Vec<Record>, u64)> {
+        let text = fs::read(self.folder.join("train.jsonl"))?;
+        Ok(parse(&String::from_utf8_lossy(&text)))
     }
 
     /// Rows of the first dataset's validation split, or of its training split, and its name.
@@ -102,16 +113,17 @@ impl Run<'_> {
         }
         Err(failed.map_or_else(|| anyhow::anyhow!("there is no split"), Into::into))
     }
+}
 
-    fn configuration(&self, page: &mut Page) -> anyhow::Result<()> {
-        let model = fs::read_to_string(self.summary.model.join(checkpoint::CONFIG))?;
-        let model: serde_json::Value = serde_json::from_str(&model)?;
-        page.heading("Options of the run");
-        page.pairs(flat(&serde_json::to_value(self.config)?));
-        page.heading("Model");
-        page.pairs(flat(&model));
-        Ok(())
-    }
+/// The lines of a log, and how many are none: one of them does not take the others with it.
+fn parse(log: &str) -> (Vec<Record>, u64) {
+    let mut unread = 0;
+    let lines = log.lines().filter_map(|line| {
+        let record = serde_json::from_str(line).ok();
+        unread += u64::from(record.is_none());
+        record
+    });
+    (lines.collect(), unread)
 }
 
 /// The values of an object, by name.
@@ -131,8 +143,8 @@ fn flat(value: &serde_json::Value) -> Vec<(String, String)> {
 /// Rows with what is hidden in them, and what the model says is there.
 fn samples(page: &mut Page, split: &str, rows: &[MaskedRow]) {
     page.remark(&format!(
-        "Rows of the {split} split as the model sees them. What was hidden stands where it is right in green; in red, what the model said in its place, and in brackets what is right. \
-         Point at a word for the model's next guesses."
+        "Rows of the {split} split as the model sees them. What was hidden is marked, with what the model said and how probable that was to it: in green where it is right; in red where it is not, \
+         and in brackets what is right. Point at a word for the model's next guesses."
     ));
     for row in rows {
         let right = row
@@ -170,8 +182,8 @@ fn pieces(row: &MaskedRow) -> Vec<Piece> {
             .map(|(token, p)| format!("{token} {}", format::percent(*p)))
             .collect();
         let (text, kind) = match (hidden.predictions.first(), hidden.is_right()) {
-            (_, Some(true)) => (bare.to_owned(), Kind::Right),
-            (Some((said, _)), _) => (format!("{said} [{bare}]"), Kind::Wrong),
+            (Some((_, p)), Some(true)) => (format!("{bare}\u{a0}{}", whole(*p)), Kind::Right),
+            (Some((said, p)), _) => (format!("{said}\u{a0}{} [{bare}]", whole(*p)), Kind::Wrong),
             (None, _) => (bare.to_owned(), Kind::Hidden),
         };
         pieces.push(Piece {
@@ -181,6 +193,11 @@ fn pieces(row: &MaskedRow) -> Vec<Piece> {
         });
     }
     pieces
+}
+
+/// A probability, short.
+fn whole(p: f64) -> String {
+    format!("{:.0}\u{a0}%", 100.0 * p)
 }
 
 /// Name, loss and accuracy of the head on pairs, where it was measured.
@@ -196,6 +213,22 @@ fn pair(report: &EvalReport) -> Option<(&'static str, f64, f64)> {
 mod tests {
     use super::*;
     use cloze_train::samples::MaskedToken;
+
+    #[test]
+    fn a_broken_line_costs_itself_only() {
+        let skipped = |step: u64| {
+            format!(r#"{{"kind":"skipped","step":{step},"skipped":1,"skipped_total":1}}"#)
+        };
+        let log = format!(
+            "{}\n{{\"kind\":\"train\",\"st\n\u{fffd}\n{}",
+            skipped(3),
+            skipped(7)
+        );
+        let (records, unread) = parse(&log);
+        let steps: Vec<u64> = records.iter().map(Record::step).collect();
+        assert_eq!((steps, unread), (vec![3, 7], 2));
+        assert_eq!(parse(""), (vec![], 0));
+    }
 
     #[test]
     fn a_row_shows_what_was_right_and_what_was_said() {
@@ -216,7 +249,10 @@ mod tests {
         };
         let pieces = pieces(&row);
         let text: String = pieces.iter().map(|p| p.text.as_str()).collect();
-        assert_eq!(text, "[CLS] a play##ing [er] [SEP]");
+        assert_eq!(
+            text,
+            "[CLS] a play\u{a0}81\u{a0}%##ing\u{a0}50\u{a0}% [er] [SEP]"
+        );
         let kinds: Vec<Kind> = pieces
             .iter()
             .map(|p| p.kind)

@@ -1,5 +1,7 @@
 //! What a reader in a hurry takes away.
 
+use std::time::Duration;
+
 use cloze_cli::format;
 use cloze_train::eval::EvalReport;
 use cloze_train::record::{Record, StepRecord, ValidationRecord};
@@ -22,8 +24,22 @@ fn validations(records: &[Record]) -> Vec<&ValidationRecord> {
     all.collect()
 }
 
-/// What was trained, for how long, and where it came to.
-pub fn lead(run: &Run<'_>, records: &[Record]) -> String {
+/// How long the steps took, in all processes one after another, without evaluations and checkpoints.
+fn training_time(records: &[Record]) -> Option<Duration> {
+    let (mut seconds, mut before) = (0.0, 0);
+    for record in records {
+        if let Record::Train(step) = record {
+            seconds += step.step.saturating_sub(before) as f64 * step.step_seconds;
+            before = step.step;
+        }
+    }
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|t| !t.is_zero())
+}
+
+/// What was trained, for how long, and where it came to. `model` is its `config.json`.
+pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> String {
     let steps = format::count(run.summary.steps);
     let tokens = last_step(records).map_or(0, |s| s.tokens);
     let names: Vec<String> = run
@@ -31,8 +47,16 @@ pub fn lead(run: &Run<'_>, records: &[Record]) -> String {
         .iter()
         .map(|d| d.display().to_string())
         .collect();
+    let size = |name: &str, old: &str| model.get(name).or_else(|| model.get(old))?.as_u64();
+    let size = size("num_hidden_layers", "n_layers").zip(size("hidden_size", "dim"));
+    let what = size.map_or_else(String::new, |(layers, width)| {
+        let s = if layers == 1 { "" } else { "s" };
+        format!("A model of {layers} layer{s}, {width} wide: ")
+    });
+    let time = training_time(records);
+    let time = time.map_or_else(String::new, |t| format!(" in {}", format::duration(t)));
     let mut text = format!(
-        "{steps} steps on {} tokens of {}.",
+        "{what}{steps} steps on {} tokens of {}{time}.",
         format::count(tokens),
         names.join(", ")
     );
@@ -121,4 +145,22 @@ pub fn figures(run: &Run<'_>, records: &[Record]) -> Vec<(&'static str, String)>
         figures.push(("tokens a second, median", format::count(*median as u64)));
     }
     figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_that_of_all_steps_not_only_of_logged_ones() {
+        let line = |step: u64, seconds: f64| {
+            let line = serde_json::json!({"kind": "train", "step": step, "epoch": 0, "loss": 1.0, "mlm_loss": 1.0, "nsp_loss": null, "learning_rate": 0.1,
+                "grad_norm": 1.0, "tokens": 9, "tokens_per_second": 1.0, "data_wait_fraction": 0.0, "step_seconds": seconds});
+            serde_json::from_value(line).unwrap()
+        };
+        let time = training_time(&[line(2, 0.5), line(12, 3.0), line(13, 4.0)]);
+        assert_eq!(time, Some(Duration::from_secs(35)));
+        assert_eq!(training_time(&[]), None);
+        assert_eq!(training_time(&[line(2, -1.0)]), None);
+    }
 }

@@ -23,7 +23,7 @@ impl Chart for Bars {
     fn figure(&self) -> String {
         let frame = Frame {
             width: 540.0,
-            height: 220.0,
+            height: 226.0,
             left: 48.0,
             bottom: 34.0,
         };

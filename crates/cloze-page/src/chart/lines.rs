@@ -45,7 +45,7 @@ impl Chart for Lines {
     fn figure(&self) -> String {
         let frame = Frame {
             width: 460.0,
-            height: 220.0,
+            height: 226.0,
             left: 46.0,
             bottom: 34.0,
         };
@@ -188,6 +188,32 @@ mod tests {
         // A value alone is a dot in the line, and five values of the third series are dots.
         assert_eq!(figure.matches("<circle").count(), 1 + 5);
         assert!(!figure.contains("NaN") && !figure.contains("inf"));
+    }
+
+    #[test]
+    fn a_gap_survives_thinning() {
+        let mut points: Vec<(f64, f64)> = (0..10_000)
+            .map(|i| (f64::from(i), f64::from(i % 7)))
+            .collect();
+        points[5_551].1 = f64::NAN;
+        let gaps: Vec<f64> = (thin(&points, 100).iter())
+            .filter(|p| p.1.is_nan())
+            .map(|p| p.0)
+            .collect();
+        assert_eq!(gaps, [5_551.0]);
+    }
+
+    #[test]
+    fn a_million_points_are_as_much_as_can_be_seen() {
+        let points: Vec<(f64, f64)> = (0..1_000_000)
+            .map(f64::from)
+            .map(|x| (x, (x * 0.01).sin()))
+            .collect();
+        let mut million = chart(points);
+        million.series.truncate(2);
+        let figure = million.figure();
+        assert!(figure.len() < 100_000, "{} bytes", figure.len());
+        assert_eq!(figure, million.figure());
     }
 
     proptest! {

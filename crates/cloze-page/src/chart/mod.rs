@@ -76,7 +76,7 @@ struct Frame {
     bottom: f64,
 }
 
-const TOP: f64 = 18.0;
+const TOP: f64 = 24.0;
 const RIGHT: f64 = 14.0;
 
 impl Frame {

@@ -44,6 +44,9 @@ pub trait Documents: Sync {
 
     /// Whether a token continues a word (`##…`).
     fn is_continuation(&self, id: u32) -> bool;
+
+    /// Whether a token ends a clause: a comma, a semicolon, a colon, a dash, a closing bracket.
+    fn is_clause_end(&self, id: u32) -> bool;
 }
 
 /// Contiguous tokens of a document.
@@ -83,7 +86,7 @@ pub struct PairingCounts {
     pub random_unavailable: u64,
     /// Pairs labelled "random" though B comes from a document with A's id (`bert` only).
     pub random_from_own_document: u64,
-    /// Sentences longer than half a row, cut at word starts (`cloze` only).
+    /// Sentences longer than half a row of a pair, or a row without pairs: cut after a clause, or at a word start (not `bert`).
     pub sentences_cut: u64,
 }
 
@@ -154,6 +157,7 @@ pub(crate) mod tests_support {
     pub struct InMemory {
         docs: Vec<(i64, Vec<u32>, Vec<u32>)>,
         cumulative: Vec<u64>,
+        clause_end: Option<u32>,
     }
 
     impl InMemory {
@@ -173,7 +177,17 @@ pub(crate) mod tests_support {
                 docs.push((i as i64, (0..total).collect(), ends));
                 cumulative.push(cumulative[i] + sentences.len() as u64);
             }
-            Self { docs, cumulative }
+            Self {
+                docs,
+                cumulative,
+                clause_end: None,
+            }
+        }
+
+        /// Makes the token `id` end clauses.
+        pub fn with_clause_end(mut self, id: u32) -> Self {
+            self.clause_end = Some(id);
+            self
         }
 
         /// Gives document `i` the hash id `doc`.
@@ -208,6 +222,10 @@ pub(crate) mod tests_support {
 
         fn is_continuation(&self, id: u32) -> bool {
             id % 7 == 3
+        }
+
+        fn is_clause_end(&self, id: u32) -> bool {
+            Some(id) == self.clause_end
         }
     }
 }

@@ -186,7 +186,8 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         let left_out = closed.bracket && matches!(before, Some('[' | '('));
         let apart = before.is_none_or(char::is_whitespace);
         let goes_on = dots <= 3 && (apart || self.first_person(next));
-        if !left_out && !goes_on && !(closed.quote && self.says(next)) {
+        let said = closed.quote && self.says(next);
+        if !(left_out || goes_on || said) {
             self.end(closed.end);
         }
     }
