@@ -166,7 +166,12 @@ pub struct ConvertArgs {
     #[arg(required = true)]
     pub out: PathBuf,
     /// What the files shall be
-    #[arg(long, value_enum, required_unless_present = "from", conflicts_with = "from")]
+    #[arg(
+        long,
+        value_enum,
+        required_unless_present = "from",
+        conflicts_with = "from"
+    )]
     pub to: Option<To>,
     /// With --to transformers: fill every row up to the longest length that the dataset allows
     #[arg(long, conflicts_with = "from")]

@@ -41,7 +41,8 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Status> {
 fn other_files(args: &VerifyArgs) -> anyhow::Result<Report> {
     let rows = cloze_convert::rows(&args.dataset)?;
     let work = Work::begin("verify", Unit::Things("rows"), rows);
-    let report = cloze_convert::verify::verify(&args.dataset, args.jobs, &|rows| work.advance(rows))?;
+    let report =
+        cloze_convert::verify::verify(&args.dataset, args.jobs, &|rows| work.advance(rows))?;
     work.end();
     Ok(report)
 }

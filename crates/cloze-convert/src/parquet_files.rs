@@ -35,13 +35,8 @@ pub fn write(
         file(&shard.file.path, name, writer)
     })?);
     let bytes_after = files.iter().map(|f| f.file.bytes).sum();
-    Container::new(
-        FilesFormat::Parquet,
-        None,
-        files,
-        source.manifest.clone(),
-    )
-    .write(output.folder())?;
+    Container::new(FilesFormat::Parquet, None, files, source.manifest.clone())
+        .write(output.folder())?;
     Ok(Report {
         bytes_after,
         ..Report::default()

@@ -27,7 +27,9 @@ impl<'a> Rows<'a> {
         let labels = batch.column(2).as_primitive::<Int8Type>();
         let known = |label: i8| NextSentenceLabel::from_i8(label).is_some();
         if let Some(label) = labels.iter().flatten().find(|&l| !known(l)) {
-            return Err(format!("next_sentence_label is {label}, must be 0, 1 or null"));
+            return Err(format!(
+                "next_sentence_label is {label}, must be 0, 1 or null"
+            ));
         }
         Ok(Self {
             batch,
@@ -80,12 +82,8 @@ impl<'a> Rows<'a> {
         let list = self.list(column);
         let range = range(list, i);
         match self.id_type {
-            IdType::UInt16 => {
-                Ids::U16(&list.values().as_primitive::<UInt16Type>().values()[range])
-            }
-            IdType::UInt32 => {
-                Ids::U32(&list.values().as_primitive::<UInt32Type>().values()[range])
-            }
+            IdType::UInt16 => Ids::U16(&list.values().as_primitive::<UInt16Type>().values()[range]),
+            IdType::UInt32 => Ids::U32(&list.values().as_primitive::<UInt32Type>().values()[range]),
         }
     }
 }

@@ -88,7 +88,12 @@ pub fn read_table(
     schema: &Schema,
     each: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    read(path, ArrowReaderOptions::new(), &|found| same_columns(found, schema), each)
+    read(
+        path,
+        ArrowReaderOptions::new(),
+        &|found| same_columns(found, schema),
+        each,
+    )
 }
 
 /// Hands the batches of the Parquet file `path` to `each`, in order, if `fits` has nothing to say against its columns.

@@ -18,11 +18,7 @@ use crate::{Error, FilesFormat, Result, arrow, pool, transformers};
 ///
 /// Parquet files are made into Arrow files again, one at a time and thread, and these are checked as any. Of files for
 /// `transformers`, which hold less, sums are compared. An error means that checking could not begin.
-pub fn verify(
-    path: &Path,
-    jobs: Option<usize>,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Report> {
+pub fn verify(path: &Path, jobs: Option<usize>, progress: &(dyn Fn(u64) + Sync)) -> Result<Report> {
     let source = Source::open(path)?;
     let Some(container) = &source.container else {
         return Err(Error::Format {
@@ -146,7 +142,10 @@ fn check_parquet(
             0
         }
     };
-    let name = source.container.as_ref().map(|c| c.file(source.path, &shard.file.path));
+    let name = source
+        .container
+        .as_ref()
+        .map(|c| c.file(source.path, &shard.file.path));
     if let Some(Ok(name)) = name {
         for problem in &mut report.problems {
             if problem.path == path {
@@ -187,7 +186,9 @@ fn check_export(
                 };
                 let n = there[range(2)].iter().filter(|&&x| x != 0).count();
                 tokens += n as u64;
-                *lengths.entry(n.min(usize::from(u16::MAX)) as u16).or_default() += 1;
+                *lengths
+                    .entry(n.min(usize::from(u16::MAX)) as u16)
+                    .or_default() += 1;
                 let wanted = container.padded_to.map_or(n, usize::from);
                 let lists = (0..batch.num_columns()).filter(|&c| c != 3);
                 uneven += u64::from(lists.map(|c| range(c).len()).any(|n| n != wanted));
