@@ -141,3 +141,63 @@ impl Columns {
         RecordBatch::try_new(schema.clone(), columns)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Int8Type, Int32Type};
+    use cloze_shard::row::Masks;
+    use cloze_shard::{NextSentenceLabel, Row};
+
+    use super::*;
+
+    /// Two rows by hand: a pair with masks, and one segment without any.
+    #[test]
+    fn columns_are_those_of_the_definition() {
+        let pair = Row {
+            input_ids: vec![2, 9, 4, 3, 8, 3],
+            b_start: 4,
+            next_sentence_label: Some(NextSentenceLabel::NotNext),
+            masks: Some(Masks {
+                positions: vec![2, 4],
+                labels: vec![70_000, 8],
+            }),
+            ..Row::default()
+        };
+        let single = Row {
+            input_ids: vec![2, 9, 3],
+            b_start: 3,
+            masks: Some(Masks::default()),
+            ..Row::default()
+        };
+        let ids = |batch: &RecordBatch, c: usize, i: usize| -> Vec<i32> {
+            let list = batch.column(c).as_list::<i32>().value(i);
+            list.as_primitive::<Int32Type>().values().to_vec()
+        };
+        let flags = |batch: &RecordBatch, c: usize, i: usize| -> Vec<i8> {
+            let list = batch.column(c).as_list::<i32>().value(i);
+            list.as_primitive::<Int8Type>().values().to_vec()
+        };
+        for padded_to in [None, Some(8)] {
+            let mut columns = Columns::new(true);
+            columns.push(&pair.view(), padded_to, 7);
+            columns.push(&single.view(), padded_to, 7);
+            let batch = columns.finish(&schema(true)).unwrap();
+            let cut = |whole: &[i32], n: usize| whole[..padded_to.unwrap_or(n)].to_vec();
+            let cut8 = |whole: &[i8], n: usize| whole[..padded_to.unwrap_or(n)].to_vec();
+            assert_eq!(ids(&batch, 0, 0), cut(&[2, 9, 4, 3, 8, 3, 7, 7], 6));
+            assert_eq!(ids(&batch, 0, 1), cut(&[2, 9, 3, 7, 7, 7, 7, 7], 3));
+            assert_eq!(flags(&batch, 1, 0), cut8(&[0, 0, 0, 0, 1, 1, 0, 0], 6));
+            assert_eq!(flags(&batch, 1, 1), cut8(&[0; 8], 3));
+            assert_eq!(flags(&batch, 2, 0), cut8(&[1, 1, 1, 1, 1, 1, 0, 0], 6));
+            assert_eq!(flags(&batch, 2, 1), cut8(&[1, 1, 1, 0, 0, 0, 0, 0], 3));
+            let labels = batch.column(3).as_primitive::<Int8Type>();
+            assert_eq!(labels.values().to_vec(), [1, -100]);
+            let none = [-100, -100, 70_000, -100, 8, -100, -100, -100];
+            assert_eq!(ids(&batch, 4, 0), cut(&none, 6));
+            assert_eq!(ids(&batch, 4, 1), cut(&[-100; 8], 3));
+        }
+    }
+}

@@ -138,8 +138,8 @@ pub fn import(options: &Options, out: &Path, progress: &(dyn Fn(u64) + Sync)) ->
     let manifest = manifest(&plan, static_masks, &tokenizer, &written)?;
     let rows: u64 = manifest.splits.values().map(|s| s.rows).sum();
     if rows == 0 {
-        let why = "no row in any of the files";
-        return Err(Error::input(&inputs[0][0].path, "", why));
+        let first = options.train.first().map_or(out, PathBuf::as_path);
+        return Err(Error::input(first, "", "no row in any of the files"));
     }
     manifest.write(output.folder())?;
     output.commit()?;

@@ -109,7 +109,8 @@ impl Place {
                 assert!(clean.is_clean(), "{:?}", clean.problems);
             }
             Err(_) => {
-                assert!(!self.path(out).exists() && !self.path(&format!("{out}.partial")).exists())
+                let partial = self.path(&format!("{out}.partial"));
+                assert!(!self.path(out).exists() && !partial.exists());
             }
         }
         outcome.map(|r| r.warnings).map_err(|e| e.to_string())

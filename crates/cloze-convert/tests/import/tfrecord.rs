@@ -20,8 +20,7 @@ fn masked_crc(bytes: &[u8]) -> [u8; 4] {
         }
     }
     let crc = !crc;
-    let turned = (crc >> 15) | (crc << 17);
-    turned.wrapping_add(0xA282_EAD8).to_le_bytes()
+    crc.rotate_right(15).wrapping_add(0xA282_EAD8).to_le_bytes()
 }
 
 pub fn frame(record: &[u8]) -> Vec<u8> {
