@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloze_prep::input::OnBadInput;
 
 use crate::inspect::InspectArgs;
@@ -12,7 +12,7 @@ use crate::inspect::InspectArgs;
 /// Prepare corpora for BERT pre-training, look at them, and train from them
 ///
 /// Raw text becomes a dataset of sentence-paired, tokenized rows (prepare), which can be looked at
-/// (inspect) and checked (verify), and which a BERT is trained from (pretrain) and measured on (eval), and that BERT learns a task (finetune) or turns texts into vectors (embed).
+/// (inspect), checked (verify) and brought into other formats (convert), and which a BERT is trained from (pretrain) and measured on (eval), and that BERT learns a task (finetune) or turns texts into vectors (embed).
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, args_override_self = true, allow_negative_numbers = true, after_long_help = EXAMPLES)]
 pub struct Cli {
@@ -36,6 +36,7 @@ pub enum Verb {
     Prepare(Box<PrepareArgs>),
     Inspect(InspectArgs),
     Verify(VerifyArgs),
+    Convert(ConvertArgs),
     /// Make a vocabulary
     Vocab {
         #[command(subcommand)]
@@ -120,6 +121,97 @@ pub struct VerifyArgs {
     /// Print one JSON object instead
     #[arg(long)]
     pub json: bool,
+}
+
+/// Bring a dataset into another format
+///
+/// To Parquet and back: nothing is lost, and the Arrow files that come back are the same, byte for byte. For transformers:
+/// Parquet files with the columns that BertForPreTraining takes. And, with --from, what LDDL or BERT's own script prepared
+/// becomes a dataset.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cloze convert data data-parquet --to parquet
+  cloze convert data-parquet data --to arrow
+  cloze convert data data-hf --to transformers --pad
+  cloze convert --from lddl balanced/ data --tokenizer bert-base-uncased/
+  cloze convert --from tfrecord examples.tfrecord more.tfrecord.gz data --tokenizer vocab.txt
+
+With `--to transformers` and static masks, `--pad` makes rows that transformers' default collator takes;
+without it, rows are as long as they are, and DataCollatorForTokenClassification fills batches up. Without static masks,
+DataCollatorForLanguageModeling fills up and masks.")]
+pub struct ConvertArgs {
+    /// The dataset's folder; with --from, folders or files
+    #[arg(required = true, num_args = 1.., value_name = "DATASET")]
+    pub inputs: Vec<PathBuf>,
+    /// The folder to make; must not exist yet, or be empty
+    #[arg(required = true)]
+    pub out: PathBuf,
+    /// What the files shall be
+    #[arg(
+        long,
+        value_enum,
+        required_unless_present = "from",
+        conflicts_with = "from"
+    )]
+    pub to: Option<To>,
+    /// With --to transformers: fill every row up to the longest length that the dataset allows
+    #[arg(long, conflicts_with = "from")]
+    pub pad: bool,
+    /// Read what another program prepared, and make a dataset of it
+    #[arg(long, value_enum, requires = "tokenizer")]
+    pub from: Option<From>,
+    #[command(flatten)]
+    pub import: ImportArgs,
+    /// Threads; any number gives the same bytes [default: all cores]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub jobs: Option<usize>,
+}
+
+/// What is asked of an import.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// With --from: the tokenizer that the rows were made with; a Hugging Face folder, a tokenizer.json or a vocab.txt
+    #[arg(long, value_name = "DIR_OR_FILE", requires = "from")]
+    pub tokenizer: Option<PathBuf>,
+    /// With --from: rows for the validation split
+    #[arg(long, value_name = "INPUT", requires = "from", action = clap::ArgAction::Append)]
+    pub validation: Vec<PathBuf>,
+    /// With --from: most rows in a shard
+    #[arg(long, default_value_t = 262_144, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub shard_rows: u64,
+    /// With --from: what to do with a row that breaks a rule of the format
+    #[arg(long, default_value = "fail", value_enum)]
+    pub on_bad_row: OnBadRow,
+}
+
+/// What files of a dataset can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum To {
+    /// Arrow files, which Cloze trains from
+    Arrow,
+    /// Parquet files, from which the Arrow files can be made again
+    Parquet,
+    /// Parquet files of the columns that transformers' BertForPreTraining takes
+    Transformers,
+}
+
+/// What other programs prepare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    /// Parquet files of NVIDIA's LDDL, balanced or not, binned or not, with static masks or without
+    Lddl,
+    /// TFRecord files of BERT's create_pretraining_data.py, plain or gzip
+    Tfrecord,
+}
+
+/// What to do with a row that breaks a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnBadRow {
+    /// Stop, and say which
+    Fail,
+    /// Pass over it, and count it
+    Skip,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! The `cloze` executable: prepares, inspects and verifies datasets, and hands training verbs to `cloze-train` beside it.
 
 mod cli;
+mod convert;
 mod hand_over;
 mod inspect;
 mod prepare;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
             Verb::Prepare(args) => prepare::run(&args),
             Verb::Inspect(args) => inspect::run(&args),
             Verb::Verify(args) => verify::run(&args),
+            Verb::Convert(args) => convert::run(&args),
             Verb::Vocab {
                 verb: VocabVerb::Train(args),
             } => vocab::train(&args),
@@ -38,6 +40,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         None.or_else(|| {
             e.downcast_ref::<cloze_prep::Error>()
                 .and_then(cloze_prep::Error::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<cloze_convert::Error>()
+                .and_then(cloze_convert::Error::hint)
         })
         .or_else(|| {
             e.downcast_ref::<cloze_shard::Error>()

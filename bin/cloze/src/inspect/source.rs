@@ -49,6 +49,7 @@ pub fn find(
     let segmenter = match config.text_form {
         TextForm::Prose => Segmenter::rules(&config.language)?,
         TextForm::SentencePerLine => Segmenter::Line,
+        TextForm::Whole => Segmenter::Whole,
     };
     let plan = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let mut found = Vec::new();
