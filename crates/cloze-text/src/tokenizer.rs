@@ -1,9 +1,13 @@
 //! BERT tokenization: exactly the ids of Hugging Face's `tokenizers`.
 
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+
+pub(crate) use words::Rules;
 
 use crate::{Error, Result};
 
