@@ -13,7 +13,7 @@ use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::{Config, Error, Progress, Result};
 
 /// Text that is read ahead while the block before it is tokenized: bounds memory.
-const BLOCK_BYTES: usize = 4 << 20;
+pub const BLOCK_BYTES: usize = 4 << 20;
 
 /// What stage 1 counted.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +113,7 @@ pub fn tokenize(
         let number = number as u32;
         let mut blocks = Blocks {
             reader: SourceReader::open(source, number, &plan.options, progress)?,
+            size: BLOCK_BYTES,
         };
         let mut block = blocks.next()?;
         while !block.is_empty() {
@@ -174,14 +175,18 @@ impl TokenizeReport {
     }
 }
 
-struct Blocks<'a> {
-    reader: SourceReader<'a>,
+/// Documents by blocks of about the same size.
+pub struct Blocks<'a> {
+    pub reader: SourceReader<'a>,
+    /// About how much text a block holds.
+    pub size: usize,
 }
 
 impl Blocks<'_> {
-    fn next(&mut self) -> Result<Vec<Document>> {
+    /// The next block; an empty one at the end.
+    pub fn next(&mut self) -> Result<Vec<Document>> {
         let (mut block, mut bytes) = (Vec::new(), 0);
-        while bytes < BLOCK_BYTES {
+        while bytes < self.size {
             let Some(document) = self.reader.next_document()? else {
                 break;
             };

@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use crate::{Result, Tokenizer};
 
 /// Words of a corpus, and how often each occurs: memory grows with the number of different words, not with the text.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
     counts: HashMap<String, u64>,
     /// Words that are too long for any vocabulary. They are not kept.

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-pub(crate) use words::Rules;
-
 use crate::{Error, Result};
 
 /// How BERT's tokenizer treats text before WordPiece.

@@ -178,7 +178,6 @@ fn what_is_counted_is_what_is_encoded() {
 #[test]
 fn words_that_begin_with_an_entry_are_counted_when_they_are_cut_otherwise() {
     let tokenizer = small();
-    // ca ##b ##cd, ca ##b ##a, and ca ##bc (not: the longest entry goes first); e is unknown.
     let words = count(&tokenizer, "cab cabcd cabcd caba ab ecb ca");
     let list = vec!["cab".to_owned(), "ec".to_owned()];
     let chosen = listed(&tokenizer, &words, &list).unwrap();
@@ -202,7 +201,7 @@ fn words_that_begin_with_an_entry_are_counted_when_they_are_cut_otherwise() {
         lost: 0,
     };
     assert_eq!(found.recut, expected);
-    // A longer entry can take away what the rest needs: ab ##cd, then abc ##d is known; with ##d gone it would not be.
+    // A longer entry can take away what the rest needs: b ##cd, then bc and nothing that goes on with d.
     let tokens: Vec<&str> = TOKENS.iter().copied().filter(|t| *t != "##d").collect();
     let tokenizer = Tokenizer::from_tokens(&tokens, Settings::default()).unwrap();
     let words = count(&tokenizer, "bcd");
@@ -210,7 +209,7 @@ fn words_that_begin_with_an_entry_are_counted_when_they_are_cut_otherwise() {
     let new = tokenizer.extended(&["bc"]).unwrap();
     let found = effect(&tokenizer, &new, &words, &chosen).unwrap();
     assert_eq!((found.recut.lost, found.after.unknown), (1, 1));
-    // And more pieces: b ##cd ##ab, then bc ##d ##ab is as many; b ##dca, then bd ##c ##a is more.
+    // Or leave more pieces: b ##dca, then bd ##c ##a.
     let tokenizer = small();
     let words = count(&tokenizer, "bdca");
     let chosen = listed(&tokenizer, &words, &["bd".to_owned()]).unwrap();
