@@ -1,6 +1,7 @@
 //! The `cloze` executable: prepares, inspects and verifies datasets, and hands training verbs to `cloze-train` beside it.
 
 mod cli;
+mod extend;
 mod hand_over;
 mod inspect;
 mod prepare;
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
             Verb::Vocab {
                 verb: VocabVerb::Train(args),
             } => vocab::train(&args),
+            Verb::Vocab {
+                verb: VocabVerb::Extend(args),
+            } => extend::run(&args),
             Verb::Pretrain { arguments } => hand_over::to_trainer("pretrain", &arguments),
             Verb::Eval { arguments } => hand_over::to_trainer("eval", &arguments),
             Verb::Finetune { arguments } => hand_over::to_trainer("finetune", &arguments),
@@ -55,6 +59,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         .or_else(|| {
             e.downcast_ref::<hand_over::NoTrainer>()
                 .map(hand_over::NoTrainer::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<extend::Refused>()
+                .map(extend::Refused::hint)
         })
     })
 }
