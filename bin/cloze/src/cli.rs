@@ -37,7 +37,7 @@ pub enum Verb {
     Inspect(InspectArgs),
     Verify(VerifyArgs),
     Convert(ConvertArgs),
-    /// Make a vocabulary
+    /// Make a vocabulary, or add your words to that of a model
     Vocab {
         #[command(subcommand)]
         verb: VocabVerb,
@@ -217,6 +217,7 @@ pub enum OnBadRow {
 #[derive(Debug, Subcommand)]
 pub enum VocabVerb {
     Train(VocabTrainArgs),
+    Extend(VocabExtendArgs),
 }
 
 /// Train a WordPiece vocabulary from text
@@ -246,4 +247,65 @@ pub struct VocabTrainArgs {
     /// What to do with a line or document that cannot be read
     #[arg(long, default_value = "fail", value_enum)]
     pub on_bad_input: OnBadInput,
+}
+
+/// Add the words of your field to the vocabulary of a model
+///
+/// Counts the words of a corpus, finds those that the vocabulary cuts into many pieces ("kubernetes" into "ku ##ber ##net ##es"), and writes the model with
+/// entries for them: tokenizer, embeddings, output biases and config.json in one step. Texts become fewer tokens, so rows hold more, and a word is learned as
+/// one thing. Pre-train the new model further, or the new words stay means of their pieces: both `cloze` and transformers load it.
+///
+/// Which words: always the one that saves most tokens, occurrences × (pieces − 1), with those chosen before; an [UNK] counts as one token. Words are cut from
+/// text as the tokenizer does (lower case where it has that); words of digits alone are left alone. Whole words only: no ## pieces are added, so the new
+/// words also begin longer ones. How many other words are cut otherwise by that is reported.
+///
+/// New entries come last, and ids of old tokens never change. A new word's embedding and output bias are the means of those of its pieces by the old
+/// tokenizer; all other numbers stay as they are, to the bit. Rows that a padded model has for no token are taken first. Memory grows with the number of
+/// different words, not with the corpus.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cloze vocab extend corpus/ --model bert-base-uncased/ --dry-run --words 200         what would be added, and what it saves
+  cloze vocab extend corpus/ --model bert-base-uncased/ --words 2000 --out my-bert
+  cloze vocab extend --list genes.txt --model bert-base-uncased/ --out my-bert       words of your own; with a corpus also what they save
+and then
+  cloze prepare corpus/ --tokenizer my-bert --out data
+  cloze pretrain data --init my-bert --out run")]
+pub struct VocabExtendArgs {
+    /// Folders, patterns or files, as for `cloze prepare`
+    #[arg(required_unless_present = "list", value_name = "CORPUS")]
+    pub inputs: Vec<PathBuf>,
+    /// Hugging Face folder of a BERT with its tokenizer
+    #[arg(long, value_name = "HF_DIR")]
+    pub model: PathBuf,
+    /// The folder of the new model; must not exist yet
+    #[arg(long, value_name = "HF_DIR", required_unless_present = "dry_run")]
+    pub out: Option<PathBuf>,
+    /// Most words to add
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub words: usize,
+    /// Words that occur less often are left out: they would not be learned
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub min_count: u64,
+    /// Words of more pieces are left out, such as keys and sequences [default: no limit]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
+    pub max_pieces: Option<usize>,
+    /// Add the words of this file, a line each, and no others
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["words", "min_count", "max_pieces"])]
+    pub list: Option<PathBuf>,
+    /// Show all words that would be added and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Length of the rows that are reported
+    #[arg(long, default_value_t = 128, value_name = "TOKENS", value_parser = clap::value_parser!(u16).range(8..))]
+    pub seq_len: u16,
+    /// JSONL: the field that holds a document's text
+    #[arg(long, default_value = "text", value_name = "FIELD")]
+    pub text_field: String,
+    /// What to do with a line or document that cannot be read
+    #[arg(long, default_value = "fail", value_enum)]
+    pub on_bad_input: OnBadInput,
+    /// Threads; any number gives the same bytes [default: all cores]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub jobs: Option<usize>,
 }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod convert;
+mod extend;
 mod hand_over;
 mod inspect;
 mod prepare;
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
             Verb::Vocab {
                 verb: VocabVerb::Train(args),
             } => vocab::train(&args),
+            Verb::Vocab {
+                verb: VocabVerb::Extend(args),
+            } => extend::run(&args),
             Verb::Pretrain { arguments } => hand_over::to_trainer("pretrain", &arguments),
             Verb::Eval { arguments } => hand_over::to_trainer("eval", &arguments),
             Verb::Finetune { arguments } => hand_over::to_trainer("finetune", &arguments),
@@ -64,6 +68,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         .or_else(|| {
             e.downcast_ref::<inspect::Refused>()
                 .map(inspect::Refused::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<extend::Refused>()
+                .map(extend::Refused::hint)
         })
     })
 }
