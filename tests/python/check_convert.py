@@ -156,7 +156,8 @@ def check_transformers(data, work, static):
             masked = batch["labels"] != -100
             special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids)) & (ids != tokenizer.unk_token_id)
             assert masked.any() and torch.equal(batch["labels"][masked], ids[masked]) and not (masked & special).any()
-        train(getattr(collator, "__name__", type(collator).__name__), dataset, tokenizer, collator, work)
+        if there("accelerate"):
+            train(getattr(collator, "__name__", type(collator).__name__), dataset, tokenizer, collator, work)
 
 
 def words_of(tokenizer):
