@@ -231,6 +231,13 @@ impl Decisions {
         Ok(())
     }
 
+    /// Whether every document stays, whole.
+    #[must_use]
+    pub fn changes_nothing(&self) -> bool {
+        let paragraphs = self.paragraphs.as_ref();
+        self.duplicates == [0; 2] && paragraphs.is_none_or(|p| p.next_removed.is_none())
+    }
+
     /// How many documents there were.
     #[must_use]
     pub fn documents(&self) -> u64 {
@@ -238,7 +245,7 @@ impl Decisions {
     }
 
     /// What is decided about the next document, in the order in which they were given; `None` after the last.
-    pub fn next(&mut self) -> Result<Option<Decision<'_>>> {
+    pub fn next_decision(&mut self) -> Result<Option<Decision<'_>>> {
         if self.next == self.documents {
             return Ok(None);
         }

@@ -48,4 +48,4 @@ pub use cleaner::{Changes, Cleaner, Dropped, Keys, Look, Paragraph};
 pub use error::{Error, Result};
 pub use ledger::{Decision, Ledger};
 pub use options::{CleanOptions, Dedup, ParagraphKind, UnicodeForm};
-pub use report::{CleanReport, Example, Place, head};
+pub use report::{CleanReport, Example, Place, RepeatedParagraph, head};

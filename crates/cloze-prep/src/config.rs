@@ -1,5 +1,6 @@
 //! What preparation can be asked for. One definition an option: its doc comment is its help text.
 
+use cloze_clean::CleanOptions;
 use cloze_shard::manifest::{Masking, Objective};
 use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,14 @@ pub struct Config {
     /// What to do with a line or document that cannot be read
     #[cfg_attr(feature = "clap", arg(long, default_value = "fail", value_enum))]
     pub on_bad_input: OnBadInput,
+    // Last: its heading is that of all options after it.
+    #[allow(
+        missing_docs,
+        reason = "a doc comment here would be the help text of the command"
+    )]
+    #[cfg_attr(feature = "clap", command(flatten))]
+    #[serde(default, skip_serializing_if = "CleanOptions::is_off")]
+    pub clean: CleanOptions,
 }
 
 /// What the second segment is for.
@@ -188,6 +197,7 @@ impl Default for Config {
             text_form: TextForm::Prose,
             language: "en".into(),
             on_bad_input: OnBadInput::Fail,
+            clean: CleanOptions::default(),
         }
     }
 }
@@ -288,6 +298,7 @@ impl Config {
                 format!("is {jobs}, must be 1 to {}", Self::MOST_JOBS),
             );
         }
+        self.clean.check()?;
         Ok(())
     }
 }
@@ -300,7 +311,7 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         assert!(Config::default().check().is_ok());
         type Spoil = fn(&mut Config);
-        let cases: [(Spoil, &str); 13] = [
+        let cases: [(Spoil, &str); 14] = [
             (|c| c.short_seq_prob = 1.5, "--short-seq-prob"),
             (|c| c.random_next_ratio = -0.1, "--random-next-ratio"),
             (|c| c.random_next_ratio = f64::NAN, "--random-next-ratio"),
@@ -314,6 +325,7 @@ mod tests {
             (|c| c.mask_share = -0.1, "--mask-share"),
             (|c| c.random_share = f64::NAN, "--random-share"),
             (|c| c.random_share = 0.21, "--mask-share"),
+            (|c| c.clean.dedup_threshold = 0.1, "--dedup-threshold"),
         ];
         for (spoil, option) in cases {
             let mut config = Config::default();
@@ -328,7 +340,7 @@ mod tests {
     fn options_of_masks_are_left_out_where_they_are_defaults() {
         let written = |config: &Config| serde_json::to_value(config).unwrap();
         let plain = written(&Config::default());
-        for name in ["mask_share", "random_share", "mask_unit"] {
+        for name in ["mask_share", "random_share", "mask_unit", "clean"] {
             assert!(plain.get(name).is_none(), "{name}");
         }
         assert_eq!(

@@ -3,6 +3,7 @@
 //! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source.
 
 pub mod audit;
+mod clean;
 mod config;
 mod error;
 pub mod input;
@@ -15,6 +16,7 @@ mod split;
 mod token_store;
 mod tokenize;
 
+pub use cloze_clean::{CleanOptions, CleanReport};
 pub use config::{Config, MaskUnitKind, MaskingKind, Pairing};
 pub use error::{Error, Result};
 pub use prepare::{Report, prepare};

@@ -19,7 +19,7 @@ use crate::progress::{Progress, Stage};
 use crate::shards::{RowMaker, write_split};
 use crate::split::{Assignment, SplitDocuments, assign};
 use crate::tokenize::{TokenizeReport, tokenize};
-use crate::{Config, Error, MaskingKind, Result, TokenStore};
+use crate::{CleanReport, Config, Error, MaskingKind, Result, TokenStore};
 
 /// The folder of unfinished work in the output folder; gone when the dataset is whole.
 const WORK_FOLDER: &str = ".work";
@@ -30,6 +30,8 @@ const SPLITS: [&str; 2] = ["train", "validation"];
 pub struct Report {
     /// The manifest that was written.
     pub manifest: Manifest,
+    /// What cleaning did, where it was asked for; otherwise, how many documents there were.
+    pub cleaning: CleanReport,
     /// Things a person should know, each a sentence.
     pub warnings: Vec<String>,
 }
@@ -74,14 +76,13 @@ fn write(
 ) -> Result<Report> {
     let work = out.join(WORK_FOLDER);
     let tokens = work.join("tokens.arrow");
-    progress.begin(Stage::Tokenize, sources.bytes());
     let tokenized = tokenize(sources, tokenizer, config, &tokens, progress)?;
-    progress.end();
     let store = TokenStore::open(&tokens)?;
     if store.is_empty() {
         let files = tokenized.sources.len();
         let s = if files == 1 { "" } else { "s" };
         let mut why = vec![format!("no document with text in {files} file{s}")];
+        why.extend(tokenized.dropped());
         why.extend(tokenized.warnings());
         return Err(Error::NothingToWrite {
             why: why.join("; "),
@@ -98,6 +99,8 @@ fn write(
     fs::remove_dir_all(&work).map_err(cloze_shard::Error::io(&work))?;
     atomic::sync_folder(out)?;
 
+    let mut resolved = config.clone();
+    resolved.clean.exclude_blake3 = tokenized.exclude_blake3.clone();
     let manifest = Manifest {
         format: Manifest::format_name(),
         format_version: config.masking_record().format_version(),
@@ -107,7 +110,7 @@ fn write(
         masking: config.masking_record(),
         seed: config.seed,
         tokenizer: TokenizerRecord::new(vocabulary, tokenizer_files),
-        config: serde_json::to_value(config).map_err(|e| Error::Threads(e.to_string()))?,
+        config: serde_json::to_value(&resolved).map_err(|e| Error::Threads(e.to_string()))?,
         counts: counts(&tokenized, &paired),
         sources: tokenized.sources.clone(),
         documents: FileRecord {
@@ -119,7 +122,12 @@ fn write(
     };
     manifest.write(out)?;
     let warnings = warnings(&manifest, &tokenized, &paired, config);
-    Ok(Report { manifest, warnings })
+    let cleaning = tokenized.cleaning(|ids| vocabulary.decode(ids.iter().copied()));
+    Ok(Report {
+        manifest,
+        cleaning,
+        warnings,
+    })
 }
 
 fn write_splits(

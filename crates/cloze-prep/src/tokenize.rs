@@ -1,14 +1,20 @@
 //! Stage 1: documents of all sources, segmented and tokenized by all threads, into the token store, in order.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
+
+use cloze_clean::{Changes, CleanReport, Cleaner, Dropped, Keys, Ledger, Place, head};
 
 use cloze_shard::manifest::SourceRecord;
 use cloze_shard::schema::IdType;
 use cloze_text::{Segmenter, Tokenizer};
 use rayon::prelude::*;
 
+use crate::clean::{Cleaning, Left, keep_what_stays};
 use crate::input::{Document, InputPlan, SourceReader, TextForm};
+use crate::progress::Stage;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::{Config, Error, Progress, Result};
 
@@ -30,13 +36,18 @@ pub struct TokenizeReport {
     sentences_without_tokens: u64,
     /// The first of each kind that was passed over.
     first_skipped: BTreeMap<String, String>,
+    /// The digests of the evaluation sets that were kept out.
+    pub exclude_blake3: Vec<String>,
+    clean: CleanReport,
+    cleaned: bool,
+    most_repeated: Vec<(Place, Vec<u32>, u64)>,
 }
 
 impl TokenizeReport {
     /// The counts by name, as the manifest holds them.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         let skipped = self.sources.iter().flat_map(|s| s.skipped.values()).sum();
-        [
+        let mut counts: BTreeMap<String, u64> = [
             ("documents", self.documents),
             ("sentences", self.sentences),
             ("tokens", self.tokens),
@@ -48,7 +59,34 @@ impl TokenizeReport {
             ("ignored_files", self.ignored.len() as u64),
         ]
         .map(|(name, count)| (name.to_owned(), count))
-        .into()
+        .into();
+        if self.cleaned {
+            counts.extend(self.clean.counts());
+        }
+        counts
+    }
+
+    /// How many documents were dropped, by reason, each a phrase.
+    pub fn dropped(&self) -> Vec<String> {
+        let dropped = self.clean.dropped.iter();
+        dropped
+            .map(|(reason, count)| format!("{count} dropped ({})", reason.replace('_', " ")))
+            .collect()
+    }
+
+    /// What cleaning did; `decode` makes text of ids.
+    pub fn cleaning(&self, decode: impl Fn(&[u32]) -> String) -> CleanReport {
+        let mut report = self.clean.clone();
+        let repeated = self.most_repeated.iter();
+        report.most_repeated = repeated
+            .map(|(first, ids, times)| cloze_clean::RepeatedParagraph {
+                text: head(&decode(ids)),
+                times: *times,
+                first: first.clone(),
+            })
+            .collect();
+        report.most_repeated.sort_by_key(|r| u64::MAX - r.times);
+        report
     }
 
     /// What a person should know.
@@ -84,7 +122,7 @@ impl TokenizeReport {
     }
 }
 
-/// Reads, segments and tokenizes every source of `plan` into the token store `path`.
+/// Reads, cleans, segments and tokenizes every source of `plan` into the token store `path`.
 pub fn tokenize(
     plan: &InputPlan,
     tokenizer: &Tokenizer,
@@ -92,7 +130,14 @@ pub fn tokenize(
     path: &Path,
     progress: &dyn Progress,
 ) -> Result<TokenizeReport> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let cleaning = Cleaning::open(config, folder)?;
+    let (cleaner, mut ledger, exclude_blake3) = match cleaning {
+        None => (None, None, Vec::new()),
+        Some(c) => (Some(c.cleaner), c.ledger, c.exclude_blake3),
+    };
     let worker = Worker {
+        cleaner,
         tokenizer,
         segmenter: match config.text_form {
             TextForm::Prose => Segmenter::rules(&config.language)?,
@@ -100,15 +145,22 @@ pub fn tokenize(
         },
         unknown: tokenizer.id("[UNK]"),
     };
-    let mut store = TokenStoreWriter::create(path, IdType::for_vocab_size(tokenizer.vocab_size()))?;
+    let id_type = IdType::for_vocab_size(tokenizer.vocab_size());
+    // What is in it may have to leave again.
+    let all = path.with_extension("all");
+    let first = if ledger.is_some() { &all } else { path };
+    let mut store = TokenStoreWriter::create(first, id_type)?;
     let mut report = TokenizeReport {
         ignored: plan
             .ignored
             .iter()
             .map(|p| p.to_string_lossy().into_owned())
             .collect(),
+        cleaned: worker.cleaner.is_some(),
+        exclude_blake3,
         ..TokenizeReport::default()
     };
+    progress.begin(Stage::Tokenize, plan.bytes());
     for (number, source) in plan.sources.iter().enumerate() {
         let number = number as u32;
         let mut blocks = Blocks {
@@ -117,19 +169,27 @@ pub fn tokenize(
         let mut block = blocks.next()?;
         while !block.is_empty() {
             // The next block is read on this thread while the others tokenize.
-            let mut tokenized = Ok(Vec::new());
+            let mut looked = Ok(Vec::new());
             let next = rayon::in_place_scope(|scope| {
-                scope.spawn(|_| tokenized = worker.block(&block));
+                scope.spawn(|_| looked = worker.block(&mut block));
                 blocks.next()
             });
-            let tokenized = tokenized?;
-            for (document, tokens) in block.iter().zip(tokenized) {
-                report.add(document, &tokens);
+            for (document, looked) in block.iter().zip(looked?) {
+                report.look(document, &looked, worker.cleaner.as_ref(), plan);
+                if looked.dropped.is_some() {
+                    progress.count(1, 0);
+                    continue;
+                }
+                let Looked { tokens, .. } = &looked;
                 progress.count(1, tokens.input_ids.len() as u64);
                 if tokens.input_ids.is_empty() {
                     continue;
                 }
-                store.push(document, &tokens).map_err(|e| match e {
+                if let Some(ledger) = &mut ledger {
+                    let paragraphs = looked.paragraphs.iter().copied();
+                    ledger.push(&looked.keys, paragraphs, &document.text)?;
+                }
+                store.push(document, tokens).map_err(|e| match e {
                     Error::DocumentTooLong {
                         index,
                         tokens,
@@ -156,12 +216,99 @@ pub fn tokenize(
         report.sources.push(blocks.reader.finish()?);
     }
     store.finish()?;
+    progress.end();
+    report
+        .clean
+        .name_rows(worker.cleaner.as_ref().and_then(Cleaner::exclusion));
+    if let Some(ledger) = ledger {
+        let place = |source: u32, index: u64, id: Option<&str>| place(plan, source, index, id);
+        report.deduplicate(
+            ledger,
+            [&all, path],
+            id_type,
+            worker.unknown,
+            place,
+            progress,
+        )?;
+    }
     Ok(report)
 }
 
+/// A document as a person finds it.
+fn place(plan: &InputPlan, source: u32, index: u64, id: Option<&str>) -> Place {
+    let path = plan.sources.get(source as usize).map(|s| &s.path);
+    Place {
+        source: path.map_or_else(String::new, |p| p.to_string_lossy().into_owned()),
+        index,
+        id: id.map(str::to_owned),
+    }
+}
+
 impl TokenizeReport {
-    fn add(&mut self, document: &Document, tokens: &TokenizedDocument) {
-        self.text_bytes += document.text.len() as u64;
+    fn look(
+        &mut self,
+        document: &Document,
+        looked: &Looked,
+        cleaner: Option<&Cleaner>,
+        plan: &InputPlan,
+    ) {
+        self.text_bytes += looked.bytes;
+        self.clean.looked(&looked.changes);
+        match &looked.dropped {
+            None => self.add(&looked.tokens),
+            Some(dropped) => {
+                let exclusion = cleaner.and_then(Cleaner::exclusion);
+                self.clean.dropped(dropped, exclusion, || {
+                    let Document { source, index, .. } = *document;
+                    let place = place(plan, source, index, document.id.as_deref());
+                    (place, document.text.clone())
+                });
+            }
+        }
+    }
+
+    /// Leaves duplicates out of what is counted and stored: of the store at the first path, the second is made.
+    fn deduplicate(
+        &mut self,
+        ledger: Ledger,
+        [all, path]: [&Path; 2],
+        id_type: IdType,
+        unknown: Option<u32>,
+        place: impl Fn(u32, u64, Option<&str>) -> Place,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        progress.begin(Stage::Deduplicate, self.documents);
+        let mut decisions = ledger.resolve()?;
+        if decisions.changes_nothing() {
+            fs::rename(all, path).map_err(cloze_shard::Error::io(path))?;
+            progress.end();
+            return Ok(());
+        }
+        let left = keep_what_stays(
+            [all, path],
+            &mut decisions,
+            id_type,
+            unknown,
+            |d| place(d.source, d.index, d.id),
+            &mut self.clean,
+            progress,
+        )?;
+        fs::remove_file(all).map_err(cloze_shard::Error::io(all))?;
+        progress.end();
+        let Left {
+            documents,
+            sentences,
+            tokens,
+            unknown_tokens,
+            most,
+        } = left;
+        (self.documents, self.sentences) = (documents, sentences);
+        (self.tokens, self.unknown_tokens) = (tokens, unknown_tokens);
+        self.most_repeated = most;
+        Ok(())
+    }
+
+    fn add(&mut self, tokens: &TokenizedDocument) {
         self.sentences_without_tokens += tokens.sentences_without_tokens;
         if tokens.input_ids.is_empty() {
             self.documents_without_tokens += 1;
@@ -192,42 +339,83 @@ impl Blocks<'_> {
     }
 }
 
+/// A document that was looked at, and tokenized if it stays.
+#[derive(Default)]
+struct Looked {
+    tokens: TokenizedDocument,
+    /// Of its text as it was read.
+    bytes: u64,
+    changes: Changes,
+    dropped: Option<Dropped>,
+    keys: Keys,
+    /// Key and sentences of each paragraph.
+    paragraphs: Vec<(u128, u32)>,
+}
+
 struct Worker<'a> {
+    cleaner: Option<Cleaner>,
     tokenizer: &'a Tokenizer,
     segmenter: Segmenter,
     unknown: Option<u32>,
 }
 
 impl Worker<'_> {
-    fn block(&self, block: &[Document]) -> Result<Vec<TokenizedDocument>> {
+    /// Cleans the texts of the block, and tokenizes them.
+    fn block(&self, block: &mut [Document]) -> Result<Vec<Looked>> {
         block
-            .par_iter()
+            .par_iter_mut()
             .map(|document| self.document(document))
             .collect()
     }
 
-    fn document(&self, document: &Document) -> Result<TokenizedDocument> {
-        let mut tokens = TokenizedDocument {
-            doc: document.doc(),
-            ..TokenizedDocument::default()
+    fn document(&self, document: &mut Document) -> Result<Looked> {
+        let mut looked = Looked {
+            bytes: document.text.len() as u64,
+            ..Looked::default()
         };
+        let mut ranges = Vec::new();
+        if let Some(cleaner) = &self.cleaner {
+            let look = cleaner.look(&document.text);
+            (looked.changes, looked.dropped) = (look.changes, look.dropped);
+            (looked.keys, ranges) = (look.keys, look.paragraphs);
+            if let Cow::Owned(text) = look.text {
+                document.text = text;
+            }
+            if looked.dropped.is_some() {
+                return Ok(looked);
+            }
+        }
+        let tokens = &mut looked.tokens;
+        tokens.doc = document.doc();
+        if ranges.is_empty() {
+            self.text(&document.text, tokens)?;
+        }
+        // No sentence crosses the end of a paragraph that may have to go.
+        for paragraph in ranges {
+            let before = tokens.sentence_ends.len();
+            self.text(&document.text[paragraph.range], tokens)?;
+            let sentences = tokens.sentence_ends.len() - before;
+            looked.paragraphs.push((paragraph.key, sentences as u32));
+        }
+        let is_unknown = |&&id: &&u32| Some(id) == self.unknown;
+        tokens.unknown_tokens = tokens.input_ids.iter().filter(is_unknown).count() as u64;
+        Ok(looked)
+    }
+
+    /// Appends the sentences of `text`.
+    fn text(&self, text: &str, tokens: &mut TokenizedDocument) -> Result<()> {
         let mut sentences = Vec::new();
-        self.segmenter.sentences(&document.text, &mut sentences);
+        self.segmenter.sentences(text, &mut sentences);
         for sentence in sentences {
             let before = tokens.input_ids.len();
             self.tokenizer
-                .encode_into(&document.text[sentence], &mut tokens.input_ids)?;
+                .encode_into(&text[sentence], &mut tokens.input_ids)?;
             if tokens.input_ids.len() == before {
                 tokens.sentences_without_tokens += 1;
             } else {
                 tokens.sentence_ends.push(tokens.input_ids.len() as u32);
             }
         }
-        tokens.unknown_tokens = tokens
-            .input_ids
-            .iter()
-            .filter(|&&id| Some(id) == self.unknown)
-            .count() as u64;
-        Ok(tokens)
+        Ok(())
     }
 }
