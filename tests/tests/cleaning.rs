@@ -203,6 +203,7 @@ fn as_a_corpus_that_was_cleaned_before() {
                 assert_eq!(example["index"], i);
                 assert_eq!(example["id"], i.to_string());
                 assert_eq!(example["source"], "raw.jsonl");
+                assert!(example["text"].as_str().unwrap().len() > 1, "{example}");
                 assert_eq!(example["of"]["index"].as_u64(), of.map(|of| of as u64));
             }
         }

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 11] = [
+const WALLS: [(&str, &[&str]); 12] = [
     (
         "cloze-kernels",
         &[
+            "cloze-clean",
             "cloze-shard",
             "cloze-text",
             "cloze-prep",
@@ -21,8 +22,23 @@ const WALLS: [(&str, &[&str]); 11] = [
         ],
     ),
     (
+        "cloze-clean",
+        &[
+            "cloze-kernels",
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+            "tokenizers",
+            "candle-core",
+            "arrow-array",
+        ],
+    ),
+    (
         "cloze-shard",
         &[
+            "cloze-clean",
             "cloze-kernels",
             "tokenizers",
             "candle-core",
@@ -37,6 +53,7 @@ const WALLS: [(&str, &[&str]); 11] = [
     (
         "cloze-text",
         &[
+            "cloze-clean",
             "cloze-kernels",
             "cloze-shard",
             "cloze-prep",
@@ -52,12 +69,19 @@ const WALLS: [(&str, &[&str]); 11] = [
     ),
     (
         "cloze-train",
-        &["cloze-prep", "cloze-cli", "clap", "tokenizers"],
+        &[
+            "cloze-clean",
+            "cloze-prep",
+            "cloze-cli",
+            "clap",
+            "tokenizers",
+        ],
     ),
     ("cloze-task", &["cloze-prep", "cloze-cli", "clap"]),
     (
         "cloze-cli",
         &[
+            "cloze-clean",
             "cloze-kernels",
             "cloze-shard",
             "cloze-text",
@@ -77,6 +101,7 @@ const WALLS: [(&str, &[&str]); 11] = [
     (
         "xtask",
         &[
+            "cloze-clean",
             "cloze-kernels",
             "cloze-shard",
             "cloze-text",

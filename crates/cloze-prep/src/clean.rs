@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use cloze_clean::exclude::{Builder, Exclusion};
-use cloze_clean::ledger::{Decisions, Piece, Repeated};
+use cloze_clean::ledger::{Decisions, EXAMPLES, Piece, Repeated};
 use cloze_clean::{CleanReport, Cleaner, Decision, Example, Ledger, Place};
 use cloze_shard::schema::IdType;
 
 use crate::input::{InputOptions, InputPlan, OnBadInput, SourceReader, TextForm};
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::{Config, Error, Progress, Result, Silent, StoredDocument, TokenStore};
+
+/// Why a document goes of which no paragraph is left.
+pub const REPEATED_ONLY: &str = "repeated_paragraphs_only";
 
 /// What looks at documents, and what keeps their keys.
 pub struct Cleaning {
@@ -95,6 +98,8 @@ pub struct Left {
     pub unknown_tokens: u64,
     /// The paragraphs that occur most often: where they stay, their ids, how often.
     pub most: Vec<(Place, Vec<u32>, u64)>,
+    /// The ids of the first documents of which no paragraph is left.
+    pub emptied: Vec<Vec<u32>>,
 }
 
 /// Copies what stays of the token store at the first path to the second, as `decisions` say, and adds what goes to `report`.
@@ -147,7 +152,10 @@ pub fn keep_what_stays(
         match decision {
             Decision::Drop => {
                 if decisions.emptied > emptied {
-                    report.gone("repeated_paragraphs_only", || Example {
+                    if left.emptied.len() < EXAMPLES {
+                        left.emptied.push(document.input_ids.iter().collect());
+                    }
+                    report.gone(REPEATED_ONLY, || Example {
                         place: place(&document),
                         ..Example::default()
                     });

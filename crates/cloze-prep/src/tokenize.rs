@@ -12,7 +12,7 @@ use cloze_shard::schema::IdType;
 use cloze_text::{Segmenter, Tokenizer};
 use rayon::prelude::*;
 
-use crate::clean::{Cleaning, Left, keep_what_stays};
+use crate::clean::{Cleaning, Left, REPEATED_ONLY, keep_what_stays};
 use crate::input::{Document, InputPlan, SourceReader, TextForm};
 use crate::progress::Stage;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
@@ -41,6 +41,7 @@ pub struct TokenizeReport {
     clean: CleanReport,
     cleaned: bool,
     most_repeated: Vec<(Place, Vec<u32>, u64)>,
+    emptied: Vec<Vec<u32>>,
 }
 
 impl TokenizeReport {
@@ -77,6 +78,11 @@ impl TokenizeReport {
     /// What cleaning did; `decode` makes text of ids.
     pub fn cleaning(&self, decode: impl Fn(&[u32]) -> String) -> CleanReport {
         let mut report = self.clean.clone();
+        // What only the token store knows.
+        let examples = report.examples.get_mut(REPEATED_ONLY);
+        for (example, ids) in examples.into_iter().flatten().zip(&self.emptied) {
+            example.text = head(&decode(ids));
+        }
         let repeated = self.most_repeated.iter();
         report.most_repeated = repeated
             .map(|(first, ids, times)| cloze_clean::RepeatedParagraph {
@@ -301,10 +307,11 @@ impl TokenizeReport {
             tokens,
             unknown_tokens,
             most,
+            emptied,
         } = left;
         (self.documents, self.sentences) = (documents, sentences);
         (self.tokens, self.unknown_tokens) = (tokens, unknown_tokens);
-        self.most_repeated = most;
+        (self.most_repeated, self.emptied) = (most, emptied);
         Ok(())
     }
 
