@@ -92,12 +92,11 @@ fn planted() {
         let cells: Vec<String> = (0..4)
             .map(|t| format!("{} ({})", share(found[t] as f64), share(expected[t])))
             .collect();
-        println!(
-            "| {:.2}–{:.2} | {pairs} | {} |",
-            i as f64 / 20.0,
-            (i + 1) as f64 / 20.0,
-            cells.join(" | ")
-        );
+        let range = match i {
+            20 => "1".to_owned(),
+            _ => format!("{:.2}–{:.2}", i as f64 / 20.0, (i + 1) as f64 / 20.0),
+        };
+        println!("| {range} | {pairs} | {} |", cells.join(" | "));
     }
 }
 
