@@ -26,7 +26,7 @@ fn main() {
         ["pairs", corpus] => pairs(&read(corpus)),
         ["speed", corpus] => speed(&read(corpus)),
         ["decide", documents, memory] => {
-            decide(documents.parse().unwrap(), memory.parse().unwrap())
+            decide(documents.parse().unwrap(), memory.parse().unwrap());
         }
         _ => eprintln!("planted | pairs CORPUS | speed CORPUS | decide DOCUMENTS MEMORY_MIB"),
     }

@@ -1,6 +1,6 @@
 //! Decontamination: documents that share text with an evaluation set (Brown et al. 2020, appendix C: 13 words in a row).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::{Error, Result, canonical, words};
@@ -165,11 +165,15 @@ impl Exclusion {
     #[must_use]
     pub fn hits(&self, words: &[u64]) -> Vec<Row> {
         let (mut numbers, mut hashes) = (Vec::new(), Vec::new());
+        // A run that a document repeats is looked up once: many rows may have it.
+        let mut found = HashSet::new();
         for &length in &self.lengths {
             hashes.clear();
             words::runs(words, length, &mut hashes);
             for &hash in &hashes {
-                self.runs[0].find(hash, &mut numbers);
+                if self.runs[0].first.contains_key(&hash) && found.insert(hash) {
+                    self.runs[0].find(hash, &mut numbers);
+                }
             }
         }
         if words.len() < FEW_WORDS {

@@ -1,5 +1,6 @@
 //! Cleaning on the way: documents are looked at before they are tokenized, and duplicates leave the token store when all are in it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cloze_clean::exclude::{Builder, Exclusion};
@@ -183,11 +184,18 @@ fn reason(exact: bool) -> &'static str {
     if exact { "duplicate" } else { "near_duplicate" }
 }
 
-/// The sentences of the pieces of a document, and their tokens.
-fn spans<'a>(
+/// A piece of a document: its sentences, and its tokens.
+struct Part {
+    piece: Piece,
+    sentences: Range<usize>,
+    tokens: Range<usize>,
+}
+
+/// The pieces of a document, where they are in it.
+fn parts<'a>(
     document: &StoredDocument<'a>,
     pieces: &'a [Piece],
-) -> impl Iterator<Item = (Piece, std::ops::Range<usize>)> + use<'a> {
+) -> impl Iterator<Item = Part> + use<'a> {
     let ends = document.sentence_ends;
     let start = move |sentence: usize| match sentence.checked_sub(1) {
         None => 0,
@@ -197,7 +205,11 @@ fn spans<'a>(
     pieces.iter().map(move |&piece| {
         let begin = sentence;
         sentence += piece.weight as usize;
-        (piece, start(begin)..start(sentence))
+        Part {
+            piece,
+            sentences: begin..sentence,
+            tokens: start(begin)..start(sentence),
+        }
     })
 }
 
@@ -206,20 +218,18 @@ fn cut(document: &StoredDocument<'_>, pieces: &[Piece], out: &mut TokenizedDocum
     out.doc = document.doc;
     out.input_ids.clear();
     out.sentence_ends.clear();
-    let ids = document.input_ids;
+    let (ids, ends) = (document.input_ids, document.sentence_ends);
     if pieces.iter().all(|piece| piece.keep) {
         out.input_ids.extend(ids.iter());
-        out.sentence_ends.extend_from_slice(document.sentence_ends);
+        out.sentence_ends.extend_from_slice(ends);
         return;
     }
-    for (_, tokens) in spans(document, pieces).filter(|(piece, _)| piece.keep) {
-        // An end e of the piece becomes e less what was left out before it.
-        let gone = (tokens.start - out.input_ids.len()) as u32;
-        let inside = |&&end: &&u32| (tokens.start + 1..=tokens.end).contains(&(end as usize));
-        let ends = document.sentence_ends.iter().filter(inside);
+    for part in parts(document, pieces).filter(|part| part.piece.keep) {
+        let gone = (part.tokens.start - out.input_ids.len()) as u32;
+        let ends = ends[part.sentences].iter();
         out.sentence_ends.extend(ends.map(|end| end - gone));
-        out.input_ids
-            .extend(ids.slice(tokens.start, tokens.end).iter());
+        let tokens = ids.slice(part.tokens.start, part.tokens.end);
+        out.input_ids.extend(tokens.iter());
     }
 }
 
@@ -235,9 +245,10 @@ impl Left {
         if pieces.iter().all(|piece| piece.sample.is_none()) {
             return;
         }
-        for (piece, tokens) in spans(document, pieces) {
-            if let Some(which) = piece.sample {
-                let ids = document.input_ids.slice(tokens.start, tokens.end);
+        for part in parts(document, pieces) {
+            if let Some(which) = part.piece.sample {
+                let Range { start, end } = part.tokens;
+                let ids = document.input_ids.slice(start, end);
                 let times = most[which].times;
                 self.most
                     .push((place(document), ids.iter().collect(), times));
