@@ -8,7 +8,7 @@ use cloze_clean::ledger::{Decisions, EXAMPLES, Piece, Repeated};
 use cloze_clean::{CleanReport, Cleaner, Decision, Example, Ledger, Place};
 use cloze_shard::schema::IdType;
 
-use crate::input::{InputOptions, InputPlan, OnBadInput, SourceReader, TextForm};
+use crate::input::{InputOptions, InputPlan, SourceReader, TextForm};
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::{Config, Error, Progress, Result, Silent, StoredDocument, TokenStore};
 
@@ -71,12 +71,11 @@ fn exclusion(config: &Config) -> Result<(Option<Exclusion>, Vec<String>)> {
 
 /// Adds the texts that `field` of each row holds; the file's digest.
 fn add(builder: &mut Builder, path: &Path, field: &str) -> Result<String> {
-    let options = InputOptions {
+    let options = InputOptions::of(&Config {
         text_field: field.into(),
-        id_field: None,
         text_form: TextForm::SentencePerLine,
-        on_bad_input: OnBadInput::Fail,
-    };
+        ..Config::default()
+    });
     let plan = InputPlan::resolve(&[PathBuf::from(path)], &options)?;
     let [source] = plan.sources.as_slice() else {
         let why = format!("{} is not a file", path.display());
