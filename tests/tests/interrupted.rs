@@ -84,10 +84,18 @@ fn a_signal_writes_a_checkpoint_and_the_run_goes_on() {
         assert_eq!(status.code(), Some(code), "{name}: {status:?}");
         let last = checkpoints(&place, &run).pop().unwrap();
         assert_ne!(last, "step-00000400", "it was too fast for this test");
+        let stopped = || {
+            let report = fs::read_to_string(place.path(&run).join("report.html"));
+            report
+                .unwrap()
+                .contains("stopped before its last step, 400")
+        };
+        assert!(stopped(), "{name}");
         let _ = place
             .cloze(&format!("pretrain data --out {run} --resume"))
             .status(0)
             .says(&["resumed after step"]);
+        assert!(!stopped(), "{name}");
         assert!(state(&place, &run) == state(&place, "whole"), "{name}");
     }
 }

@@ -7,20 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 12] = [
-    (
-        "cloze-kernels",
-        &[
-            "cloze-clean",
-            "cloze-shard",
-            "cloze-text",
-            "cloze-prep",
-            "cloze-train",
-            "cloze-cli",
-            "candle-core",
-            "clap",
-        ],
-    ),
+const WALLS: [(&str, &[&str]); 16] = [
     (
         "cloze-clean",
         &[
@@ -36,9 +23,59 @@ const WALLS: [(&str, &[&str]); 12] = [
         ],
     ),
     (
+        "cloze-sentences",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-kernels",
+            "cloze-train",
+            "cloze-cli",
+            "clap",
+        ],
+    ),
+    (
+        "cloze-wordpiece",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-kernels",
+            "cloze-train",
+            "cloze-cli",
+            "tokenizers",
+            "clap",
+        ],
+    ),
+    (
+        "cloze-page",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-kernels",
+            "cloze-train",
+            "cloze-task",
+            "cloze-cli",
+            "clap",
+            "serde",
+        ],
+    ),
+    (
+        "cloze-kernels",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+            "candle-core",
+            "clap",
+        ],
+    ),
+    (
         "cloze-shard",
         &[
-            "cloze-clean",
             "cloze-kernels",
             "tokenizers",
             "candle-core",
@@ -46,14 +83,15 @@ const WALLS: [(&str, &[&str]); 12] = [
             "clap",
             "cloze-text",
             "cloze-prep",
+            "cloze-convert",
             "cloze-train",
             "cloze-cli",
+            "parquet",
         ],
     ),
     (
         "cloze-text",
         &[
-            "cloze-clean",
             "cloze-kernels",
             "cloze-shard",
             "cloze-prep",
@@ -68,20 +106,31 @@ const WALLS: [(&str, &[&str]); 12] = [
         &["cloze-kernels", "cloze-train", "cloze-cli", "candle-core"],
     ),
     (
+        "cloze-convert",
+        &[
+            "cloze-kernels",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+            "candle-core",
+            "clap",
+        ],
+    ),
+    (
         "cloze-train",
         &[
-            "cloze-clean",
             "cloze-prep",
+            "cloze-convert",
             "cloze-cli",
             "clap",
             "tokenizers",
+            "parquet",
         ],
     ),
     ("cloze-task", &["cloze-prep", "cloze-cli", "clap"]),
     (
         "cloze-cli",
         &[
-            "cloze-clean",
             "cloze-kernels",
             "cloze-shard",
             "cloze-text",
@@ -101,7 +150,6 @@ const WALLS: [(&str, &[&str]); 12] = [
     (
         "xtask",
         &[
-            "cloze-clean",
             "cloze-kernels",
             "cloze-shard",
             "cloze-text",

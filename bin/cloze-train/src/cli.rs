@@ -31,6 +31,9 @@ pub enum Verb {
     Pretrain(Box<PretrainArgs>),
     Eval(EvalArgs),
     Finetune(Box<crate::finetune::FinetuneArgs>),
+    Embed(Box<crate::embed::EmbedArgs>),
+    #[command(hide = true)]
+    Extend(crate::extend::ExtendArgs),
 }
 
 /// Train a BERT from one or more datasets: further from a checkpoint, or from scratch

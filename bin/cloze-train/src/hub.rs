@@ -53,10 +53,12 @@ fn download(name: &str) -> anyhow::Result<PathBuf> {
         .with_progress(progress)
         .build()?
         .model(name.to_owned());
-    let missing = || {
-        format!(
+    let missing = || crate::Hinted {
+        why: format!(
             "{name}: there is no such folder, and no such model could be had from the Hugging Face Hub"
-        )
+        ),
+        hint: "check the path; a model by its name, such as bert-base-uncased, needs network"
+            .into(),
     };
     let config = model.get("config.json").with_context(missing)?;
     let weights = ["model.safetensors", "pytorch_model.bin"];

@@ -2,11 +2,14 @@
 
 mod allocator;
 mod cli;
+mod embed;
 mod eval;
+mod extend;
 mod finetune;
 mod hub;
 mod masks;
 mod pretrain;
+mod report;
 mod stop;
 mod view;
 
@@ -22,6 +25,8 @@ fn main() -> ExitCode {
             Verb::Pretrain(args) => pretrain::run(&args, &typed),
             Verb::Eval(args) => eval::run(&args, &typed),
             Verb::Finetune(args) => finetune::run(&args),
+            Verb::Embed(args) => embed::run(&args),
+            Verb::Extend(args) => extend::run(&args),
         },
         hint,
     )
@@ -29,21 +34,44 @@ fn main() -> ExitCode {
 
 /// What the libraries say a person can do.
 fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|e| {
-        None.or_else(|| {
-            e.downcast_ref::<cloze_train::Error>()
-                .and_then(cloze_train::Error::hint)
+    error
+        .chain()
+        .find_map(|e| {
+            None.or_else(|| {
+                e.downcast_ref::<cloze_train::Error>()
+                    .and_then(cloze_train::Error::hint)
+            })
+            .or_else(|| {
+                e.downcast_ref::<cloze_task::Error>()
+                    .and_then(cloze_task::Error::hint)
+            })
+            .or_else(|| {
+                e.downcast_ref::<cloze_shard::Error>()
+                    .and_then(cloze_shard::Error::hint)
+            })
+            .or_else(|| {
+                e.downcast_ref::<cloze_text::Error>()
+                    .and_then(cloze_text::Error::hint)
+            })
         })
-        .or_else(|| {
-            e.downcast_ref::<cloze_task::Error>()
-                .and_then(cloze_task::Error::hint)
-        })
-        .or_else(|| {
-            e.downcast_ref::<cloze_shard::Error>()
-                .and_then(cloze_shard::Error::hint)
-        })
-    })
+        // Beside what it is the context of, which a chain does not show.
+        .or_else(|| error.downcast_ref::<Hinted>().map(|h| h.hint.clone()))
 }
+
+/// An error of the executable's own, with what to do.
+#[derive(Debug)]
+struct Hinted {
+    why: String,
+    hint: String,
+}
+
+impl std::fmt::Display for Hinted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Hinted {}
 
 /// What a person should know before masks are drawn, or are not.
 fn warn(datasets: &[std::path::PathBuf], model: Option<&std::path::Path>, typed: &cli::Typed) {

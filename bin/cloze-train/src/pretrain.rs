@@ -9,7 +9,7 @@ use cloze_train::parallel::World;
 use cloze_train::{Start, pretrain_on, stored_config};
 
 use crate::cli::{PretrainArgs, ResumeArg, Typed};
-use crate::view;
+use crate::{report, view};
 
 pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     let Some(start) = args.start() else {
@@ -47,6 +47,14 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     if world.rank > 0 {
         return Ok(stop.status());
     }
+    let report = report::Run {
+        folder: &args.out,
+        datasets: &args.datasets,
+        config: &config,
+        summary: &summary,
+    };
+    // A report that cannot be written is no reason to call the run a failure.
+    let report = report.write();
     let mut out = std::io::stdout().lock();
     let time = format::duration(time);
     writeln!(
@@ -55,6 +63,18 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         summary.model.display(),
         format::count(summary.steps)
     )?;
+    match report {
+        Ok(path) => writeln!(
+            out,
+            "{}: curves, samples, where the data comes from",
+            path.display()
+        )?,
+        Err(error) => writeln!(
+            std::io::stderr(),
+            "warning: {} could not be written: {error}",
+            args.out.join(report::FILE).display()
+        )?,
+    }
     if summary.skipped > 0 {
         let skipped = format::count(summary.skipped);
         writeln!(

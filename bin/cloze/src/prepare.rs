@@ -45,6 +45,11 @@ impl Progress for Bars {
         }
     }
 
+    fn say(&self, text: &str) {
+        // Nothing can be done about a standard error that is closed.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
     fn end(&self) {
         let work = self.0.lock().ok().and_then(|mut work| work.take());
         if let Some(work) = work.and_then(std::sync::Arc::into_inner) {
@@ -68,6 +73,7 @@ pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
         &args.tokenizer,
         &args.out,
         &args.config,
+        &args.work,
         &Bars::default(),
     )?;
     for warning in &report.warnings {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exclude::{Exclusion, Row};
 use crate::ledger::EXAMPLES;
@@ -12,7 +12,7 @@ use crate::{Changes, Dropped};
 const HEAD: usize = 80;
 
 /// What happened to the documents of a corpus.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CleanReport {
     /// Documents that were looked at.
     pub documents: u64,
@@ -39,7 +39,7 @@ pub struct CleanReport {
 }
 
 /// A document as a person finds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The source file.
     pub source: String,
@@ -51,7 +51,7 @@ pub struct Place {
 }
 
 /// A document that was dropped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
     /// Where it is.
     #[serde(flatten)]
@@ -67,7 +67,7 @@ pub struct Example {
 }
 
 /// A paragraph that occurs often.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepeatedParagraph {
     /// How it begins.
     pub text: String,
@@ -79,7 +79,7 @@ pub struct RepeatedParagraph {
 }
 
 /// A row of an evaluation set that made documents go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExcludedBy {
     /// Where it is.
     #[serde(flatten)]

@@ -6,6 +6,8 @@ pub mod format;
 pub mod progress;
 mod report;
 mod table;
+mod visible;
 
 pub use report::{Status, run};
 pub use table::{histogram, table};
+pub use visible::{visible, visible_json, visible_lines};

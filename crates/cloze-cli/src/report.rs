@@ -56,7 +56,7 @@ fn render(error: &anyhow::Error, hint: Option<String>) -> String {
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));
     }
-    text
+    crate::visible_lines(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -73,5 +73,11 @@ mod tests {
             render(&error, Some("free some space".into())),
             "error: prepare failed\nCause: writing x: no space\nhint: free some space\n"
         );
+    }
+
+    #[test]
+    fn names_of_files_do_not_steer_the_terminal() {
+        let error = anyhow::anyhow!("\x1b[2Jx: not there");
+        assert_eq!(render(&error, None), "error: \\u{1b}[2Jx: not there\n");
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::format;
+use crate::{format, visible};
 
-/// A table with a header; columns of numbers are right-aligned. Cells are never wrapped or cut.
+/// A table with a header; columns of numbers are right-aligned. Cells are never wrapped or cut, and each is one line ([`visible`]).
 #[must_use]
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
@@ -17,7 +17,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         table.set_header(header);
     }
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| visible(cell)));
     }
     let numeric = |s: &str| s.starts_with(|c: char| c.is_ascii_digit()) || s.is_empty();
     for column in 1..header.len() {
@@ -90,6 +90,8 @@ mod tests {
             table(&["", "train"], &rows),
             "         train\n rows    1,234\n tokens      7\n"
         );
+        let rows = [vec!["a\u{202e}\nb".to_owned(), "x".into()]];
+        assert_eq!(table(&["", ""], &rows), " a\\u{202e}\\nb  x\n");
     }
 
     #[test]

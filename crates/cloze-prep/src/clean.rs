@@ -21,8 +21,6 @@ pub struct Cleaning {
     pub cleaner: Cleaner,
     /// Decides about duplicates, where that is asked for.
     pub ledger: Option<Ledger>,
-    /// The digests of the evaluation sets.
-    pub exclude_blake3: Vec<String>,
 }
 
 impl Cleaning {
@@ -32,23 +30,21 @@ impl Cleaning {
         if options.is_off() {
             return Ok(None);
         }
-        let (exclusion, exclude_blake3) = exclusion(config)?;
+        let exclusion = exclusion(config)?;
         Ok(Some(Self {
             cleaner: Cleaner::new(options, exclusion)?,
             ledger: Ledger::create(folder, options)?,
-            exclude_blake3,
         }))
     }
 }
 
 /// Reads the evaluation sets. Where their digests are known, other files are refused.
-fn exclusion(config: &Config) -> Result<(Option<Exclusion>, Vec<String>)> {
+fn exclusion(config: &Config) -> Result<Option<Exclusion>> {
     let options = &config.clean;
     if options.exclude.is_empty() {
-        return Ok((None, Vec::new()));
+        return Ok(None);
     }
     let mut builder = Builder::new(options.exclude_ngram);
-    let mut digests = Vec::new();
     for (number, path) in options.exclude.iter().enumerate() {
         builder.set(&path.to_string_lossy());
         let mut digest = String::new();
@@ -64,9 +60,8 @@ fn exclusion(config: &Config) -> Result<(Option<Exclusion>, Vec<String>)> {
                 expected: expected.clone(),
             });
         }
-        digests.push(digest);
     }
-    Ok((Some(builder.finish()), digests))
+    Ok(Some(builder.finish()))
 }
 
 /// Adds the texts that `field` of each row holds; the file's digest.
@@ -112,7 +107,7 @@ pub fn keep_what_stays(
     report: &mut CleanReport,
     progress: &dyn Progress,
 ) -> Result<Left> {
-    let store = TokenStore::open(from)?;
+    let store = TokenStore::open([from.to_path_buf()])?;
     for duplicate in &decisions.examples {
         let reason = reason(duplicate.exact);
         let [text, first] = duplicate.heads.clone();

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Config {
-    /// What the second segment is for
+    /// What a row is, and what its label says
     #[cfg_attr(feature = "clap", arg(long, default_value = "nsp", value_enum))]
     pub objective: ObjectiveKind,
     /// Most tokens in a row, [CLS] and [SEP] included: 8 to 65,535; no more than the model has positions (512 in BERT)
@@ -31,9 +31,9 @@ pub struct Config {
     /// Times that every document is paired anew, with other cuts and other random partners
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 1, value_name = "N"))]
     pub dupe_factor: u32,
-    /// Share of rows whose target length is drawn from 2 up to full, so that short inputs are seen too
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.1, value_name = "P"))]
-    pub short_seq_prob: f64,
+    /// Share of rows whose target length is drawn from 2 up to full, so that short inputs are seen too [default: 0.1; 0 for full-sentences and doc-sentences]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P"))]
+    pub short_seq_prob: Option<f64>,
     /// Share of pairs whose B is random text from another document (met by `--pairing cloze`, expected by `bert`)
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 0.5, value_name = "P"))]
     pub random_next_ratio: f64,
@@ -61,6 +61,13 @@ pub struct Config {
     #[cfg_attr(feature = "clap", arg(long, default_value = "token", value_enum))]
     #[serde(default, skip_serializing_if = "MaskUnitKind::is_token")]
     pub mask_unit: MaskUnitKind,
+    /// Bins for those who train with padding elsewhere: rows of up to so many tokens are in shards of their own, such as 32,64,96
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "TOKENS", value_delimiter = ',')
+    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bins: Vec<u16>,
     /// Most rows in a shard; shards are balanced to one row
     #[cfg_attr(
         feature = "clap",
@@ -95,13 +102,19 @@ pub struct Config {
     pub clean: CleanOptions,
 }
 
-/// What the second segment is for.
+/// What a row is, and what its label says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum ObjectiveKind {
-    /// Next sentence prediction: does B follow A, or is it random?
+    /// Next sentence prediction (BERT): A and B; does B follow A, or is it random? Also for the trainer's mlm+sop, which turns pairs around anew each epoch
     Nsp,
+    /// Sentence order prediction (ALBERT): A and B follow one another; half of the pairs are turned around, once
+    Sop,
+    /// No pairs: whole sentences up to the length, on into the next document after a [SEP] (RoBERTa's FULL-SENTENCES)
+    FullSentences,
+    /// The same, but a row ends where its document does (RoBERTa's DOC-SENTENCES)
+    DocSentences,
 }
 
 /// How pairs are cut and labelled.
@@ -138,6 +151,14 @@ pub enum MaskUnitKind {
     Word,
     /// A span of words, 1 to 10, as SpanBERT does
     Span,
+}
+
+impl ObjectiveKind {
+    /// Whether rows are pairs with a label.
+    #[must_use]
+    pub fn has_pairs(self) -> bool {
+        matches!(self, Self::Nsp | Self::Sop)
+    }
 }
 
 impl MaskUnitKind {
@@ -182,7 +203,7 @@ impl Default for Config {
             seed: 0,
             jobs: None,
             dupe_factor: 1,
-            short_seq_prob: 0.1,
+            short_seq_prob: None,
             random_next_ratio: 0.5,
             pairing: Pairing::Cloze,
             validation_fraction: 0.01,
@@ -191,6 +212,7 @@ impl Default for Config {
             mask_share: mask_share(),
             random_share: random_share(),
             mask_unit: MaskUnitKind::Token,
+            bins: Vec::new(),
             shard_rows: 262_144,
             text_field: "text".into(),
             id_field: None,
@@ -203,19 +225,40 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Special tokens in a pair: `[CLS]`, `[SEP]`, `[SEP]`.
-    pub(crate) const FRAME: usize = 3;
-
     /// The most threads that can be asked for: more than that is a slip of the finger, and would take minutes to start.
     pub const MOST_JOBS: usize = 1024;
 
     /// The shortest sequence length that holds two segments worth the name.
     pub const MIN_SEQ_LEN: u16 = 8;
 
-    /// Tokens of text that a pair holds at most.
+    /// Tokens of text that a row holds at most: `[CLS]` and a `[SEP]` a segment are not text.
     #[must_use]
     pub fn max_tokens(&self) -> usize {
-        usize::from(self.seq_len) - Self::FRAME
+        let frame = if self.objective.has_pairs() { 3 } else { 2 };
+        usize::from(self.seq_len) - frame
+    }
+
+    /// As it was asked for, or as the objective has it.
+    #[must_use]
+    pub fn short_seq_prob(&self) -> f64 {
+        let usual = if self.objective.has_pairs() { 0.1 } else { 0.0 };
+        self.short_seq_prob.unwrap_or(usual)
+    }
+
+    /// The configuration with everything decided that was left open, as manifests hold it.
+    #[must_use]
+    pub fn resolved(&self) -> Self {
+        Self {
+            short_seq_prob: Some(self.short_seq_prob()),
+            ..self.clone()
+        }
+    }
+
+    /// Most tokens of a row of each bin, ascending; the last is the sequence length.
+    #[must_use]
+    pub fn bins(&self) -> Vec<u16> {
+        let under = self.bins.iter().copied().filter(|&b| b < self.seq_len);
+        under.chain([self.seq_len]).collect()
     }
 
     /// What the manifest says of the masks.
@@ -239,6 +282,9 @@ impl Config {
     pub fn objective_record(&self) -> Objective {
         match self.objective {
             ObjectiveKind::Nsp => Objective::Nsp,
+            ObjectiveKind::Sop => Objective::Sop,
+            ObjectiveKind::FullSentences => Objective::FullSentences,
+            ObjectiveKind::DocSentences => Objective::DocSentences,
         }
     }
 
@@ -252,7 +298,22 @@ impl Config {
                 fail(option, format!("is {p}, must be from 0 to 1"))
             }
         };
-        share("--short-seq-prob", self.short_seq_prob)?;
+        self.clean.check()?;
+        share("--short-seq-prob", self.short_seq_prob())?;
+        if self.pairing == Pairing::Bert && self.objective != ObjectiveKind::Nsp {
+            return fail("--pairing", "bert is for --objective nsp".into());
+        }
+        let low = self.bins.first().is_some_and(|&b| b < Self::MIN_SEQ_LEN);
+        let high = self.bins.last().is_some_and(|&b| b > self.seq_len);
+        if low || high || self.bins.windows(2).any(|b| b[0] >= b[1]) {
+            let (bins, low, high) = (&self.bins, Self::MIN_SEQ_LEN, self.seq_len);
+            return fail(
+                "--bins",
+                format!(
+                    "are {bins:?}, must ascend from at least {low} to at most {high} (--seq-len)"
+                ),
+            );
+        }
         share("--random-next-ratio", self.random_next_ratio)?;
         if !(0.0..1.0).contains(&self.validation_fraction) {
             let p = self.validation_fraction;
@@ -298,7 +359,6 @@ impl Config {
                 format!("is {jobs}, must be 1 to {}", Self::MOST_JOBS),
             );
         }
-        self.clean.check()?;
         Ok(())
     }
 }
@@ -311,8 +371,16 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         assert!(Config::default().check().is_ok());
         type Spoil = fn(&mut Config);
-        let cases: [(Spoil, &str); 14] = [
-            (|c| c.short_seq_prob = 1.5, "--short-seq-prob"),
+        let cases: [(Spoil, &str); 18] = [
+            (|c| c.clean.dedup_threshold = 0.1, "--dedup-threshold"),
+            (|c| c.short_seq_prob = Some(1.5), "--short-seq-prob"),
+            (|c| c.bins = vec![64, 64], "--bins"),
+            (|c| c.bins = vec![7], "--bins"),
+            (|c| c.bins = vec![129], "--bins"),
+            (
+                |c| (c.objective, c.pairing) = (ObjectiveKind::Sop, Pairing::Bert),
+                "--pairing",
+            ),
             (|c| c.random_next_ratio = -0.1, "--random-next-ratio"),
             (|c| c.random_next_ratio = f64::NAN, "--random-next-ratio"),
             (|c| c.validation_fraction = 1.0, "--validation-fraction"),
@@ -325,7 +393,6 @@ mod tests {
             (|c| c.mask_share = -0.1, "--mask-share"),
             (|c| c.random_share = f64::NAN, "--random-share"),
             (|c| c.random_share = 0.21, "--mask-share"),
-            (|c| c.clean.dedup_threshold = 0.1, "--dedup-threshold"),
         ];
         for (spoil, option) in cases {
             let mut config = Config::default();

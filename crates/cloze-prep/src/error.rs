@@ -46,6 +46,42 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
+    /// Work that was begun with other options.
+    #[error("{} was begun with other options: {}", path.display(), differences.join("; "))]
+    OtherConfig {
+        /// The folder.
+        path: PathBuf,
+        /// What is another.
+        differences: Vec<String>,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file of unfinished work that cannot be read.
+    #[error("{}: not as it was written: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// What stopped preparation, when it can go on from there.
+    #[error("{source}")]
+    Stopped {
+        /// What stopped it.
+        source: Box<Error>,
+        /// The folder that holds what was done.
+        out: PathBuf,
+    },
+    /// The disk is too small.
+    #[error("{}: about {needed} are needed, {free} are free", path.display())]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// What is needed, for a person.
+        needed: String,
+        /// What there is.
+        free: String,
+    },
     /// Nothing can be made of the input.
     #[error("{why}")]
     NothingToWrite {
@@ -85,7 +121,18 @@ impl Error {
                 "say with --exclude where the evaluation sets of the preparation are, in its order"
                     .into(),
             ),
-            Self::OutputExists { hint, .. } => Some((*hint).into()),
+            Self::OutputExists { hint, .. } | Self::OtherConfig { hint, .. } => {
+                Some((*hint).into())
+            }
+            Self::Damaged { .. } => Some("delete the folder that it is in, and begin again".into()),
+            Self::Stopped { source, out } => Some(format!(
+                "{}what was done is kept in {}: the same command with --resume goes on from there",
+                source
+                    .hint()
+                    .map_or_else(String::new, |hint| format!("{hint}; ")),
+                out.display()
+            )),
+            Self::Disk { .. } => Some("free some, or give another --out (and --tokens)".into()),
             Self::NothingToWrite { .. } => {
                 Some("check that the inputs hold text, and --text-field and --text-form".into())
             }

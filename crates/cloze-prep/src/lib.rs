@@ -1,12 +1,15 @@
 //! Raw text to shards: read, segment, tokenize, pair, write.
 //!
-//! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source.
+//! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source; [`count_words`] only looks at words.
 
 pub mod audit;
 mod clean;
 mod config;
+mod disk;
 mod error;
 pub mod input;
+mod key;
+mod output;
 pub mod pairing;
 mod plan;
 mod prepare;
@@ -15,10 +18,13 @@ mod shards;
 mod split;
 mod token_store;
 mod tokenize;
+mod tokens;
+mod words;
 
 pub use cloze_clean::{CleanOptions, CleanReport};
-pub use config::{Config, MaskUnitKind, MaskingKind, Pairing};
+pub use config::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing};
 pub use error::{Error, Result};
-pub use prepare::{Report, prepare};
+pub use prepare::{Report, Work, prepare};
 pub use progress::{Progress, Silent, Stage};
 pub use token_store::{StoredDocument, TokenStore};
+pub use words::{WordCount, count_words};

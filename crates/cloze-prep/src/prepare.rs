@@ -9,20 +9,25 @@ use cloze_shard::manifest::{
     FileRecord, Manifest, Masking, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord,
 };
 use cloze_shard::masking::Masker;
+use cloze_shard::schema::IdType;
 use cloze_shard::{Vocabulary, atomic};
 use cloze_text::Tokenizer;
 
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{self, Needed, megabytes};
 use crate::input::{InputOptions, InputPlan};
-use crate::pairing::PairingCounts;
-use crate::plan::{Plan, plan};
+use crate::key::{self, Key};
+use crate::output::{Output, WORK_FOLDER};
+use crate::pairing::{Documents, PairingCounts};
+use crate::plan::{Plan, Planned, plan};
 use crate::progress::{Progress, Stage};
-use crate::shards::{RowMaker, write_split};
-use crate::split::{Assignment, SplitDocuments, assign};
+use crate::shards::{Kept, RowMaker, write_split};
+use crate::split::{Assignment, SplitDocuments, SplitIndex};
 use crate::tokenize::{TokenizeReport, tokenize};
+use crate::tokens::TokenFolder;
 use crate::{CleanReport, Config, Error, MaskingKind, Result, TokenStore};
 
-/// The folder of unfinished work in the output folder; gone when the dataset is whole.
-const WORK_FOLDER: &str = ".work";
 const SPLITS: [&str; 2] = ["train", "validation"];
 
 /// What preparation came to.
@@ -36,19 +41,62 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
+/// How preparation goes about it. Nothing of this changes what comes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct Work {
+    /// Go on with what an earlier run left in the output folder, or begin; what comes out is the same, byte for byte
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub resume: bool,
+    /// Folder that keeps the tokens: made, gone on with, or used again by any preparation of the same text with the same tokenizer
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
+    pub tokens: Option<PathBuf>,
+    /// Text after which the tokens so far are safe from a stop
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = 256, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=65_536)))]
+    pub save_every: u64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            resume: false,
+            tokens: None,
+            save_every: 256,
+        }
+    }
+}
+
+/// What everything is made with.
+struct Preparation<'a> {
+    sources: InputPlan,
+    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+    config: Config,
+    key: Key,
+    out: &'a Path,
+    work: &'a Work,
+    progress: &'a dyn Progress,
+}
+
 /// Makes the dataset `out` from `inputs`.
 ///
-/// `out` must not exist, or be an empty folder. When this fails, everything it wrote is removed; when the process is
-/// killed, what is left has no manifest and so is no dataset.
+/// `out` must not exist, or be an empty folder; with `work.resume` it may hold what an earlier run left. When this fails before any part of the tokens was
+/// safe, everything it wrote is removed; otherwise it stays, without a manifest, so it is no dataset.
 pub fn prepare(
     inputs: &[PathBuf],
     tokenizer: &Path,
     out: &Path,
     config: &Config,
+    work: &Work,
     progress: &dyn Progress,
 ) -> Result<Report> {
     config.check()?;
-    let sources = InputPlan::resolve(inputs, &InputOptions::of(config))?;
+    let mut config = config.resolved();
+    for path in &config.clean.exclude {
+        let digest = atomic::digest(path)?.blake3;
+        config.clean.exclude_blake3.push(digest);
+    }
+    let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let vocabulary = Vocabulary::read(tokenizer)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
     if let Masking::Static { rule } = config.masking_record() {
@@ -59,113 +107,286 @@ pub fn prepare(
         .num_threads(config.jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
-    let output = Output::begin(out)?;
-    let report =
-        pool.install(|| write(&sources, &vocabulary, &tokenizer, out, config, progress))?;
-    output.keep();
-    Ok(report)
+    let preparation = Preparation {
+        key: Key::of_dataset(&config, &tokenizer, &vocabulary)?,
+        sources,
+        vocabulary,
+        tokenizer,
+        config,
+        out,
+        work,
+        progress,
+    };
+    let Some(output) = Output::begin(out, &preparation.key, work.resume)? else {
+        return preparation.is_there();
+    };
+    match pool.install(|| preparation.run()) {
+        Ok(report) => {
+            output.finish()?;
+            Ok(report)
+        }
+        Err(error) if preparation.has_begun() => {
+            output.leave();
+            Err(Error::Stopped {
+                source: Box::new(error),
+                out: out.into(),
+            })
+        }
+        Err(error) => Err(error),
+    }
 }
 
-fn write(
-    sources: &InputPlan,
-    vocabulary: &Vocabulary,
-    tokenizer: &Tokenizer,
-    out: &Path,
-    config: &Config,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let work = out.join(WORK_FOLDER);
-    let tokens = work.join("tokens.arrow");
-    let tokenized = tokenize(sources, tokenizer, config, &tokens, progress)?;
-    let store = TokenStore::open(&tokens)?;
-    if store.is_empty() {
-        let files = tokenized.sources.len();
-        let s = if files == 1 { "" } else { "s" };
-        let mut why = vec![format!("no document with text in {files} file{s}")];
-        why.extend(tokenized.dropped());
-        why.extend(tokenized.warnings());
-        return Err(Error::NothingToWrite {
-            why: why.join("; "),
-        });
-    }
-    let docs = (0..store.len()).map(|i| store.document(i).doc);
-    let assignment = assign(docs, config.seed, config.validation_fraction);
-
-    let (splits, paired) = write_splits(&store, &assignment, vocabulary, out, config, progress)?;
-    let tokenizer_files = write_tokenizer(tokenizer, out)?;
-    let records = (0..store.len()).map(|i| document_record(&store, i));
-    let table = documents::write(&out.join(documents::FILE_NAME), records)?;
-    drop(store);
-    fs::remove_dir_all(&work).map_err(cloze_shard::Error::io(&work))?;
-    atomic::sync_folder(out)?;
-
-    let mut resolved = config.clone();
-    resolved.clean.exclude_blake3 = tokenized.exclude_blake3.clone();
-    let manifest = Manifest {
-        format: Manifest::format_name(),
-        format_version: config.masking_record().format_version(),
-        created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
-        objective: config.objective_record(),
-        max_seq_length: config.seq_len,
-        masking: config.masking_record(),
-        seed: config.seed,
-        tokenizer: TokenizerRecord::new(vocabulary, tokenizer_files),
-        config: serde_json::to_value(&resolved).map_err(|e| Error::Threads(e.to_string()))?,
-        counts: counts(&tokenized, &paired),
-        sources: tokenized.sources.clone(),
-        documents: FileRecord {
-            path: documents::FILE_NAME.into(),
-            bytes: table.bytes,
-            blake3: table.blake3,
-        },
-        splits,
-    };
-    manifest.write(out)?;
-    let warnings = warnings(&manifest, &tokenized, &paired, config);
-    let cleaning = tokenized.cleaning(|ids| vocabulary.decode(ids.iter().copied()));
-    Ok(Report {
-        manifest,
-        cleaning,
-        warnings,
-    })
+/// What shards were made of, beside the key.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct PlanNote {
+    /// Digest of what was counted of the tokens, sources included.
+    tokens: String,
+    planned: [Planned; 2],
 }
 
-fn write_splits(
-    store: &TokenStore,
-    assignment: &Assignment,
-    vocabulary: &Vocabulary,
-    out: &Path,
-    config: &Config,
-    progress: &dyn Progress,
-) -> Result<(BTreeMap<String, SplitRecord>, PairingCounts)> {
-    let numbers = [&assignment.train, &assignment.validation];
-    let documents = numbers.map(|n| SplitDocuments::new(store, n, vocabulary));
-    let spill = |split: usize| {
-        out.join(WORK_FOLDER)
-            .join(format!("{}.recipes", SPLITS[split]))
-    };
-
-    progress.begin(Stage::Pair, store.len() * u64::from(config.dupe_factor));
-    let mut paired = PairingCounts::default();
-    for (split, documents) in documents.iter().enumerate() {
-        paired += plan(documents, config, &spill(split), progress)?;
+impl Preparation<'_> {
+    fn at(&self, name: &str) -> PathBuf {
+        self.out.join(WORK_FOLDER).join(name)
     }
-    progress.end();
 
-    let plans = [Plan::open(&spill(0))?, Plan::open(&spill(1))?];
-    progress.begin(Stage::Write, plans.iter().map(Plan::rows).sum());
-    let mut splits = BTreeMap::new();
-    for (i, (documents, plan)) in documents.iter().zip(&plans).enumerate() {
-        let split = i as u32;
-        let maker = RowMaker::new(documents, vocabulary, config, split)?;
-        let shards = write_split(&maker, plan, SPLITS[i], split, out, config, progress)?;
-        splits.insert(
-            SPLITS[i].to_owned(),
-            SplitRecord::new(shards, numbers[i].len() as u64),
-        );
+    fn token_folder(&self) -> PathBuf {
+        self.work
+            .tokens
+            .clone()
+            .unwrap_or_else(|| self.at("tokens"))
     }
-    progress.end();
-    Ok((splits, paired))
+
+    /// Whether there is something to go on from.
+    fn has_begun(&self) -> bool {
+        self.at("plan.json").exists() || self.at("tokens/part-00000.json").exists()
+    }
+
+    /// The report of a dataset that is whole already.
+    fn is_there(&self) -> Result<Report> {
+        let manifest = Manifest::read(self.out)?;
+        let now = serde_json::to_value(&self.config).map_err(|e| Error::Threads(e.to_string()))?;
+        let of = |config: &serde_json::Value, digest: &str| Key::of(config, digest);
+        let then = of(&manifest.config, &manifest.tokenizer.vocab_digest);
+        let differences = then.differences(&of(&now, &self.vocabulary.digest()));
+        if !differences.is_empty() {
+            return Err(Error::OtherConfig {
+                path: self.out.into(),
+                differences,
+                hint: "it is whole: give another --out",
+            });
+        }
+        let warnings = vec!["the dataset was whole already: nothing was done".into()];
+        Ok(Report {
+            manifest,
+            cleaning: CleanReport::default(),
+            warnings,
+        })
+    }
+
+    fn run(&self) -> Result<Report> {
+        let (config, progress) = (&self.config, self.progress);
+        let mut folder = TokenFolder::open(
+            &self.token_folder(),
+            &self.key.of_tokens(),
+            &self.sources.sources,
+        )?;
+        self.state_disk(&folder)?;
+        if folder.whole {
+            let all = format!("tokens   as they are in {}", self.token_folder().display());
+            progress.say(&all);
+        } else if folder.place.parts > 0 {
+            progress.say(&format!(
+                "tokens   going on after {} documents in {}",
+                folder.place.report.documents(),
+                self.token_folder().display()
+            ));
+        }
+        let part_bytes = self.work.save_every << 20;
+        let tokenized = tokenize(
+            &self.sources,
+            &self.tokenizer,
+            config,
+            &mut folder,
+            part_bytes,
+            progress,
+        )?;
+        let store = folder.store()?;
+        if store.is_empty() {
+            let files = tokenized.sources.len();
+            let s = if files == 1 { "" } else { "s" };
+            let mut why = vec![format!("no document with text in {files} file{s}")];
+            why.extend(tokenized.dropped());
+            why.extend(tokenized.warnings());
+            return Err(Error::NothingToWrite {
+                why: why.join("; "),
+            });
+        }
+        let docs = (0..store.len()).map(|i| store.document(i).doc);
+        let assignment = Assignment::new(docs, config.seed, config.validation_fraction);
+        let index = |split: usize| {
+            let path = self.at(&format!("{}.documents", SPLITS[split]));
+            SplitIndex::write(&store, &path, |doc| {
+                assignment.is_validation(doc) == (split == 1)
+            })
+        };
+        let indexes = [index(0)?, index(1)?];
+        let documents = indexes
+            .each_ref()
+            .map(|index| SplitDocuments::new(&store, index, &self.vocabulary));
+        let planned = self.plan(&documents, &folder)?;
+        let mut paired = planned[0].counts;
+        paired += planned[1].counts;
+        let splits = self.write_splits(&documents, &indexes)?;
+
+        let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
+        let records = (0..store.len()).map(|i| document_record(&store, i));
+        let table = documents::write(&self.out.join(documents::FILE_NAME), records)?;
+        atomic::sync_folder(self.out)?;
+        let manifest = Manifest {
+            format: Manifest::format_name(),
+            format_version: Manifest::version_of(
+                config.objective_record(),
+                &config.masking_record(),
+            ),
+            created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
+            objective: config.objective_record(),
+            max_seq_length: config.seq_len,
+            masking: config.masking_record(),
+            seed: config.seed,
+            tokenizer: TokenizerRecord::new(&self.vocabulary, tokenizer_files),
+            config: serde_json::to_value(config).map_err(|e| Error::Threads(e.to_string()))?,
+            counts: counts(&tokenized, &paired),
+            sources: tokenized.sources.clone(),
+            documents: FileRecord {
+                path: documents::FILE_NAME.into(),
+                bytes: table.bytes,
+                blake3: table.blake3,
+            },
+            splits,
+        };
+        manifest.write(self.out)?;
+        let warnings = warnings(&manifest, &tokenized, &paired, config);
+        let cleaning = tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()));
+        Ok(Report {
+            manifest,
+            cleaning,
+            warnings,
+        })
+    }
+
+    /// Says how much room is needed, and refuses to begin where there is none for half of it.
+    fn state_disk(&self, folder: &TokenFolder) -> Result<()> {
+        let id_type = IdType::for_vocab_size(self.vocabulary.len());
+        let mut needed = Needed::guess(&self.sources, id_type, &self.config);
+        if folder.whole {
+            needed.tokens = 0;
+        }
+        let free = disk::free(self.out);
+        let of_free = free.map_or_else(String::new, |f| format!("; {} are free", megabytes(f)));
+        self.progress.say(&format!(
+            "disk     about {} while it works, {} when it is done{of_free}",
+            megabytes(needed.all()),
+            megabytes(needed.dataset),
+        ));
+        disk::refuse(self.out, needed.all() / 2, free)
+    }
+
+    fn bins(&self) -> usize {
+        self.config.bins().len()
+    }
+
+    fn recipes(&self, split: usize) -> Vec<PathBuf> {
+        let name = |bin| self.at(&format!("{}-{bin}.recipes", SPLITS[split]));
+        (0..self.bins()).map(name).collect()
+    }
+
+    /// Writes the recipes of both splits, unless they are there.
+    fn plan(
+        &self,
+        documents: &[SplitDocuments<'_>; 2],
+        folder: &TokenFolder,
+    ) -> Result<[Planned; 2]> {
+        let path = self.at("plan.json");
+        let tokens = folder.place.digest()?;
+        let there = key::read::<PlanNote>(&path)?;
+        let planned = match there.filter(|note| note.tokens == tokens) {
+            Some(note) => note.planned,
+            None => {
+                self.forget_shards()?;
+                let all: u64 = documents.iter().map(Documents::len).sum();
+                let all = all * u64::from(self.config.dupe_factor);
+                self.progress.begin(Stage::Pair, all);
+                let mut planned = [Planned::default(); 2];
+                for (split, documents) in documents.iter().enumerate() {
+                    planned[split] =
+                        plan(documents, &self.config, &self.recipes(split), self.progress)?;
+                }
+                self.progress.end();
+                key::write(&path, &PlanNote { tokens, planned })?;
+                planned
+            }
+        };
+        // Now it is known what is needed; what is written already is counted again, so half suffices where that is much.
+        if !self.out.join(SPLITS[0]).exists() {
+            let id_type = IdType::for_vocab_size(self.vocabulary.len());
+            let needed = planned
+                .iter()
+                .map(|p| disk::shards(p, id_type, &self.config));
+            disk::refuse(self.out, needed.sum(), disk::free(self.out))?;
+        }
+        Ok(planned)
+    }
+
+    /// Removes what was made of other tokens.
+    fn forget_shards(&self) -> Result<()> {
+        let work = self.out.join(WORK_FOLDER);
+        for split in SPLITS {
+            let folder = self.out.join(split);
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
+            }
+            for entry in fs::read_dir(&work).map_err(cloze_shard::Error::io(&work))? {
+                let path = entry.map_err(cloze_shard::Error::io(&work))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with(split) && name.ends_with(".json") {
+                    fs::remove_file(&path).map_err(cloze_shard::Error::io(&path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_splits(
+        &self,
+        documents: &[SplitDocuments<'_>; 2],
+        indexes: &[SplitIndex; 2],
+    ) -> Result<BTreeMap<String, SplitRecord>> {
+        let (config, edges) = (&self.config, self.config.bins());
+        let plans = |split| -> Result<Vec<Plan>> {
+            let paths = self.recipes(split);
+            paths.iter().map(|path| Plan::open(path)).collect()
+        };
+        let plans = [plans(0)?, plans(1)?];
+        let rows = plans.iter().flatten().map(Plan::rows).sum();
+        self.progress.begin(Stage::Write, rows);
+        let mut splits = BTreeMap::new();
+        for (i, (documents, plans)) in documents.iter().zip(&plans).enumerate() {
+            let split = i as u32;
+            let folder = self.out.join(SPLITS[i]);
+            fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
+            let maker = RowMaker::new(documents, &self.vocabulary, config, split)?;
+            let name = |bin: usize, shard: u64| match edges.len() {
+                1 => format!("{}/part-{shard:05}.arrow", SPLITS[i]),
+                _ => format!("{}/to-{:05}-part-{shard:05}.arrow", SPLITS[i], edges[bin]),
+            };
+            let kept = Kept::new(self.out.join(WORK_FOLDER));
+            let shards = write_split(&maker, plans, name, self.out, config, &kept, self.progress)?;
+            let record = SplitRecord::new(shards, indexes[i].len());
+            splits.insert(SPLITS[i].to_owned(), record);
+        }
+        self.progress.end();
+        Ok(splits)
+    }
 }
 
 fn document_record(store: &TokenStore, i: u64) -> DocumentRecord {
@@ -182,7 +403,7 @@ fn document_record(store: &TokenStore, i: u64) -> DocumentRecord {
 
 fn write_tokenizer(tokenizer: &Tokenizer, out: &Path) -> Result<Vec<FileRecord>> {
     let folder = out.join(TOKENIZER_FOLDER);
-    fs::create_dir(&folder).map_err(cloze_shard::Error::io(&folder))?;
+    fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
     let mut records = Vec::new();
     for (name, bytes) in tokenizer.files() {
         let written = atomic::write(&folder.join(name), bytes)?;
@@ -246,7 +467,7 @@ fn warnings(
         }
         let labels = split.labels;
         let share = labels.none as f64 / split.rows.max(1) as f64;
-        if share > 0.5 {
+        if share > 0.5 && config.objective.has_pairs() {
             warnings.push(format!(
                 "{:.0} % of the rows of split {name} have one segment and no label: most documents hold one sentence",
                 100.0 * share
@@ -254,80 +475,4 @@ fn warnings(
         }
     }
     warnings
-}
-
-/// The output folder, removed again unless it is kept.
-struct Output {
-    path: PathBuf,
-    created: bool,
-    keep: bool,
-}
-
-impl Output {
-    fn begin(path: &Path) -> Result<Self> {
-        let exists = |why: &str, hint| {
-            Err(Error::OutputExists {
-                path: path.into(),
-                why: why.into(),
-                hint,
-            })
-        };
-        let created = !path.exists();
-        if !created {
-            if !path.is_dir() {
-                return exists("is a file", "give a folder that does not exist yet");
-            }
-            if path.join(cloze_shard::manifest::FILE_NAME).exists() {
-                return exists(
-                    "holds a dataset already",
-                    "give another --out, or delete this dataset first",
-                );
-            }
-            if path.join(WORK_FOLDER).exists() {
-                return exists(
-                    "holds the remains of a preparation that was stopped, or of one that is still running",
-                    "if none is running, delete the folder and prepare again",
-                );
-            }
-            let mut entries = fs::read_dir(path).map_err(cloze_shard::Error::io(path))?;
-            if entries.next().is_some() {
-                return exists(
-                    "is not empty",
-                    "give a folder that does not exist yet, or an empty one",
-                );
-            }
-        }
-        let work = path.join(WORK_FOLDER);
-        fs::create_dir_all(&work).map_err(cloze_shard::Error::io(&work))?;
-        Ok(Self {
-            path: path.into(),
-            created,
-            keep: false,
-        })
-    }
-
-    fn keep(mut self) {
-        self.keep = true;
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if self.keep {
-            return;
-        }
-        // What cannot be removed has no manifest, so it is no dataset; the error that led here is the one to show.
-        if self.created {
-            let _ = fs::remove_dir_all(&self.path);
-        } else if let Ok(entries) = fs::read_dir(&self.path) {
-            for entry in entries.flatten() {
-                let path = entry.path();
-                let _ = if path.is_dir() {
-                    fs::remove_dir_all(&path)
-                } else {
-                    fs::remove_file(&path)
-                };
-            }
-        }
-    }
 }

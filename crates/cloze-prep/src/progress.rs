@@ -46,6 +46,8 @@ pub trait Progress: Sync {
     fn count(&self, documents: u64, tokens: u64);
     /// The current stage is done.
     fn end(&self);
+    /// Something that a person should know before it goes on.
+    fn say(&self, _: &str) {}
 }
 
 /// Tells nobody.

@@ -3,26 +3,29 @@
 //! A keyed permutation of all rows says which recipe each place takes, so each shard is a pure function of its number:
 //! shards are written independently, and the shuffle is global.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use cloze_shard::manifest::{Masking, ShardRecord};
-use cloze_shard::masking::{MaskKey, Masker};
+use cloze_shard::masking::{MaskKey, Masker, Scratch};
 use cloze_shard::random::{Key, Permutation, Stage};
-use cloze_shard::row::Masks;
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
 use cloze_shard::{NextSentenceLabel, Row, ShardWriter, Vocabulary};
 use rayon::prelude::*;
 
-use crate::pairing::{Documents, Recipe, Span, sentence_of};
+use crate::pairing::{Documents, Recipe, Span, packed, sentence_of};
 use crate::plan::Plan;
-use crate::{Config, Progress, Result};
+use crate::{Config, ObjectiveKind, Progress, Result, key};
 
 /// What every row of a split is made with.
 pub struct RowMaker<'a, D> {
     documents: &'a D,
     vocabulary: &'a Vocabulary,
     masker: Option<(Masker, MaskKey)>,
+    /// Whether first segments go on into the next documents.
+    crossing: bool,
+    split: u32,
 }
 
 impl<'a, D: Documents> RowMaker<'a, D> {
@@ -44,40 +47,62 @@ impl<'a, D: Documents> RowMaker<'a, D> {
             documents,
             vocabulary,
             masker,
+            crossing: config.objective == ObjectiveKind::FullSentences,
+            split,
         })
     }
 
+    /// What rows must keep to.
+    fn rules(&self, config: &Config) -> RowRules {
+        let special = self.vocabulary.special();
+        let masked = self.masker.is_some();
+        let rules = RowRules::new(self.vocabulary.len(), special, config.seq_len, masked);
+        rules.crossing(self.crossing)
+    }
+
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
-    fn fill(&self, number: u64, recipe: &Recipe, row: &mut Row) {
+    fn fill(&self, number: u64, recipe: &Recipe, row: &mut Row, drawn: &mut Drawn) {
         let special = self.vocabulary.special();
         row.input_ids.clear();
         row.input_ids.push(special.cls);
         (row.doc_a, row.sentence_a) = self.append(recipe.a, &mut row.input_ids);
+        (row.doc_b, row.sentence_b, row.next_sentence_label) = (row.doc_a, row.sentence_a, None);
+        if self.crossing {
+            for part in packed::parts(self.documents, recipe.a).skip(1) {
+                row.input_ids.push(special.sep);
+                (row.doc_b, row.sentence_b) = self.append(part, &mut row.input_ids);
+            }
+        }
         row.input_ids.push(special.sep);
         // Rows are bounded by the sequence length, a u16.
         row.b_start = row.input_ids.len() as u16;
-        (row.doc_b, row.sentence_b, row.next_sentence_label) = (row.doc_a, row.sentence_a, None);
-        if let Some((b, random)) = recipe.b {
+        if let Some((b, other)) = recipe.b {
             (row.doc_b, row.sentence_b) = self.append(b, &mut row.input_ids);
             row.input_ids.push(special.sep);
-            let label = if random {
-                NextSentenceLabel::NotNext
-            } else {
-                NextSentenceLabel::IsNext
-            };
-            row.next_sentence_label = Some(label);
+            row.next_sentence_label = Some(match other {
+                true => NextSentenceLabel::NotNext,
+                false => NextSentenceLabel::IsNext,
+            });
         }
-        row.masks = self.masker.as_ref().map(|(masker, key)| {
-            let mut masks = Masks::default();
-            masker.mask(
+        if let Some((masker, key)) = &self.masker {
+            let masks = row.masks.get_or_insert_default();
+            drawn.places.clear();
+            masks.labels.clear();
+            let (scratch, places) = (&mut drawn.scratch, &mut drawn.places);
+            masker.mask_in(
+                scratch,
                 *key,
                 number,
+                0,
                 &mut row.input_ids,
-                &mut masks.positions,
+                places,
                 &mut masks.labels,
             );
+            masks.positions.clear();
             masks
-        });
+                .positions
+                .extend(places.iter().map(|&place| place as u16));
+        }
     }
 
     fn append(&self, span: Span, ids: &mut Vec<u32>) -> (i64, u32) {
@@ -93,52 +118,121 @@ impl<'a, D: Documents> RowMaker<'a, D> {
     }
 }
 
-/// Writes the shards of a split into `folder/NAME/`, balanced to one row, in parallel.
+/// Memory for drawing masks, used again.
+#[derive(Default)]
+struct Drawn {
+    scratch: Scratch,
+    places: Vec<u32>,
+}
+
+/// Writes the shards of a split, balanced to one row in each bin, in parallel. `plans` are those of the bins, `names` gives each shard's path in `out`; a
+/// shard that `kept` knows is not written again, and one that is written is told to it.
 pub fn write_split(
     maker: &RowMaker<'_, impl Documents>,
-    plan: &Plan,
-    name: &str,
-    split: u32,
-    folder: &Path,
+    plans: &[Plan],
+    names: impl Fn(usize, u64) -> String + Sync,
+    out: &Path,
     config: &Config,
+    kept: &Kept,
     progress: &dyn Progress,
 ) -> Result<Vec<ShardRecord>> {
-    let rows = plan.rows();
-    let shards = rows.div_ceil(config.shard_rows);
-    let order = Permutation::new(
-        Key::new(config.seed, Stage::RowOrder),
-        u64::from(split),
-        0,
-        rows,
-    );
-    let subfolder = folder.join(name);
-    std::fs::create_dir(&subfolder).map_err(cloze_shard::Error::io(&subfolder))?;
-    let id_type = IdType::for_vocab_size(maker.vocabulary.len());
-    let special = maker.vocabulary.special();
-    let rules = RowRules::new(
-        maker.vocabulary.len(),
-        special,
-        config.seq_len,
-        maker.masker.is_some(),
-    );
-    (0..shards)
-        .into_par_iter()
-        .map(|shard| {
-            let file = format!("{name}/part-{shard:05}.arrow");
-            let path = folder.join(&file);
-            let mut writer =
-                ShardWriter::create(&path, id_type, maker.masker.is_some(), rules.clone())?;
-            let mut row = Row::default();
-            let place =
-                |shard: u64| (u128::from(shard) * u128::from(rows) / u128::from(shards)) as u64;
-            for position in place(shard)..place(shard + 1) {
-                let number = order.inverse(position);
-                maker.fill(number, &plan.recipe(number), &mut row);
-                writer.push(&row.view())?;
-                progress.advance(1);
-                progress.count(0, row.input_ids.len() as u64);
+    let shards = |plan: &Plan| plan.rows().div_ceil(config.shard_rows);
+    let mut all = Vec::new();
+    let mut before = 0;
+    for (bin, plan) in plans.iter().enumerate() {
+        let rows = plan.rows();
+        let order = Key::new(config.seed, Stage::RowOrder);
+        let order = Permutation::new(order, u64::from(maker.split), bin as u32, rows);
+        let place = move |shard: u64| {
+            (u128::from(shard) * u128::from(rows) / u128::from(shards(plan))) as u64
+        };
+        for shard in 0..shards(plan) {
+            let part = Part {
+                plan,
+                order,
+                range: place(shard)..place(shard + 1),
+                before,
+                file: names(bin, shard),
+            };
+            all.push(part);
+        }
+        before += rows;
+    }
+    let rules = maker.rules(config);
+    all.into_par_iter()
+        .map(|part| {
+            if let Some(record) = kept.get(out, &part.file)? {
+                progress.advance(record.rows);
+                return Ok(record);
             }
-            Ok(writer.finish(&file)?)
+            let record = write_shard(maker, &part, rules.clone(), out, progress)?;
+            kept.put(&record)?;
+            Ok(record)
         })
         .collect()
+}
+
+/// A shard to be written: the places of an order.
+struct Part<'a> {
+    plan: &'a Plan,
+    order: Permutation,
+    range: Range<u64>,
+    /// Rows of the split in the bins before.
+    before: u64,
+    file: String,
+}
+
+fn write_shard(
+    maker: &RowMaker<'_, impl Documents>,
+    part: &Part<'_>,
+    rules: RowRules,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<ShardRecord> {
+    let id_type = IdType::for_vocab_size(maker.vocabulary.len());
+    let path = out.join(&part.file);
+    let mut writer = ShardWriter::create(&path, id_type, maker.masker.is_some(), rules)?;
+    let (mut row, mut drawn) = (Row::default(), Drawn::default());
+    for position in part.range.clone() {
+        let number = part.order.inverse(position);
+        maker.fill(
+            part.before + number,
+            &part.plan.recipe(number),
+            &mut row,
+            &mut drawn,
+        );
+        writer.push(&row.view())?;
+        progress.advance(1);
+        progress.count(0, row.input_ids.len() as u64);
+    }
+    Ok(writer.finish(&part.file)?)
+}
+
+/// What is known of shards that are written: their records, in the folder of unfinished work.
+pub struct Kept(PathBuf);
+
+impl Kept {
+    /// Records in `folder`.
+    pub fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.join(format!("{}.json", file.replace('/', "-")))
+    }
+
+    /// The record of a shard that is there, as it was written.
+    fn get(&self, out: &Path, file: &str) -> Result<Option<ShardRecord>> {
+        let Some(record) = key::read::<ShardRecord>(&self.path(file))? else {
+            return Ok(None);
+        };
+        let length = std::fs::metadata(out.join(file)).map(|m| m.len());
+        Ok(length
+            .is_ok_and(|n| n == record.file.bytes)
+            .then_some(record))
+    }
+
+    fn put(&self, record: &ShardRecord) -> Result<()> {
+        key::write(&self.path(&record.file.path), record)
+    }
 }

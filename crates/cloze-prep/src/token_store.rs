@@ -68,6 +68,8 @@ struct Columns {
     sentence_ends: ListBuilder<UInt32Builder>,
     u16: ListBuilder<UInt16Builder>,
     u32: ListBuilder<UInt32Builder>,
+    /// Ids on their way.
+    narrow: Vec<u16>,
 }
 
 impl Columns {
@@ -82,6 +84,7 @@ impl Columns {
                 .with_field(item(DataType::UInt32)),
             u16: ListBuilder::new(UInt16Builder::new()).with_field(item(DataType::UInt16)),
             u32: ListBuilder::new(UInt32Builder::new()).with_field(item(DataType::UInt32)),
+            narrow: Vec::new(),
         }
     }
 }
@@ -139,10 +142,11 @@ impl TokenStoreWriter {
         match self.id_type {
             IdType::UInt16 => {
                 // The id type was chosen so that every id of the vocabulary fits.
-                tokens
-                    .input_ids
-                    .iter()
-                    .for_each(|&id| columns.u16.values().append_value(id as u16));
+                columns.narrow.clear();
+                columns
+                    .narrow
+                    .extend(tokens.input_ids.iter().map(|&id| id as u16));
+                columns.u16.values().append_slice(&columns.narrow);
                 columns.u16.append(true);
             }
             IdType::UInt32 => {
@@ -234,23 +238,22 @@ enum IdValues {
 }
 
 impl TokenStore {
-    /// Maps the store at `path`; ids may be of either width.
-    pub fn open(path: &Path) -> Result<Self> {
-        let narrow = map_batches(path, &schema(IdType::UInt16));
-        let batches = match narrow {
-            Ok(batches) => batches,
-            Err(_) => map_batches(path, &schema(IdType::UInt32))?,
-        };
-        let mut starts = vec![0];
-        let mut total = 0;
-        for batch in &batches {
-            total += batch.num_rows() as u64;
-            starts.push(total);
+    /// Maps the files `parts`, one after another; ids may be of either width.
+    pub fn open(parts: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        let (mut batches, mut starts, mut total) = (Vec::new(), vec![0], 0);
+        for path in parts {
+            let narrow = map_batches(&path, &schema(IdType::UInt16));
+            let found = match narrow {
+                Ok(batches) => batches,
+                Err(_) => map_batches(&path, &schema(IdType::UInt32))?,
+            };
+            for batch in &found {
+                total += batch.num_rows() as u64;
+                starts.push(total);
+                batches.push(Batch::new(batch));
+            }
         }
-        Ok(Self {
-            batches: batches.iter().map(Batch::new).collect(),
-            starts,
-        })
+        Ok(Self { batches, starts })
     }
 
     /// The number of documents.

@@ -4,30 +4,34 @@ mod cleaned;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::sync::Mutex;
 
-use cloze_clean::{Changes, CleanReport, Cleaner, Dropped, Keys, Place};
-
+use cloze_clean::{Changes, CleanReport, Cleaner, Dropped, Keys, Ledger, Place as FoundAt};
 use cloze_shard::manifest::SourceRecord;
 use cloze_shard::schema::IdType;
-use cloze_text::{Segmenter, Tokenizer};
+use cloze_text::{Encoder, Segmenter, Tokenizer};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use self::cleaned::place;
 use crate::clean::Cleaning;
-use crate::input::{Document, InputPlan, SourceReader, TextForm};
+use crate::input::{Document, InputPlan, Source, SourceReader, TextForm};
+use crate::key::Mark;
 use crate::progress::Stage;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
+use crate::tokens::{Place, TokenFolder};
 use crate::{Config, Error, Progress, Result};
 
 /// Text that is read ahead while the block before it is tokenized: bounds memory.
-const BLOCK_BYTES: usize = 4 << 20;
+pub const BLOCK_BYTES: usize = 4 << 20;
 
 /// What stage 1 counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TokenizeReport {
     /// The sources as they were read.
     pub sources: Vec<SourceRecord>,
+    #[serde(skip)]
     ignored: Vec<String>,
     documents: u64,
     sentences: u64,
@@ -38,11 +42,9 @@ pub struct TokenizeReport {
     sentences_without_tokens: u64,
     /// The first of each kind that was passed over.
     first_skipped: BTreeMap<String, String>,
-    /// The digests of the evaluation sets that were kept out.
-    pub exclude_blake3: Vec<String>,
     clean: CleanReport,
     cleaned: bool,
-    most_repeated: Vec<(Place, Vec<u32>, u64)>,
+    most_repeated: Vec<(FoundAt, Vec<u32>, u64)>,
     emptied: Vec<Vec<u32>>,
 }
 
@@ -67,6 +69,11 @@ impl TokenizeReport {
             counts.extend(self.clean.counts());
         }
         counts
+    }
+
+    /// Documents with tokens.
+    pub fn documents(&self) -> u64 {
+        self.documents
     }
 
     /// What a person should know.
@@ -102,116 +109,204 @@ impl TokenizeReport {
     }
 }
 
-/// Reads, cleans, segments and tokenizes every source of `plan` into the token store `path`.
+/// Reads, segments and tokenizes every source of `plan` into `folder`, or what is not there yet. A part of the folder ends after `part_bytes` of text.
 pub fn tokenize(
     plan: &InputPlan,
     tokenizer: &Tokenizer,
     config: &Config,
-    path: &Path,
+    folder: &mut TokenFolder,
+    part_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<TokenizeReport> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let cleaning = Cleaning::open(config, folder)?;
-    let (cleaner, mut ledger, exclude_blake3) = match cleaning {
-        None => (None, None, Vec::new()),
-        Some(c) => (Some(c.cleaner), c.ledger, c.exclude_blake3),
-    };
-    let worker = Worker {
-        cleaner,
-        tokenizer,
-        segmenter: match config.text_form {
-            TextForm::Prose => Segmenter::rules(&config.language)?,
-            TextForm::SentencePerLine => Segmenter::Line,
-        },
-        unknown: tokenizer.id("[UNK]"),
-    };
-    let id_type = IdType::for_vocab_size(tokenizer.vocab_size());
-    // What is in it may have to leave again.
-    let all = path.with_extension("all");
-    let first = if ledger.is_some() { &all } else { path };
-    let mut store = TokenStoreWriter::create(first, id_type)?;
-    let mut report = TokenizeReport {
-        ignored: plan
-            .ignored
-            .iter()
-            .map(|p| p.to_string_lossy().into_owned())
-            .collect(),
-        cleaned: worker.cleaner.is_some(),
-        exclude_blake3,
-        ..TokenizeReport::default()
-    };
-    progress.begin(Stage::Tokenize, plan.bytes());
-    for (number, source) in plan.sources.iter().enumerate() {
-        let number = number as u32;
-        let mut blocks = Blocks {
-            reader: SourceReader::open(source, number, &plan.options, progress)?,
-        };
-        let mut block = blocks.next()?;
-        while !block.is_empty() {
-            // The next block is read on this thread while the others tokenize.
-            let mut looked = Ok(Vec::new());
-            let next = rayon::in_place_scope(|scope| {
-                scope.spawn(|_| looked = worker.block(&mut block));
-                blocks.next()
-            });
-            for (document, looked) in block.iter().zip(looked?) {
-                report.look(document, &looked, worker.cleaner.as_ref(), plan);
-                if looked.dropped.is_some() {
-                    progress.count(1, 0);
-                    continue;
-                }
-                let Looked { tokens, .. } = &looked;
-                progress.count(1, tokens.input_ids.len() as u64);
-                if tokens.input_ids.is_empty() {
-                    continue;
-                }
-                if let Some(ledger) = &mut ledger {
-                    let paragraphs = looked.paragraphs.iter().copied();
-                    ledger.push(&looked.keys, paragraphs, &document.text)?;
-                }
-                store.push(document, tokens).map_err(|e| match e {
-                    Error::DocumentTooLong {
-                        index,
-                        tokens,
-                        limit,
-                        ..
-                    } => {
-                        let source_path = source.path.display().to_string();
-                        Error::DocumentTooLong {
-                            source_path,
-                            index,
-                            tokens,
-                            limit,
-                        }
-                    }
-                    other => other,
-                })?;
+    let ignored = plan.ignored.iter();
+    let ignored = ignored.map(|p| p.to_string_lossy().into_owned()).collect();
+    if !folder.whole {
+        let (mut cleaner, mut ledger) = (None, None);
+        if let Some(cleaning) = Cleaning::open(config, folder.path())? {
+            (cleaner, ledger) = (Some(cleaning.cleaner), cleaning.ledger);
+        }
+        // What is in a part may have to leave again, which is known when all is there: then there is one part, and nothing is safe before it is whole.
+        let part_bytes = match ledger {
+            Some(_) => {
+                folder.forget()?;
+                u64::MAX
             }
-            block = next?;
-        }
-        for (reason, place) in blocks.reader.first_skipped() {
-            let first = report.first_skipped.entry(reason.clone());
-            first.or_insert_with(|| place.clone());
-        }
-        report.sources.push(blocks.reader.finish()?);
-    }
-    store.finish()?;
-    progress.end();
-    report
-        .clean
-        .name_rows(worker.cleaner.as_ref().and_then(Cleaner::exclusion));
-    if let Some(ledger) = ledger {
-        let place = |source: u32, index: u64, id: Option<&str>| place(plan, source, index, id);
-        report.deduplicate(
+            None => part_bytes,
+        };
+        let worker = Worker {
+            cleaner,
+            tokenizer,
+            encoders: Mutex::new(Vec::new()),
+            segmenter: match config.text_form {
+                TextForm::Prose => {
+                    Segmenter::rules(&config.language).map_err(cloze_text::Error::from)?
+                }
+                TextForm::SentencePerLine => Segmenter::Line,
+                TextForm::Whole => Segmenter::Whole,
+            },
+            unknown: tokenizer.id("[UNK]"),
+        };
+        let parts = Parts {
+            id_type: IdType::for_vocab_size(tokenizer.vocab_size()),
+            part_bytes,
+            place: folder.place.clone(),
+            folder,
+            plan,
+            writer: None,
             ledger,
-            [&all, path],
-            id_type,
-            worker.unknown,
-            place,
-            progress,
-        )?;
+            held: 0,
+        };
+        parts.fill(&worker, progress)?;
     }
+    let mut report = folder.place.report.clone();
+    report.ignored = ignored;
     Ok(report)
+}
+
+/// The parts of a folder, as they are filled.
+struct Parts<'a> {
+    folder: &'a mut TokenFolder,
+    plan: &'a InputPlan,
+    id_type: IdType,
+    part_bytes: u64,
+    place: Place,
+    writer: Option<TokenStoreWriter>,
+    /// What decides about duplicates, where that is asked for.
+    ledger: Option<Ledger>,
+    /// Bytes of text in `writer`.
+    held: u64,
+}
+
+impl Parts<'_> {
+    fn fill(mut self, worker: &Worker<'_>, progress: &dyn Progress) -> Result<()> {
+        let plan = self.plan;
+        progress.begin(Stage::Tokenize, plan.bytes());
+        self.place.report.cleaned = worker.cleaner.is_some();
+        // The source that was being read is read again up to where it was.
+        let done = self.place.report.sources.len();
+        let mut again = self.place.documents;
+        for source in &plan.sources[..done] {
+            progress.advance(source.bytes);
+        }
+        self.place.sources.truncate(done);
+        for (number, source) in plan.sources.iter().enumerate().skip(done) {
+            let reader = SourceReader::open(source, number as u32, &plan.options, progress)?;
+            let mut blocks = Blocks {
+                reader,
+                size: BLOCK_BYTES,
+            };
+            self.place.sources.push(Mark::of(source));
+            self.place.documents = again;
+            for _ in 0..std::mem::take(&mut again) {
+                blocks.reader.next_document()?;
+            }
+            let mut block = blocks.next()?;
+            while !block.is_empty() {
+                // The next block is read on this thread while the others tokenize.
+                let mut looked = Ok(Vec::new());
+                let next = rayon::in_place_scope(|scope| {
+                    scope.spawn(|_| looked = worker.block(&mut block));
+                    blocks.next()
+                });
+                for (document, looked) in block.iter().zip(looked?) {
+                    self.push(source, document, &looked, worker.cleaner.as_ref())?;
+                    progress.count(1, looked.tokens.input_ids.len() as u64);
+                }
+                self.place.documents += block.len() as u64;
+                if self.held >= self.part_bytes {
+                    self.end_part()?;
+                }
+                block = next?;
+            }
+            for (reason, place) in blocks.reader.first_skipped() {
+                let first = self.place.report.first_skipped.entry(reason.clone());
+                first.or_insert_with(|| place.clone());
+            }
+            self.place.report.sources.push(blocks.reader.finish()?);
+            self.place.documents = 0;
+        }
+        progress.end();
+        let exclusion = worker.cleaner.as_ref().and_then(Cleaner::exclusion);
+        self.place.report.clean.name_rows(exclusion);
+        if let Some(ledger) = self.ledger.take() {
+            self.deduplicate(ledger, worker.unknown, progress)?;
+        }
+        self.end_part()?;
+        self.folder.finish(self.place)
+    }
+
+    /// Leaves duplicates out of the one part that there is.
+    fn deduplicate(
+        &mut self,
+        ledger: Ledger,
+        unknown: Option<u32>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        writer.finish()?;
+        let (part, plan) = (self.folder.part(0), self.plan);
+        let all = part.with_extension("all");
+        fs::rename(&part, &all).map_err(cloze_shard::Error::io(&part))?;
+        let place = |source: u32, index: u64, id: Option<&str>| place(plan, source, index, id);
+        let paths = [all.as_path(), part.as_path()];
+        let report = &mut self.place.report;
+        report.deduplicate(ledger, paths, self.id_type, unknown, place, progress)?;
+        self.place.parts = 1;
+        self.folder.full(self.place.clone())
+    }
+
+    fn push(
+        &mut self,
+        source: &Source,
+        document: &Document,
+        looked: &Looked,
+        cleaner: Option<&Cleaner>,
+    ) -> Result<()> {
+        self.place.report.look(document, looked, cleaner, self.plan);
+        self.held += looked.bytes;
+        let tokens = &looked.tokens;
+        if looked.dropped.is_some() || tokens.input_ids.is_empty() {
+            return Ok(());
+        }
+        if let Some(ledger) = &mut self.ledger {
+            let paragraphs = looked.paragraphs.iter().copied();
+            ledger.push(&looked.keys, paragraphs, &document.text)?;
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let path = self.folder.part(self.place.parts);
+                none.insert(TokenStoreWriter::create(&path, self.id_type)?)
+            }
+        };
+        writer.push(document, tokens).map_err(|e| match e {
+            Error::DocumentTooLong {
+                index,
+                tokens,
+                limit,
+                ..
+            } => Error::DocumentTooLong {
+                source_path: source.path.display().to_string(),
+                index,
+                tokens,
+                limit,
+            },
+            other => other,
+        })
+    }
+
+    /// Ends the part that is being filled, if there is one.
+    fn end_part(&mut self) -> Result<()> {
+        self.held = 0;
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        writer.finish()?;
+        self.place.parts += 1;
+        self.folder.full(self.place.clone())
+    }
 }
 
 impl TokenizeReport {
@@ -228,14 +323,18 @@ impl TokenizeReport {
     }
 }
 
-struct Blocks<'a> {
-    reader: SourceReader<'a>,
+/// Documents by blocks of about the same size.
+pub struct Blocks<'a> {
+    pub reader: SourceReader<'a>,
+    /// About how much text a block holds.
+    pub size: usize,
 }
 
 impl Blocks<'_> {
-    fn next(&mut self) -> Result<Vec<Document>> {
+    /// The next block; an empty one at the end.
+    pub fn next(&mut self) -> Result<Vec<Document>> {
         let (mut block, mut bytes) = (Vec::new(), 0);
-        while bytes < BLOCK_BYTES {
+        while bytes < self.size {
             let Some(document) = self.reader.next_document()? else {
                 break;
             };
@@ -262,8 +361,26 @@ struct Looked {
 struct Worker<'a> {
     cleaner: Option<Cleaner>,
     tokenizer: &'a Tokenizer,
+    /// Encoders that no thread has now: what they learned is kept.
+    encoders: Mutex<Vec<Encoder<'a>>>,
     segmenter: Segmenter,
     unknown: Option<u32>,
+}
+
+/// An encoder, given back when it is done with.
+struct Borrowed<'w, 'a> {
+    worker: &'w Worker<'a>,
+    encoder: Option<Encoder<'a>>,
+}
+
+impl Drop for Borrowed<'_, '_> {
+    fn drop(&mut self) {
+        if let (Ok(mut encoders), Some(encoder)) =
+            (self.worker.encoders.lock(), self.encoder.take())
+        {
+            encoders.push(encoder);
+        }
+    }
 }
 
 impl Worker<'_> {
@@ -271,11 +388,20 @@ impl Worker<'_> {
     fn block(&self, block: &mut [Document]) -> Result<Vec<Looked>> {
         block
             .par_iter_mut()
-            .map(|document| self.document(document))
+            .map_init(
+                || Borrowed {
+                    worker: self,
+                    encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
+                },
+                |own, document| {
+                    let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
+                    self.document(encoder, document)
+                },
+            )
             .collect()
     }
 
-    fn document(&self, document: &mut Document) -> Result<Looked> {
+    fn document(&self, encoder: &mut Encoder<'_>, document: &mut Document) -> Result<Looked> {
         let mut looked = Looked {
             bytes: document.text.len() as u64,
             ..Looked::default()
@@ -295,12 +421,12 @@ impl Worker<'_> {
         let tokens = &mut looked.tokens;
         tokens.doc = document.doc();
         if ranges.is_empty() {
-            self.text(&document.text, tokens)?;
+            self.text(encoder, &document.text, tokens)?;
         }
         // No sentence crosses the end of a paragraph that may have to go.
         for paragraph in ranges {
             let before = tokens.sentence_ends.len();
-            self.text(&document.text[paragraph.range], tokens)?;
+            self.text(encoder, &document.text[paragraph.range], tokens)?;
             let sentences = tokens.sentence_ends.len() - before;
             looked.paragraphs.push((paragraph.key, sentences as u32));
         }
@@ -310,13 +436,17 @@ impl Worker<'_> {
     }
 
     /// Appends the sentences of `text`.
-    fn text(&self, text: &str, tokens: &mut TokenizedDocument) -> Result<()> {
+    fn text(
+        &self,
+        encoder: &mut Encoder<'_>,
+        text: &str,
+        tokens: &mut TokenizedDocument,
+    ) -> Result<()> {
         let mut sentences = Vec::new();
         self.segmenter.sentences(text, &mut sentences);
         for sentence in sentences {
             let before = tokens.input_ids.len();
-            self.tokenizer
-                .encode_into(&text[sentence], &mut tokens.input_ids)?;
+            encoder.encode_into(&text[sentence], &mut tokens.input_ids)?;
             if tokens.input_ids.len() == before {
                 tokens.sentences_without_tokens += 1;
             } else {

@@ -120,6 +120,42 @@ impl Documents {
             .flat_map(|batch| (0..batch.num_rows()).map(move |i| record(batch, i)))
     }
 
+    /// The hash ids, in order (a scan of one column).
+    pub fn hashes(&self) -> impl Iterator<Item = i64> + '_ {
+        self.batches.iter().flat_map(|batch| {
+            let docs = batch.column(0).as_primitive::<Int64Type>().values();
+            docs.iter().copied()
+        })
+    }
+
+    /// The record at `ordinal`, from 0.
+    #[must_use]
+    pub fn get(&self, ordinal: u64) -> Option<DocumentRecord> {
+        let mut left = ordinal;
+        for batch in &self.batches {
+            let rows = batch.num_rows() as u64;
+            if left < rows {
+                return Some(record(batch, left as usize));
+            }
+            left -= rows;
+        }
+        None
+    }
+
+    /// The places, from 0, of the records whose `id`, as the corpus gives it, is this one (a scan of one column).
+    #[must_use]
+    pub fn find_id(&self, id: &str) -> Vec<u64> {
+        let mut found = Vec::new();
+        let mut first = 0;
+        for batch in &self.batches {
+            let ids = batch.column(3).as_string::<i32>();
+            let here = ids.iter().enumerate().filter(|(_, i)| *i == Some(id));
+            found.extend(here.map(|(i, _)| first + i as u64));
+            first += batch.num_rows() as u64;
+        }
+        found
+    }
+
     /// The records with this hash id (a scan of one column).
     #[must_use]
     pub fn find(&self, doc: i64) -> Vec<DocumentRecord> {
@@ -179,5 +215,17 @@ mod tests {
                 .collect::<Vec<_>>(),
             [0, 69_999]
         );
+        assert!(
+            documents
+                .hashes()
+                .eq(records.iter().map(|record| record.doc))
+        );
+        for ordinal in [0, 65_535, 65_536, 69_999] {
+            let expected = records.get(ordinal).cloned();
+            assert_eq!(documents.get(ordinal as u64), expected);
+        }
+        assert_eq!(documents.get(70_000), None);
+        assert_eq!(documents.find_id("id-69999"), [69_999]);
+        assert!(documents.find_id("id-1").is_empty());
     }
 }

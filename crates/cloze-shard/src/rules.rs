@@ -2,7 +2,7 @@
 
 mod plain;
 
-use crate::manifest::{Manifest, Masking};
+use crate::manifest::{Manifest, Masking, Objective};
 use crate::row::{NextSentenceLabel, RowRef};
 use crate::vocabulary::SpecialTokens;
 
@@ -13,6 +13,8 @@ pub struct RowRules {
     special: SpecialTokens,
     max_seq_length: usize,
     static_masks: bool,
+    /// Whether a first segment may go on into the next documents, each after a `[SEP]`.
+    crossing: bool,
 }
 
 impl RowRules {
@@ -30,7 +32,15 @@ impl RowRules {
             special,
             max_seq_length: usize::from(max_seq_length),
             static_masks,
+            crossing: false,
         }
+    }
+
+    /// Whether a row without a second segment may go on into the next documents, each after a `[SEP]`.
+    #[must_use]
+    pub fn crossing(mut self, crossing: bool) -> Self {
+        self.crossing = crossing;
+        self
     }
 
     /// The rules of the dataset that `manifest` binds.
@@ -42,6 +52,7 @@ impl RowRules {
             manifest.max_seq_length,
             matches!(manifest.masking, Masking::Static { .. }),
         )
+        .crossing(manifest.objective == Objective::FullSentences)
     }
 
     /// Entries of the vocabulary.
@@ -102,7 +113,18 @@ impl RowRules {
         } else {
             [n - 1, n - 1]
         };
+        let may_cross = self.crossing && !row.has_b();
+        let mut crossed = false;
         for (i, &id) in ids.iter().enumerate() {
+            if may_cross && id == self.special.sep && (2..n - 2).contains(&i) {
+                if ids[i - 1] == self.special.sep {
+                    return Err(format!(
+                        "input_ids[{i}] is a second [SEP], with no text between"
+                    ));
+                }
+                crossed = true;
+                continue;
+            }
             let expected = if i == 0 {
                 Some((self.special.cls, "[CLS]"))
             } else if separators.contains(&i) {
@@ -130,7 +152,7 @@ impl RowRules {
             }
         } else if row.next_sentence_label.is_some() {
             return Err("it has a next_sentence_label but no second segment".into());
-        } else if row.doc_a != row.doc_b || row.sentence_a != row.sentence_b {
+        } else if !crossed && (row.doc_a != row.doc_b || row.sentence_a != row.sentence_b) {
             return Err("it has no second segment, yet doc_b and sentence_b differ from doc_a and sentence_a".into());
         }
         Ok(())
@@ -181,21 +203,41 @@ impl RowRules {
     }
 }
 
-/// What is wrong with an NSP label, from the row alone: 1 if and only if A and B come from different documents.
-pub fn audit_label(row: &RowRef<'_>) -> Result<(), String> {
-    match row.next_sentence_label {
-        Some(NextSentenceLabel::IsNext) if row.doc_a != row.doc_b => {
-            Err("labelled as next (0), but A and B come from different documents".into())
+/// What is wrong with a label, from the row alone. NSP: 1 if and only if A and B come from different documents. SOP: both come from one, and 1 if and only if B
+/// stood before A. Rows of whole sentences have none.
+pub fn audit_label(objective: Objective, row: &RowRef<'_>) -> Result<(), String> {
+    use NextSentenceLabel::{IsNext, NotNext};
+    let (same, order) = (row.doc_a == row.doc_b, row.sentence_a.cmp(&row.sentence_b));
+    let why = match (objective, row.next_sentence_label) {
+        (Objective::FullSentences | Objective::DocSentences, Some(_)) => {
+            "labelled, though rows of whole sentences have no label"
         }
-        Some(NextSentenceLabel::NotNext) if row.doc_a == row.doc_b => {
-            Err("labelled as random (1), but B comes from A's own document".into())
+        (_, None) => return Ok(()),
+        (Objective::Nsp, Some(NotNext)) if same => {
+            "labelled as random (1), but B comes from A's own document"
         }
-        Some(NextSentenceLabel::IsNext) if row.sentence_b < row.sentence_a => Err(format!(
-            "labelled as next (0), but B's sentence {} precedes A's {}",
-            row.sentence_b, row.sentence_a
-        )),
-        _ => Ok(()),
-    }
+        (Objective::Nsp, Some(NotNext)) => return Ok(()),
+        (_, Some(IsNext)) if !same => {
+            "labelled as next (0), but A and B come from different documents"
+        }
+        (_, Some(NotNext)) if !same => {
+            "labelled as turned around (1), but A and B come from different documents"
+        }
+        (_, Some(IsNext)) if order.is_gt() => {
+            return Err(format!(
+                "labelled as next (0), but B's sentence {} precedes A's {}",
+                row.sentence_b, row.sentence_a
+            ));
+        }
+        (_, Some(NotNext)) if order.is_lt() => {
+            return Err(format!(
+                "labelled as turned around (1), but B's sentence {} follows A's {}",
+                row.sentence_b, row.sentence_a
+            ));
+        }
+        _ => return Ok(()),
+    };
+    Err(why.into())
 }
 
 #[cfg(test)]
@@ -329,10 +371,50 @@ mod tests {
         }
     }
 
+    /// A row of whole sentences goes on into the next document after a `[SEP]`, where that is allowed, and text stands on both sides of it.
+    #[test]
+    fn rows_of_whole_sentences_cross_documents() {
+        let mut row = single();
+        row.input_ids = vec![2, 10, 3, 11, 12, 3, 13, 3];
+        (row.b_start, row.doc_b, row.sentence_b) = (8, 9, 4);
+        let plain = RowRules::new(100, SPECIAL, 8, false);
+        let crossing = plain.clone().crossing(true);
+        assert_eq!(crossing.check(&row.view()), Ok(()));
+        assert!(plain.check(&row.view()).is_err());
+        for (at, id, expected) in [
+            (3, 3, "second [SEP]"),
+            (1, 3, "special token inside"),
+            (6, 3, "special token inside"),
+            (1, 4, "special token inside"),
+        ] {
+            let mut broken = row.clone();
+            broken.input_ids[at] = id;
+            let why = crossing.check(&broken.view()).expect_err(expected);
+            assert!(why.contains(expected), "{why:?} does not say {expected:?}");
+        }
+        // Pairs are as they are everywhere, and one document is the row's both.
+        assert_eq!(crossing.check(&pair().view()), Ok(()));
+        let why = crossing.check(
+            &Row {
+                doc_b: 8,
+                ..single()
+            }
+            .view(),
+        );
+        assert!(why.is_err_and(|why| why.contains("differ")));
+    }
+
     #[test]
     fn labels_are_audited() {
-        assert_eq!(audit_label(&pair().view()), Ok(()));
-        assert_eq!(audit_label(&single().view()), Ok(()));
+        use Objective::{DocSentences, FullSentences, Nsp, Sop};
+        for objective in [Nsp, Sop] {
+            assert_eq!(audit_label(objective, &pair().view()), Ok(()));
+            assert_eq!(audit_label(objective, &single().view()), Ok(()));
+        }
+        for objective in [FullSentences, DocSentences] {
+            assert!(audit_label(objective, &pair().view()).is_err());
+            assert_eq!(audit_label(objective, &single().view()), Ok(()));
+        }
         let next_elsewhere = Row { doc_b: 8, ..pair() };
         let random_at_home = Row {
             next_sentence_label: Some(NextSentenceLabel::NotNext),
@@ -342,8 +424,26 @@ mod tests {
             sentence_a: 2,
             ..pair()
         };
-        for row in [next_elsewhere, random_at_home, backwards] {
-            assert!(audit_label(&row.view()).is_err(), "{row:?}");
+        for row in [&next_elsewhere, &random_at_home, &backwards] {
+            assert!(audit_label(Nsp, &row.view()).is_err(), "{row:?}");
+        }
+        let turned = Row {
+            sentence_a: 2,
+            ..random_at_home.clone()
+        };
+        assert_eq!(audit_label(Sop, &turned.view()), Ok(()));
+        let turned_elsewhere = Row {
+            doc_b: 8,
+            ..turned.clone()
+        };
+        // Labelled as turned around, yet in order.
+        for row in [
+            &next_elsewhere,
+            &backwards,
+            &random_at_home,
+            &turned_elsewhere,
+        ] {
+            assert!(audit_label(Sop, &row.view()).is_err(), "{row:?}");
         }
     }
 }

@@ -106,32 +106,39 @@ impl ShardWriter {
 }
 
 enum IdLists {
-    U16(ListBuilder<UInt16Builder>),
+    /// With memory for ids on their way.
+    U16(ListBuilder<UInt16Builder>, Vec<u16>),
     U32(ListBuilder<UInt32Builder>),
 }
 
 impl IdLists {
     fn new(id_type: IdType) -> Self {
         match id_type {
-            IdType::UInt16 => Self::U16(list_builder::<UInt16Type>(DataType::UInt16)),
+            IdType::UInt16 => Self::U16(list_builder::<UInt16Type>(DataType::UInt16), Vec::new()),
             IdType::UInt32 => Self::U32(list_builder::<UInt32Type>(DataType::UInt32)),
         }
     }
 
     fn push(&mut self, ids: Ids<'_>) {
         match (self, ids) {
-            (Self::U16(list), Ids::U16(ids)) => {
+            (Self::U16(list, _), Ids::U16(ids)) => {
                 list.values().append_slice(ids);
                 list.append(true);
             }
-            (Self::U16(list), ids) => {
+            (Self::U16(list, narrow), Ids::U32(ids)) => {
                 // The rules bound ids by the vocabulary, which chose this type.
-                ids.iter()
-                    .for_each(|id| list.values().append_value(id as u16));
+                narrow.clear();
+                narrow.extend(ids.iter().map(|&id| id as u16));
+                list.values().append_slice(narrow);
                 list.append(true);
             }
-            (Self::U32(list), ids) => {
-                ids.iter().for_each(|id| list.values().append_value(id));
+            (Self::U32(list), Ids::U32(ids)) => {
+                list.values().append_slice(ids);
+                list.append(true);
+            }
+            (Self::U32(list), Ids::U16(ids)) => {
+                ids.iter()
+                    .for_each(|&id| list.values().append_value(u32::from(id)));
                 list.append(true);
             }
         }
@@ -139,7 +146,7 @@ impl IdLists {
 
     fn finish(&mut self) -> ArrayRef {
         match self {
-            Self::U16(list) => Arc::new(list.finish()),
+            Self::U16(list, _) => Arc::new(list.finish()),
             Self::U32(list) => Arc::new(list.finish()),
         }
     }

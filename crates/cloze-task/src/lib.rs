@@ -4,6 +4,7 @@
 //! [`Model`] runs the encoder of a Hugging Face folder on it, on any device that trains.
 
 pub mod data;
+pub mod embed;
 mod error;
 pub mod finetune;
 pub mod heads;

@@ -20,18 +20,31 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// No rules for this language.
-    #[error("no sentence rules for the language {code:?}")]
-    Language {
-        /// The code that was asked for.
-        code: String,
-    },
+    /// The segmenter cannot be used.
+    #[error(transparent)]
+    Sentences(#[from] cloze_sentences::Error),
     /// The tokenizer failed on a text.
     #[error("the tokenizer failed on {text:?}…: {why}")]
     Encode {
         /// How the text begins.
         text: String,
         /// What the tokenizer said.
+        why: String,
+    },
+    /// A vocabulary cannot be extended.
+    #[error("vocabulary: {why}")]
+    Extend {
+        /// Why not.
+        why: String,
+    },
+    /// A list of words holds what is none.
+    #[error("{}: line {line}: {why}", path.display())]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
         why: String,
     },
     /// A vocabulary cannot be trained.
@@ -58,11 +71,10 @@ impl Error {
                                        vocab.txt; `cloze vocab train` makes one from your own text"
                     .into()
             }
-            Self::Language { .. } => {
-                "give an ISO 639-1 code such as en, de, fr, es, it, nl, pl, ru, ja, zh, hi or ar"
-                    .into()
-            }
+            Self::Sentences(e) => e.hint().into(),
             Self::Train { .. } => "the vocabulary needs a place for every character and special token: give a larger --vocab-size, or text with words".into(),
+            Self::List { .. } => "give a word a line, without spaces or punctuation inside: only whole words become entries".into(),
+            Self::Extend { .. } => "give words that are not in the vocabulary, each once, and a tokenizer whose ids have no gaps".into(),
             Self::Io { .. } | Self::Encode { .. } => return None,
         })
     }

@@ -1,13 +1,14 @@
 //! Text to sentences and to token ids.
 //!
 //! [`Tokenizer`] gives exactly the ids that Hugging Face's `tokenizers` gives for the same files,
-//! [`Segmenter`] cuts a document into sentences that cover it, [`vocabulary`] trains a WordPiece vocabulary.
+//! [`Segmenter`] cuts a document into sentences that cover it, [`vocabulary`] trains a WordPiece vocabulary, [`extension`] finds words for one.
 
 mod error;
-mod sentences;
+pub mod extension;
 mod tokenizer;
 pub mod vocabulary;
 
+pub use cloze_sentences::Segmenter;
+pub use cloze_wordpiece::NotCovered;
 pub use error::{Error, Result};
-pub use sentences::Segmenter;
-pub use tokenizer::{Settings, Tokenizer};
+pub use tokenizer::{Encoder, Settings, Tokenizer};

@@ -1,8 +1,11 @@
 //! BERT tokenization: exactly the ids of Hugging Face's `tokenizers`.
 
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cloze_wordpiece::{NotCovered, Scratch, WordPiece};
 use serde_json::{Value, json};
 
 use crate::{Error, Result};
@@ -37,6 +40,27 @@ impl Default for Settings {
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     files: Vec<(String, Vec<u8>)>,
+    fast: Result<WordPiece, NotCovered>,
+}
+
+/// A thread's way to the ids of a [`Tokenizer`]: the fast one where it covers the tokenizer, which is decided when that is opened, or else the library's.
+#[allow(missing_debug_implementations)]
+pub struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    fast: Option<(&'a WordPiece, Scratch)>,
+}
+
+impl Encoder<'_> {
+    /// Appends the ids of `text`, without special tokens, to `out`.
+    pub fn encode_into(&mut self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        match &mut self.fast {
+            Some((fast, scratch)) => {
+                fast.encode_into(scratch, text, out);
+                Ok(())
+            }
+            None => self.tokenizer.encode_into(text, out),
+        }
+    }
 }
 
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
@@ -114,10 +138,27 @@ impl Tokenizer {
         }
         let lowercase = value["normalizer"]["lowercase"].as_bool().unwrap_or(true);
         let files = files(&inner, json, config, special_map, lowercase);
-        Ok(Self { inner, files })
+        let fast = WordPiece::from_json(&value);
+        Ok(Self { inner, files, fast })
     }
 
-    /// Appends the ids of `text`, without special tokens, to `out`.
+    /// What a thread encodes with.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder<'_> {
+        let fast = self.fast.as_ref().ok();
+        Encoder {
+            tokenizer: self,
+            fast: fast.map(|fast| (fast, fast.scratch())),
+        }
+    }
+
+    /// Why text is encoded by the library, which is slower, where it is.
+    #[must_use]
+    pub fn slow_because(&self) -> Option<&NotCovered> {
+        self.fast.as_ref().err()
+    }
+
+    /// Appends the ids of `text`, without special tokens, to `out`, by the library.
     pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
         let encoding = self
             .inner

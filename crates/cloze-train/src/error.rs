@@ -26,6 +26,16 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The rows of a dataset do not have the labels that are asked for.
+    #[error("the dataset {} has no labels for this objective: {why}", dataset.display())]
+    Labels {
+        /// The dataset.
+        dataset: PathBuf,
+        /// What it was made for.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
     /// Dataset and model do not fit each other.
     #[error("the dataset {} does not fit the model {}: {why}", dataset.display(), model.display())]
     Mismatch {
@@ -167,7 +177,7 @@ impl Error {
                 Some(DAMAGED.into())
             }
             Self::Shard(e) => e.hint(),
-            Self::Mismatch { hint, .. } | Self::Mixture { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
+            Self::Mismatch { hint, .. } | Self::Labels { hint, .. } | Self::Mixture { hint, .. } | Self::Run { hint, .. } => Some(hint.clone()),
             Self::ModelConfig { .. } => Some("give the config.json of a BERT model".into()),
             Self::Checkpoint { path, .. } if in_checkpoint(path) => Some(DAMAGED.into()),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors or pytorch_model.bin".into()),

@@ -78,6 +78,11 @@ impl Evaluation {
             true => Objective::MlmNsp,
             false => Objective::Mlm,
         };
+        // As are labels that mean something else.
+        let objective = match matching::has_labels(&dataset, objective) {
+            true => objective,
+            false => Objective::Mlm,
+        };
         let state = EngineState::initial(parameters);
         let engine = device::build(options.build, &config, objective, state)?.engine;
         let evaluation = Self {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloze_kernels::LONGEST_MASKED;
-use cloze_shard::manifest::{FILE_NAME, Manifest, Masking, TOKENIZER_FOLDER};
+use cloze_shard::manifest::{FILE_NAME, Manifest, Masking, Objective, TOKENIZER_FOLDER};
 use cloze_shard::masking::{MaskKey, Masker, MaskingRule, Scratch};
 use cloze_shard::random::{Key, Stage};
 use cloze_shard::rules::RowRules;
@@ -44,6 +44,8 @@ pub struct Position {
 struct Source<'a> {
     split: &'a Split,
     rules: RowRules,
+    /// Whether the label 1 says that the segments are turned around.
+    turned: bool,
 }
 
 /// Takes rows and masks them.
@@ -132,6 +134,7 @@ impl<'a> Feed<'a> {
                 .map(|(dataset, split)| Source {
                     split,
                     rules: RowRules::of(dataset.manifest()),
+                    turned: dataset.manifest().objective == Objective::Sop,
                 })
                 .collect(),
             numbers: Vec::new(),
@@ -183,19 +186,26 @@ impl<'a> Feed<'a> {
         self.sentence_order
     }
 
-    /// The label of a row, and whether its segments change places.
-    fn label(&self, number: u64, row: &RowRef<'_>) -> (Option<NextSentenceLabel>, bool) {
+    /// The label of a row, and whether its segments change places. `turned`: the label 1 of the dataset says that they did already.
+    fn label(
+        &self,
+        number: u64,
+        row: &RowRef<'_>,
+        turned: bool,
+    ) -> (Option<NextSentenceLabel>, bool) {
         if !self.sentence_order {
             return (row.next_sentence_label, false);
         }
-        if row.next_sentence_label != Some(NextSentenceLabel::IsNext) {
-            return (None, false);
-        }
+        let is = match row.next_sentence_label {
+            Some(NextSentenceLabel::IsNext) => false,
+            Some(NextSentenceLabel::NotNext) if turned => true,
+            _ => return (None, false),
+        };
         let epoch = self.order.mask_epoch(self.position.epoch);
         let coin = Key::new(self.seed, Stage::SentenceOrder).block(number, epoch, 0)[0];
         match coin & 1 {
-            0 => (Some(NextSentenceLabel::IsNext), false),
-            _ => (Some(NextSentenceLabel::NotNext), true),
+            0 => (Some(NextSentenceLabel::IsNext), is),
+            _ => (Some(NextSentenceLabel::NotNext), !is),
         }
     }
 
@@ -349,8 +359,9 @@ impl<'a> Feed<'a> {
     /// What a row adds to the counts of its batch.
     fn count(&mut self, number: u64) -> Counts {
         let (source, row) = self.order.locate(number);
-        let row = self.sources[source].split.row(row);
-        let (label, swapped) = self.label(number, &row);
+        let source = &self.sources[source];
+        let row = source.split.row(row);
+        let (label, swapped) = self.label(number, &row, source.turned);
         let masked = match (row.masks, &self.masker) {
             (Some(masks), _) => masks.positions.len(),
             (None, Some(masker)) => {
@@ -390,7 +401,7 @@ impl<'a> Feed<'a> {
         let key = self.mask_key();
         let masked = batch.masked_labels.len();
         let b_start = usize::from(row.b_start);
-        let (label, swapped) = self.label(number, &row);
+        let (label, swapped) = self.label(number, &row, source.turned);
         let start = batch.begin_row(row.input_ids, b_start, label);
         if swapped {
             batch.swap_last_row(b_start);

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use cloze_shard::manifest::Objective as Rows;
 use cloze_shard::{Dataset, Vocabulary};
 
+use crate::engine::Objective;
 use crate::feed::longest_row;
 use crate::{BertConfig, Error, Result};
 
@@ -92,4 +94,31 @@ pub fn check_shape(dataset: &Dataset, model: &Path, config: &BertConfig) -> Resu
         ));
     }
     Ok(())
+}
+
+/// Whether the labels of the dataset's rows are those that `objective` goes by, if it goes by any.
+#[must_use]
+pub fn has_labels(dataset: &Dataset, objective: Objective) -> bool {
+    match (objective, dataset.manifest().objective) {
+        (Objective::Mlm, _) | (Objective::MlmNsp, Rows::Nsp) => true,
+        (Objective::MlmSop, rows) => matches!(rows, Rows::Nsp | Rows::Sop),
+        (Objective::MlmNsp, _) => false,
+    }
+}
+
+/// Refuses an objective that the dataset's rows have no labels for.
+pub fn check_objective(dataset: &Dataset, objective: Objective) -> Result<()> {
+    if has_labels(dataset, objective) {
+        return Ok(());
+    }
+    let rows = dataset.manifest().objective;
+    let (option, hint) = match rows {
+        Rows::Sop => ("sop", "train with --objective mlm+sop"),
+        _ => (rows.name(), "train with --objective mlm"),
+    };
+    Err(Error::Labels {
+        dataset: dataset.path().into(),
+        why: format!("it was prepared with --objective {option}"),
+        hint: format!("{hint}, or prepare it again with --objective nsp"),
+    })
 }

@@ -80,6 +80,7 @@ pub fn begin(
         why: why.into(),
         hint: hint.into(),
     };
+    check_each(datasets, |d| matching::check_objective(d, config.objective))?;
     let lock = match world.rank {
         0 => existing_lock(run)?,
         _ => None,

@@ -25,17 +25,67 @@ impl Observer for Quiet {
     fn on_checkpoint(&mut self, _: &Path) {}
 }
 
+/// Says in the manifest that the dataset was prepared for another objective.
+fn made_for(dataset: &Path, objective: &str) {
+    let path = dataset.join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    manifest["objective"] = objective.into();
+    manifest["format_version"] = 3.into();
+    std::fs::write(path, manifest.to_string()).unwrap();
+}
+
+/// An objective that the rows have no labels for is refused, with one that they have.
+#[test]
+fn rows_without_the_labels_are_refused() {
+    for (rows, objective, hint) in [
+        ("sop", Objective::MlmNsp, Some("mlm+sop")),
+        ("full-sentences", Objective::MlmNsp, Some("mlm,")),
+        ("doc-sentences", Objective::MlmSop, Some("mlm,")),
+        ("doc-sentences", Objective::Mlm, None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = dataset(folder.path(), 40, 10, Masking::Dynamic);
+        made_for(&data, rows);
+        let asked = PretrainConfig {
+            objective,
+            steps: 1,
+            warmup_steps: 0,
+            batch_tokens: 64,
+            ..PretrainConfig::default()
+        };
+        let start = Start::Config(config(folder.path()));
+        let run = folder.path().join("run");
+        let outcome = pretrain(&data, &start, &run, &asked, &mut Quiet);
+        match (outcome, hint) {
+            (Ok(_), None) => {}
+            (Err(error), Some(hint)) => {
+                let said = format!("{error} {}", error.hint().unwrap());
+                assert!(said.contains(rows) && said.contains(hint), "{said}");
+            }
+            (outcome, _) => panic!("{rows}: {:?}", outcome.map(|s| s.steps)),
+        }
+    }
+}
+
 /// Every row of an epoch, beside the row that it was made of, from the definition.
 #[test]
 fn half_of_the_rows_that_go_on_are_turned() {
-    for masking in [
-        Masking::Dynamic,
-        Masking::Static {
-            rule: MaskingRule::default(),
-        },
+    let fixed = Masking::Static {
+        rule: MaskingRule::default(),
+    };
+    for (masking, sop) in [
+        (Masking::Dynamic, false),
+        (fixed, false),
+        (Masking::Dynamic, true),
+        (fixed, true),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let data = Dataset::open(&dataset(folder.path(), 2_000, 0, masking)).unwrap();
+        let path = dataset(folder.path(), 2_000, 0, masking);
+        if sop {
+            made_for(&path, "sop");
+        }
+        let data = Dataset::open(&path).unwrap();
         let split = data.split("train").unwrap();
         let feed = |epoch| {
             let feed = Feed::new(&data, split, MaskingRule::default(), 7, 64, VOCAB).unwrap();
@@ -71,6 +121,9 @@ fn half_of_the_rows_that_go_on_are_turned() {
                     )
                 }
             };
+            // Of sentence order prediction, the label 1 says that B stood before A.
+            let was_turned = sop && row.next_sentence_label == Some(NextSentenceLabel::NotNext);
+            let (a, b) = if was_turned { (b, a) } else { (a, b) };
             let pair = |x: &[u32], y: &[u32]| [&[2], x, &[3], y, &[3]].concat();
             let expected = match label {
                 Some(NextSentenceLabel::NotNext) => pair(&b, &a),
@@ -85,7 +138,7 @@ fn half_of_the_rows_that_go_on_are_turned() {
             let types = batch.token_type_ids.iter().filter(|&&t| t == 0).count();
             assert_eq!(types, first + 2);
             match row.next_sentence_label {
-                Some(NextSentenceLabel::IsNext) => {
+                Some(stored) if sop || stored == NextSentenceLabel::IsNext => {
                     labelled += 1;
                     turned += u32::from(label == Some(NextSentenceLabel::NotNext));
                     let again = other.row(number).unwrap().next_sentence_labels[0];
@@ -102,7 +155,7 @@ fn half_of_the_rows_that_go_on_are_turned() {
                 "{count} of {labelled}"
             );
         }
-        assert_eq!(labelled, 1_000);
+        assert_eq!(labelled, if sop { 2_000 } else { 1_000 });
     }
 }
 

@@ -172,6 +172,10 @@ impl Pickle {
 }
 
 fn zipped(pickle: &[u8], storages: &[Storage]) -> Vec<u8> {
+    zipped_as("little", pickle, storages)
+}
+
+fn zipped_as(order: &str, pickle: &[u8], storages: &[Storage]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options =
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -180,7 +184,7 @@ fn zipped(pickle: &[u8], storages: &[Storage]) -> Vec<u8> {
         zip.write_all(bytes).unwrap();
     };
     put("data.pkl", pickle);
-    put("byteorder", b"little");
+    put("byteorder", order.as_bytes());
     for (number, storage) in storages.iter().enumerate() {
         put(&format!("data/{number}"), &storage.bytes);
     }
@@ -277,6 +281,63 @@ fn the_dictionary_may_be_in_another() {
     for bytes in [zipped(&none, &[]), legacy(&none, &[])] {
         let why = open(folder.path(), &bytes).unwrap_err().to_string();
         assert!(why.contains("no dictionary of tensors"), "{why}");
+    }
+}
+
+#[test]
+fn of_several_dictionaries_the_model_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (storages, average) = (storages(), [tensor("plain", 0, 1, &[1], &[1])]);
+    let pickle = Pickle::new().op(b'}').op(b'(').text("ema");
+    let pickle = pickle.dict(&average, &storages[..1]).text("state_dict");
+    let pickle = pickle.dict(&tensors(), &storages).op(b'u').end();
+    for bytes in [zipped(&pickle, &storages), legacy(&pickle, &storages)] {
+        assert_eq!(open(folder.path(), &bytes).unwrap().names().count(), 11);
+    }
+}
+
+/// A state dict of torch has metadata, set after it is made.
+#[test]
+fn metadata_of_the_dictionary_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let storages = storages();
+    let pickle = Pickle::new().dict(&tensors(), &storages);
+    let pickle = pickle.op(b'}').text("_metadata").op(b'}').op(b's').op(b'b');
+    let pickle = pickle.end();
+    for bytes in [zipped(&pickle, &storages), legacy(&pickle, &storages)] {
+        assert_eq!(open(folder.path(), &bytes).unwrap().names().count(), 11);
+    }
+}
+
+/// One dictionary named without end is looked through once: else this takes hours.
+#[test]
+fn what_is_named_often_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let often = |recall: &[u8]| recall.repeat(1 << 20);
+    let inner = [b"\x80\x02Nq\x000}q\x01(", &often(b"h\0h\0")[..], b"u0"].concat();
+    let pickle = [&inner[..], b"}(", &often(b"h\0h\x01"), b"u."].concat();
+    let why = open(folder.path(), &zipped(&pickle, &[])).unwrap_err();
+    assert!(
+        why.to_string().contains("no dictionary of tensors"),
+        "{why}"
+    );
+}
+
+#[test]
+fn numbers_that_are_not_little_endian_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pickle = Pickle::new().dict(&tensors(), &storages()).end();
+    let why = open(folder.path(), &zipped_as("big", &pickle, &storages())).unwrap_err();
+    assert!(why.to_string().contains("little-endian"), "{why}");
+}
+
+/// What lies below a mark is not taken from above it.
+#[test]
+fn marks_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    for pickle in [&b"\x80\x02N(0t."[..], b"\x80\x02N((0tt.", b"\x80\x02t."] {
+        let why = open(folder.path(), &zipped(pickle, &[])).unwrap_err();
+        assert!(why.to_string().contains("of its pickle"), "{why}");
     }
 }
 

@@ -219,7 +219,7 @@ impl<'a> SourceReader<'a> {
                 },
             }
             any = true;
-            let prose = self.options.text_form == TextForm::Prose;
+            let prose = self.options.text_form != TextForm::SentencePerLine;
             let stop = if prose {
                 self.buffer.iter().position(|&b| b == b'\x0c')
             } else {

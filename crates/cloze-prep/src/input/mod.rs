@@ -7,7 +7,7 @@ mod stream;
 
 pub use documents::{Document, SourceReader};
 pub use error::InputError;
-pub use resolve::{Format, InputPlan, Source};
+pub use resolve::{Compression, Format, InputPlan, Source};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub enum TextForm {
     Prose,
     /// Every line is a sentence, a blank line ends a document (the form of BERT's own script)
     SentencePerLine,
+    /// As prose, but a document is one sentence, cut where a row is full: for text that has no sentences
+    Whole,
 }
 
 /// What to do with a line or document that cannot be read.

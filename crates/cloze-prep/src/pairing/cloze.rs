@@ -1,7 +1,7 @@
 //! The default pairing: BERT's idea of a pair without its faults.
 //!
-//! - *Units* are sentences; a sentence longer than half a pair is cut at word starts into units that are not. Two units
-//!   therefore always fit, and nothing is ever truncated away.
+//! - *Units* are sentences; a sentence longer than half a pair is cut, after a clause where one ends near, else at word starts, into units that are
+//!   not. Two units therefore always fit, and nothing is ever truncated away.
 //! - The target length T is drawn for each instance. A chunk takes units while they fit T, but at least two.
 //! - The label comes first, from [`PermutedBlocks`], so the ratio of random pairs is met, not merely expected. It does not
 //!   depend on how many sentences are left.
@@ -95,7 +95,7 @@ pub fn pair(
 }
 
 /// Exclusive ends of the document's units.
-fn units(
+pub(super) fn units(
     documents: &impl Documents,
     document: &DocumentView<'_>,
     longest: usize,
@@ -111,13 +111,33 @@ fn units(
             // Even pieces: the last one is not a stump.
             let pieces = ((end - start) as usize).div_ceil(longest);
             let even = ((end - start) as usize).div_ceil(pieces);
-            start += word_prefix(documents, document, start, even);
+            start += clause(documents, document, start, even, longest)
+                .unwrap_or_else(|| word_prefix(documents, document, start, even));
             ends.push(start);
         }
         ends.push(end);
         start = end;
     }
     ends
+}
+
+/// The tokens from `start`, half of `longest` at least and `longest` at most, that end a clause: as near to `even` as there are, or none.
+fn clause(
+    documents: &impl Documents,
+    document: &DocumentView<'_>,
+    start: u32,
+    even: usize,
+    longest: usize,
+) -> Option<u32> {
+    let at = |len: usize| document.input_ids.get(start as usize + len);
+    let ends = |len: &usize| {
+        at(len - 1).is_some_and(|id| documents.is_clause_end(id))
+            && !at(*len)
+                .is_some_and(|id| documents.is_clause_end(id) || documents.is_continuation(id))
+    };
+    let lens = (longest.div_ceil(2).max(1)..=longest).filter(ends);
+    lens.min_by_key(|len| len.abs_diff(even))
+        .map(|len| len as u32)
 }
 
 /// The most tokens from `start`, at most `longest`, that end where a word does; `longest` if no word starts there.
@@ -261,6 +281,33 @@ mod tests {
                     start = end;
                 }
             }
+        }
+    }
+
+    /// A long sentence is cut after the clause that ends nearest to where even pieces would, in the second half of what fits.
+    #[test]
+    fn long_sentences_are_cut_after_clauses() {
+        // 30 tokens in pieces of at most 20: even ones would be of 15.
+        let cuts = |clause: u32| {
+            let documents = InMemory::new(&[vec![30]]).with_clause_end(clause);
+            units(
+                &documents,
+                &documents.get(0),
+                20,
+                &mut PairingCounts::default(),
+            )
+        };
+        for (clause, first) in [
+            (10, 11),
+            (12, 13),
+            (19, 20),
+            (8, 15),
+            (20, 15),
+            (16, 15),
+            (9, 15),
+        ] {
+            // Tokens 10 and 17 go on with a word, so the ones before end none.
+            assert_eq!(cuts(clause)[0], first, "{clause}");
         }
     }
 

@@ -5,9 +5,11 @@
 pub mod bert;
 pub mod cloze;
 pub mod labels;
+pub mod packed;
 
 use cloze_shard::Ids;
 use cloze_shard::random::Stream;
+use serde::{Deserialize, Serialize};
 
 /// What pairing sees of a document.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,9 @@ pub trait Documents: Sync {
 
     /// Whether a token continues a word (`##…`).
     fn is_continuation(&self, id: u32) -> bool;
+
+    /// Whether a token ends a clause: a comma, a semicolon, a colon, a dash, a closing bracket.
+    fn is_clause_end(&self, id: u32) -> bool;
 }
 
 /// Contiguous tokens of a document.
@@ -66,14 +71,14 @@ impl Span {
 /// What goes into one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// The first segment.
+    /// The first segment. One that is longer than what is left of its document goes on into the next, see [`packed`].
     pub a: Span,
-    /// The second segment and whether it is random text; `None` for a single-segment row.
+    /// The second segment and whether its label is 1 (random text, or what stood before A); `None` for a single-segment row.
     pub b: Option<(Span, bool)>,
 }
 
 /// What pairing of one or more documents came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairingCounts {
     /// Tokens cut off because a pair was too long: in no row through this cut.
     pub truncated_tokens: u64,
@@ -81,7 +86,7 @@ pub struct PairingCounts {
     pub random_unavailable: u64,
     /// Pairs labelled "random" though B comes from a document with A's id (`bert` only).
     pub random_from_own_document: u64,
-    /// Sentences longer than half a row, cut at word starts (`cloze` only).
+    /// Sentences longer than half a row of a pair, or a row without pairs: cut after a clause, or at a word start (not `bert`).
     pub sentences_cut: u64,
 }
 
@@ -97,9 +102,9 @@ impl std::ops::AddAssign for PairingCounts {
 /// How long pairs are, and how many are random.
 #[derive(Clone, Copy, Debug)]
 pub struct PairingRule {
-    /// Tokens of text that a pair holds at most (the sequence length less three special tokens).
+    /// Tokens of text that a row holds at most: the sequence length less `[CLS]` and a `[SEP]` a segment.
     pub max_tokens: usize,
-    /// Share of pairs whose target length is drawn uniformly from `2..=max_tokens`.
+    /// Share of rows whose target length is drawn uniformly from `2..=max_tokens`.
     pub short_seq_prob: f64,
     /// Share of pairs whose B is random.
     pub random_next_ratio: f64,
@@ -152,6 +157,7 @@ pub(crate) mod tests_support {
     pub struct InMemory {
         docs: Vec<(i64, Vec<u32>, Vec<u32>)>,
         cumulative: Vec<u64>,
+        clause_end: Option<u32>,
     }
 
     impl InMemory {
@@ -171,7 +177,17 @@ pub(crate) mod tests_support {
                 docs.push((i as i64, (0..total).collect(), ends));
                 cumulative.push(cumulative[i] + sentences.len() as u64);
             }
-            Self { docs, cumulative }
+            Self {
+                docs,
+                cumulative,
+                clause_end: None,
+            }
+        }
+
+        /// Makes the token `id` end clauses.
+        pub fn with_clause_end(mut self, id: u32) -> Self {
+            self.clause_end = Some(id);
+            self
         }
 
         /// Gives document `i` the hash id `doc`.
@@ -206,6 +222,10 @@ pub(crate) mod tests_support {
 
         fn is_continuation(&self, id: u32) -> bool {
             id % 7 == 3
+        }
+
+        fn is_clause_end(&self, id: u32) -> bool {
+            Some(id) == self.clause_end
         }
     }
 }

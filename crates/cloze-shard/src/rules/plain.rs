@@ -1,7 +1,7 @@
-//! Rows without static masks that keep the rules, recognised fast. What is wrong with others, [`RowRules::check`] says.
+//! Rows that keep the rules, recognised fast. What is wrong with others, [`RowRules::check`] says.
 
 use super::RowRules;
-use crate::row::{Ids, RowRef};
+use crate::row::{Ids, MasksRef, RowRef};
 use crate::wide::wide;
 
 /// What is special in a row, as wide as its ids are.
@@ -37,8 +37,10 @@ impl RowRules {
     /// Whether `row` keeps all rules, for certain: some that do are not recognised.
     pub(super) fn is_plain(&self, row: &RowRef<'_>) -> bool {
         let (n, b_start) = (row.len(), usize::from(row.b_start));
-        let masked = self.static_masks || row.masks.is_some();
-        if masked || n < 3 || n > self.max_seq_length.min(usize::from(u16::MAX)) {
+        if self.static_masks != row.masks.is_some()
+            || n < 3
+            || n > self.max_seq_length.min(usize::from(u16::MAX))
+        {
             return false;
         }
         let has_b = b_start < n;
@@ -67,19 +69,44 @@ impl RowRules {
             }
         };
         let at = |i: usize| row.input_ids.get(i);
+        // What stands in place of text, mostly [MASK], is no frame; and what stands in place of a frame would be counted as text.
+        let Some(hidden) = row
+            .masks
+            .map_or(Some(0), |masks| self.hidden(&row.input_ids, &masks, n))
+        else {
+            return false;
+        };
         segments
             && most < self.vocab_size
-            && frames == 2 + u32::from(has_b)
+            && frames == 2 + u32::from(has_b) + hidden
             && at(0) == Some(special.cls)
             && at(n - 1) == Some(special.sep)
             && (!has_b || at(b_start - 1) == Some(special.sep))
+    }
+
+    /// Masked positions that hold a frame token now; `None` where masks break a rule.
+    fn hidden(&self, ids: &Ids<'_>, masks: &MasksRef<'_>, n: usize) -> Option<u32> {
+        let positions = masks.positions;
+        let last = positions.last().map_or(0, |p| usize::from(*p));
+        let good = positions.len() == masks.labels.len()
+            && last < n
+            && positions.windows(2).all(|p| p[0] < p[1])
+            && masks
+                .labels
+                .iter()
+                .all(|id| id < self.vocab_size && !self.special.is_frame(id));
+        let is_frame = |p: &u16| {
+            ids.get(usize::from(*p))
+                .is_some_and(|id| self.special.is_frame(id))
+        };
+        good.then(|| positions.iter().map(|p| u32::from(is_frame(p))).sum())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::Row;
+    use crate::row::{Masks, Row};
     use crate::{NextSentenceLabel, SpecialTokens};
     use proptest::prelude::*;
 
@@ -115,36 +142,62 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-        /// Rows that are good but for one change or none, in both widths: what is recognised keeps the rules, and what keeps them is recognised.
+        /// Rows that are good but for one change or none, in both widths, with masks and without: what is recognised keeps the rules, and what keeps them is
+        /// recognised.
         #[test]
         fn agrees_with_the_rules(
             (a, b) in (0usize..70, 0usize..70),
-            change in 0u8..9,
+            masked in prop::option::of(prop::collection::btree_map(0u16..140, (prop_oneof![Just(4u32), 5u32..40], 5u32..40), 0..9)),
+            rules_masked: bool,
+            change in 0u8..12,
             place in any::<prop::sample::Index>(),
             id in prop_oneof![0u32..6, 30u32..50],
         ) {
-            let rules = RowRules::new(40, SPECIAL, 128, false);
+            let rules = RowRules::new(40, SPECIAL, 128, masked.is_some() == rules_masked || masked.is_some());
             let mut row = good(a, b);
+            row.masks = masked.map(|masked| {
+                let mut masks = Masks::default();
+                for (position, (now, label)) in masked {
+                    // Mostly places of text, and at times one of the frame, or outside.
+                    let Some(there) = row.input_ids.get_mut(usize::from(position)) else { continue };
+                    if SPECIAL.is_frame(*there) && position % 5 > 0 {
+                        continue;
+                    }
+                    *there = now;
+                    masks.positions.push(position);
+                    masks.labels.push(label);
+                }
+                masks
+            });
             let at = place.index(row.input_ids.len());
-            match change {
-                0..3 => row.input_ids[at] = id,
-                3 => row.b_start = at as u16,
-                4 => row.doc_b = 8,
-                5 => row.next_sentence_label = None,
-                6 => row.sentence_b = 1,
+            let n = row.input_ids.len() as u16;
+            let masks = row.masks.as_mut().filter(|m| !m.positions.is_empty());
+            match (change, masks) {
+                (0..3, _) => row.input_ids[at] = id,
+                (3, _) => row.b_start = at as u16,
+                (4, _) => row.doc_b = 8,
+                (5, _) => row.next_sentence_label = None,
+                (6, _) => row.sentence_b = 1,
+                (7, Some(masks)) => masks.labels[0] = id,
+                (8, Some(masks)) => { masks.labels.pop(); }
+                (9, Some(masks)) => masks.positions.push(n + (id % 2) as u16 - 1),
+                (10, Some(masks)) => masks.positions.reverse(),
                 _ => {}
             }
-            let narrow: Vec<u16> = row.input_ids.iter().map(|&id| id as u16).collect();
+            let narrow = |ids: &[u32]| -> Vec<u16> { ids.iter().map(|&id| id as u16).collect() };
+            let (ids, labels) = (narrow(&row.input_ids), row.masks.as_ref().map(|m| narrow(&m.labels)));
             let slow = rules.check_all(&row.view()).is_ok();
             prop_assert_eq!(rules.is_plain(&row.view()), slow);
-            let view = RowRef { input_ids: Ids::U16(&narrow), ..row.view() };
+            let view = row.view();
+            let masks = view.masks.map(|m| MasksRef { labels: Ids::U16(labels.as_deref().unwrap_or(&[])), ..m });
+            let view = RowRef { input_ids: Ids::U16(&ids), masks, ..view };
             prop_assert_eq!(rules.is_plain(&view), slow);
             prop_assert_eq!(rules.check(&view), rules.check_all(&view));
         }
     }
 
     #[test]
-    fn rows_with_masks_are_left_to_the_rules() {
+    fn rows_are_of_their_dataset() {
         let row = good(3, 3);
         assert!(RowRules::new(40, SPECIAL, 128, false).is_plain(&row.view()));
         assert!(!RowRules::new(40, SPECIAL, 128, true).is_plain(&row.view()));

@@ -3,14 +3,14 @@
 //! Since PyTorch 1.6 a file is a zip archive: `data.pkl` says which tensors there are, `data/N` are the numbers of storages. Before, it was five pickles
 //! (a magic number, a version, the machine's sizes, the tensors, the names of storages), then the storages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::pickle::{self, Global, Id, Kind, Object, Objects, Refused};
-use super::source::Values;
+use super::source::{Raw, Values};
 use crate::{Error, Result};
 
 /// An open file.
@@ -69,14 +69,36 @@ impl TorchFile {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Reads a tensor as it is.
+    pub fn raw(&self, name: &str) -> Result<Raw<'_>> {
+        let tensor = self.find(name)?;
+        let mut bytes =
+            Vec::with_capacity(tensor.shape.iter().product::<usize>() * tensor.kind.bytes());
+        tensor.each(&self.bytes[tensor.storage.clone()], |number| {
+            bytes.extend_from_slice(number);
+            Some(())
+        });
+        Ok(Raw {
+            dtype: tensor.kind.dtype(),
+            shape: tensor.shape.clone(),
+            bytes: bytes.into(),
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| Error::Checkpoint {
+            path: self.path.clone(),
+            why: format!("has no tensor {name}"),
+        })
+    }
+
     /// Reads a tensor in single precision: F64 is rounded, F16 and BF16 are widened.
     pub fn read(&self, name: &str) -> Result<Values> {
         let fail = |why: String| Error::Checkpoint {
             path: self.path.clone(),
             why,
         };
-        let tensor = self.tensors.get(name);
-        let tensor = tensor.ok_or_else(|| fail(format!("has no tensor {name}")))?;
+        let tensor = self.find(name)?;
         let data = &self.bytes[tensor.storage.clone()];
         let values = tensor.values(data).ok_or_else(|| {
             fail(format!(
@@ -91,9 +113,8 @@ impl TorchFile {
 
 impl Tensor {
     fn values(&self, data: &[u8]) -> Option<Vec<f32>> {
-        let at = |i: usize| &data[i * self.kind.bytes()..(i + 1) * self.kind.bytes()];
         let half = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
-        let one = |i: usize| match (self.kind, at(i)) {
+        let one = |number: &[u8]| match (self.kind, number) {
             (Kind::F32, &[a, b, c, d]) => Some(f32::from_le_bytes([a, b, c, d])),
             (Kind::F64, &[a, b, c, d, e, f, g, h]) => {
                 Some(f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32)
@@ -102,12 +123,21 @@ impl Tensor {
             (Kind::Bf16, b) => Some(half::bf16::from_bits(half(b)).to_f32()),
             _ => None,
         };
-        let count: usize = self.shape.iter().product();
-        let mut values = Vec::with_capacity(count);
+        let mut values = Vec::with_capacity(self.shape.iter().product());
+        self.each(data, |number| {
+            values.push(one(number)?);
+            Some(())
+        })?;
+        Some(values)
+    }
+
+    /// Tells every number's bytes, the last dimension fastest, until `tell` says no.
+    fn each(&self, data: &[u8], mut tell: impl FnMut(&[u8]) -> Option<()>) -> Option<()> {
+        let at = |i: usize| &data[i * self.kind.bytes()..(i + 1) * self.kind.bytes()];
         let mut index = vec![0; self.shape.len()];
         let mut place = self.offset;
-        for _ in 0..count {
-            values.push(one(place)?);
+        for _ in 0..self.shape.iter().product() {
+            tell(at(place))?;
             // The next place: the last dimension goes fastest.
             for d in (0..index.len()).rev() {
                 index[d] += 1;
@@ -119,7 +149,7 @@ impl Tensor {
                 index[d] = 0;
             }
         }
-        Some(values)
+        Some(())
     }
 }
 
@@ -241,7 +271,10 @@ fn storage(objects: &Objects, named: Id) -> Option<(Kind, &str)> {
     (objects.text(*word)? == "storage" && !view).then_some((*kind, objects.text(*key)?))
 }
 
-/// The tensors of the dictionary that a file stands for, or of one in it that has some.
+/// What the dictionary of tensors is called in a file that holds more.
+const INNER: [&str; 2] = ["state_dict", "model"];
+
+/// The tensors of the dictionary that a file stands for, or of one in it that has some: of [`INNER`], else the first.
 fn tensors(
     objects: &Objects,
     storages: &Storages,
@@ -252,11 +285,21 @@ fn tensors(
     let has_tensors = |dict: &[(Id, Id)]| dict.iter().any(|(_, v)| call(objects, *v).is_some());
     let mut dict = outer;
     if !has_tensors(outer) {
-        let inner = outer.iter().find_map(|(_, v)| match objects.get(*v) {
-            Object::Dict(inner) if has_tensors(inner) => Some(inner),
-            _ => None,
-        });
-        dict = inner.ok_or("stands for no dictionary of tensors")?;
+        // Each is looked through once: a pickle may name the same one any number of times.
+        let mut seen = HashSet::new();
+        let mut inner: Vec<(Id, &Vec<(Id, Id)>)> = Vec::new();
+        for &(name, value) in outer {
+            match objects.get(value) {
+                Object::Dict(dict) if seen.insert(value) && has_tensors(dict) => {
+                    inner.push((name, dict));
+                }
+                _ => {}
+            }
+        }
+        let called = |wanted: &str| inner.iter().find(|(n, _)| objects.text(*n) == Some(wanted));
+        let found = INNER.iter().find_map(|name| called(name));
+        let found = found.or(inner.first()).map(|&(_, dict)| dict);
+        dict = found.ok_or("stands for no dictionary of tensors")?;
     }
     let mut tensors = BTreeMap::new();
     for &(name, value) in dict {

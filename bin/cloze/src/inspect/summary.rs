@@ -1,47 +1,29 @@
-//! `cloze inspect`
+//! What made a dataset, how much there is, and a few rows.
 
 use std::io::Write;
 
-use anyhow::bail;
-use cloze_cli::{Status, format, histogram, table};
-use cloze_shard::manifest::{Manifest, Masking, TOKENIZER_FOLDER};
+use cloze_cli::{format, histogram, table, visible};
+use cloze_shard::manifest::{Manifest, Masking};
 use cloze_shard::masking::{MaskUnit, MaskingRule};
-use cloze_shard::{Dataset, Vocabulary};
 use serde_json::json;
 
-use crate::cli::InspectArgs;
+use super::{InspectArgs, Opened, print_json, sample};
 use crate::prepare::split_row;
-use crate::sample;
 
-pub fn run(args: &InspectArgs) -> anyhow::Result<Status> {
-    let dataset = Dataset::open(&args.dataset)?;
-    let manifest = dataset.manifest();
-    let Some(split) = dataset.split(&args.split) else {
-        let names: Vec<&str> = manifest.splits.keys().map(String::as_str).collect();
-        bail!(
-            "{}: no split {:?}; it has {}",
-            args.dataset.display(),
-            args.split,
-            names.join(" and ")
-        );
-    };
-    let documents = dataset.documents()?;
-    let vocabulary = Vocabulary::read(&dataset.path().join(TOKENIZER_FOLDER))?;
+pub fn run(args: &InspectArgs, opened: &Opened) -> anyhow::Result<()> {
+    let manifest = opened.dataset.manifest();
+    let split = opened.split(&args.split)?;
     let rows: Vec<sample::Decoded> = sample::draw(split, args.rows, args.seed)
         .into_iter()
-        .map(|row| sample::decode(&dataset, split, &documents, &vocabulary, row))
+        .map(|row| sample::decode(opened, split, row, None))
         .collect();
-    let mut out = std::io::stdout().lock();
     if args.json {
-        let rows: Vec<_> = rows.iter().map(sample::Decoded::json).collect();
-        writeln!(
-            out,
-            "{:#}",
-            json!({"manifest": manifest, "split": args.split, "rows": rows})
-        )?;
-        return Ok(Status::Done);
+        let rows: Vec<_> = rows.iter().map(|row| row.json(opened)).collect();
+        return print_json(&json!({"manifest": manifest, "split": args.split, "rows": rows}));
     }
-    writeln!(out, "{}\n", args.dataset.display())?;
+    let mut out = std::io::stdout().lock();
+    let dataset = args.dataset.display().to_string();
+    writeln!(out, "{}\n", visible(&dataset))?;
     write!(out, "{}", header(manifest))?;
     let splits: Vec<Vec<String>> = manifest
         .splits
@@ -66,16 +48,17 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Status> {
         .get(&args.split)
         .map(|s| s.lengths())
         .unwrap_or_default();
-    writeln!(out, "row lengths, split {} (tokens, rows)", args.split)?;
+    let name = visible(&args.split);
+    writeln!(out, "row lengths, split {name} (tokens, rows)")?;
     writeln!(out, "{}", histogram(&lengths, 16))?;
     for row in rows {
-        writeln!(out, "{}", row.text())?;
+        writeln!(out, "{}", row.text(opened))?;
     }
-    Ok(Status::Done)
+    Ok(())
 }
 
 /// What masks are like; of what is as in BERT, nothing is said.
-fn masks(rule: &MaskingRule) -> String {
+pub fn masks(rule: &MaskingRule) -> String {
     let mut text = format!("{} of the tokens", format::percent(rule.rate));
     match rule.unit {
         MaskUnit::Token => {}
@@ -93,7 +76,8 @@ fn masks(rule: &MaskingRule) -> String {
     text
 }
 
-fn header(manifest: &Manifest) -> String {
+/// What a dataset was made with.
+pub fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let tokenizer = &manifest.tokenizer;
     let case = match tokenizer.lowercase {
         Some(true) => ", lowercased",
@@ -116,7 +100,7 @@ fn header(manifest: &Manifest) -> String {
         .flat_map(|s| &s.shards)
         .map(|s| s.file.bytes)
         .sum();
-    let rows = [
+    vec![
         (
             "format",
             format!(
@@ -151,8 +135,12 @@ fn header(manifest: &Manifest) -> String {
             ),
         ),
         ("shards", format::bytes(bytes)),
-    ];
-    rows.iter()
-        .map(|(name, value)| format!("  {name:<10} {value}\n"))
+    ]
+}
+
+fn header(manifest: &Manifest) -> String {
+    facts(manifest)
+        .iter()
+        .map(|(name, value)| format!("  {name:<10} {}\n", visible(value)))
         .collect()
 }

@@ -1,0 +1,166 @@
+//! What a reader in a hurry takes away.
+
+use std::time::Duration;
+
+use cloze_cli::format;
+use cloze_train::eval::EvalReport;
+use cloze_train::record::{Record, StepRecord, ValidationRecord};
+
+use super::{Run, pair};
+
+/// The last logged step.
+fn last_step(records: &[Record]) -> Option<&StepRecord> {
+    records.iter().rev().find_map(|r| match r {
+        Record::Train(step) => Some(step),
+        _ => None,
+    })
+}
+
+fn validations(records: &[Record]) -> Vec<&ValidationRecord> {
+    let all = records.iter().filter_map(|r| match r {
+        Record::Validation(v) if v.report.mlm_loss.is_some() => Some(v),
+        _ => None,
+    });
+    all.collect()
+}
+
+/// How long the steps took, in all processes one after another, without evaluations and checkpoints.
+fn training_time(records: &[Record]) -> Option<Duration> {
+    let (mut seconds, mut before) = (0.0, 0);
+    for record in records {
+        if let Record::Train(step) = record {
+            seconds += step.step.saturating_sub(before) as f64 * step.step_seconds;
+            before = step.step;
+        }
+    }
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|t| !t.is_zero())
+}
+
+/// What was trained, for how long, and where it came to. `model` is its `config.json`.
+pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> String {
+    let steps = format::count(run.summary.steps);
+    let tokens = last_step(records).map_or(0, |s| s.tokens);
+    let names: Vec<String> = run
+        .datasets
+        .iter()
+        .map(|d| d.display().to_string())
+        .collect();
+    let size = |name: &str, old: &str| model.get(name).or_else(|| model.get(old))?.as_u64();
+    let size = size("num_hidden_layers", "n_layers").zip(size("hidden_size", "dim"));
+    let what = size.map_or_else(String::new, |(layers, width)| {
+        let s = if layers == 1 { "" } else { "s" };
+        format!("A model of {layers} layer{s}, {width} wide: ")
+    });
+    let time = training_time(records);
+    let time = time.map_or_else(String::new, |t| format!(" in {}", format::duration(t)));
+    let mut text = format!(
+        "{what}{steps} steps on {} tokens of {}{time}.",
+        format::count(tokens),
+        names.join(", ")
+    );
+    if run.summary.stopped {
+        let of = format::count(run.config.steps);
+        text += &format!(" It was stopped before its last step, {of}; --resume goes on.");
+    }
+    let validations = validations(records);
+    if let (Some(first), Some(last)) = (validations.first(), validations.last()) {
+        text += &format!(" {}", came_to(&first.report, &last.report));
+        let best = validations
+            .iter()
+            .min_by(|a, b| loss(a).total_cmp(&loss(b)));
+        if let Some(best) = best
+            && best.step != last.step
+        {
+            let step = format::count(best.step);
+            text += &format!(
+                " The best was {:.3}, after step {step}; it is in best/.",
+                loss(best)
+            );
+        }
+    } else {
+        text += " It was not measured on validation rows: there are none.";
+    }
+    if run.summary.skipped > 0 {
+        let skipped = format::count(run.summary.skipped);
+        text += &format!(" {skipped} steps were not made, because their gradient was not finite.");
+    }
+    text
+}
+
+fn loss(record: &ValidationRecord) -> f64 {
+    record.report.mlm_loss.unwrap_or(f64::INFINITY)
+}
+
+fn came_to(first: &EvalReport, last: &EvalReport) -> String {
+    let (Some(before), Some(after)) = (first.mlm_loss, last.mlm_loss) else {
+        return String::new();
+    };
+    let mut text = format!(
+        "On {} validation rows the MLM loss went from {before:.3} to {after:.3} nats (perplexity {:.1} to {:.1})",
+        format::count(last.rows),
+        before.exp(),
+        after.exp()
+    );
+    if let (Some((_, _, before)), Some((name, _, after))) = (pair(first), pair(last)) {
+        let (before, after) = (format::percent(before), format::percent(after));
+        text += &format!(", the accuracy of {name} from {before} to {after}");
+    }
+    text + "."
+}
+
+/// Figures that matter most.
+pub fn figures(run: &Run<'_>, records: &[Record]) -> Vec<(&'static str, String)> {
+    let mut figures = vec![("steps", format::count(run.summary.steps))];
+    if let Some(step) = last_step(records) {
+        figures.push(("tokens", format::count(step.tokens)));
+    }
+    if let Some(last) = validations(records).last() {
+        let report = &last.report;
+        if let Some(loss) = report.mlm_loss {
+            figures.push(("validation MLM loss", format!("{loss:.3}")));
+        }
+        if let Some(accuracy) = report.mlm_accuracy {
+            figures.push(("masked tokens right", format::percent(accuracy)));
+        }
+        if let Some((name, _, accuracy)) = pair(report) {
+            let name = if name == "SOP" {
+                "order right (SOP)"
+            } else {
+                "pairs right (NSP)"
+            };
+            figures.push((name, format::percent(accuracy)));
+        }
+    }
+    let mut speeds: Vec<f64> = records
+        .iter()
+        .filter_map(|r| match r {
+            Record::Train(step) => Some(step.tokens_per_second),
+            _ => None,
+        })
+        .collect();
+    speeds.sort_by(f64::total_cmp);
+    if let Some(median) = speeds.get(speeds.len() / 2) {
+        figures.push(("tokens a second, median", format::count(*median as u64)));
+    }
+    figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_that_of_all_steps_not_only_of_logged_ones() {
+        let line = |step: u64, seconds: f64| {
+            let line = serde_json::json!({"kind": "train", "step": step, "epoch": 0, "loss": 1.0, "mlm_loss": 1.0, "nsp_loss": null, "learning_rate": 0.1,
+                "grad_norm": 1.0, "tokens": 9, "tokens_per_second": 1.0, "data_wait_fraction": 0.0, "step_seconds": seconds});
+            serde_json::from_value(line).unwrap()
+        };
+        let time = training_time(&[line(2, 0.5), line(12, 3.0), line(13, 4.0)]);
+        assert_eq!(time, Some(Duration::from_secs(35)));
+        assert_eq!(training_time(&[]), None);
+        assert_eq!(training_time(&[line(2, -1.0)]), None);
+    }
+}

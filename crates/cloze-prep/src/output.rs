@@ -1,0 +1,136 @@
+//! The output folder: begun, gone on with, kept or removed again.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use cloze_shard::manifest;
+
+use crate::key::{self, Key};
+use crate::{Error, Result, tokens};
+
+/// The folder of unfinished work in the output folder; gone when the dataset is whole.
+pub const WORK_FOLDER: &str = ".work";
+const KEY: &str = "key.json";
+
+/// The output folder. When preparation fails before there is anything to go on from, what it wrote is removed again.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    created: bool,
+    done: bool,
+    _lock: File,
+}
+
+impl Output {
+    /// Takes `path`, which must not exist, or be empty; with `resume` it may hold what an earlier run with the same `key` left. `None`: it holds the whole
+    /// dataset already.
+    pub fn begin(path: &Path, key: &Key, resume: bool) -> Result<Option<Self>> {
+        let exists = |why: &str, hint| {
+            Err(Error::OutputExists {
+                path: path.into(),
+                why: why.into(),
+                hint,
+            })
+        };
+        let work = path.join(WORK_FOLDER);
+        let created = !path.exists();
+        if !created {
+            if !path.is_dir() {
+                return exists("is a file", "give a folder that does not exist yet");
+            }
+            if path.join(manifest::FILE_NAME).exists() {
+                if resume {
+                    // Stopped between the last two steps: what is left is of no use.
+                    remove(&work)?;
+                    return Ok(None);
+                }
+                return exists(
+                    "holds a dataset already",
+                    "give another --out, or delete this dataset first",
+                );
+            }
+            let unfinished = work.exists();
+            if unfinished && !resume {
+                return exists(
+                    "holds the remains of a preparation that was stopped, or of one that is still running",
+                    "if none is running, go on with --resume, or delete the folder and prepare again",
+                );
+            }
+            let mut entries = fs::read_dir(path).map_err(cloze_shard::Error::io(path))?;
+            if !unfinished && entries.next().is_some() {
+                return exists(
+                    "is not empty",
+                    "give a folder that does not exist yet, or an empty one",
+                );
+            }
+        }
+        fs::create_dir_all(&work).map_err(cloze_shard::Error::io(&work))?;
+        let output = Self {
+            path: path.into(),
+            created,
+            done: false,
+            _lock: tokens::lock(&work).inspect_err(|_| {
+                if created {
+                    let _ = fs::remove_dir_all(path);
+                }
+            })?,
+        };
+        let of_key = work.join(KEY);
+        if let Some(then) = key::read::<Key>(&of_key)? {
+            let differences = then.differences(key);
+            if !differences.is_empty() {
+                output.leave();
+                return Err(Error::OtherConfig {
+                    path: path.into(),
+                    differences,
+                    hint: "give the same options, or delete the folder and prepare again",
+                });
+            }
+        } else {
+            key::write(&of_key, key)?;
+        }
+        Ok(Some(output))
+    }
+
+    /// Everything is there.
+    pub fn finish(mut self) -> Result<()> {
+        self.done = true;
+        remove(&self.path.join(WORK_FOLDER))
+    }
+
+    /// Stays as it is.
+    pub fn leave(mut self) {
+        self.done = true;
+    }
+}
+
+/// Removes a folder with all that is in it, if it is there.
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(cloze_shard::Error::io(folder)(e).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        // What cannot be removed has no manifest, so it is no dataset; the error that led here is the one to show.
+        if self.created {
+            let _ = fs::remove_dir_all(&self.path);
+        } else if let Ok(entries) = fs::read_dir(&self.path) {
+            for entry in entries.flatten() {
+                let path = entry.path();
+                let _ = if path.is_dir() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::remove_file(&path)
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Sentence embeddings: what the encoder gives, pooled over a text's tokens.
+
+mod export;
+mod retrieval;
+mod texts;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use cloze_train::engine::Whole;
+use cloze_train::{BertConfig, Build};
+use serde_json::Value;
+
+pub use export::export;
+pub use retrieval::{Query, Retrieval, measure, places, read_queries};
+pub use texts::{Text, Texts};
+pub use write::Sink;
+
+use crate::{Error, Model, Result, Row, Rows, batch};
+
+/// How a text's tokens become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean over all tokens, special ones too (Reimers and Gurevych, EMNLP 2019, section 3).
+    Mean,
+    /// The first token, `[CLS]`.
+    Cls,
+}
+
+/// What is asked for; what is `None` follows from the model's folder.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedOptions {
+    /// As `1_Pooling/config.json` says; the mean, where there is none.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors have the length 1: yes, unless `modules.json` is there and has no step for it.
+    pub normalize: Option<bool>,
+    /// Most tokens of a text: `max_seq_length` of `sentence_bert_config.json`, or 512, and never more than the model has positions.
+    pub max_length: Option<usize>,
+    /// Most tokens that are computed at a time.
+    pub batch_tokens: usize,
+    /// What the engine is built of.
+    pub build: Build,
+}
+
+/// A model that embeds texts.
+#[allow(missing_debug_implementations)]
+pub struct Embedder {
+    model: Model,
+    special: [u32; 2],
+    /// What is done.
+    pub pooling: Pooling,
+    /// Whether vectors have the length 1.
+    pub normalize: bool,
+    /// Most tokens of a text, special ones included.
+    pub max_length: usize,
+    batch_tokens: usize,
+    /// Texts that were longer.
+    pub cut: u64,
+}
+
+impl Embedder {
+    /// Opens the Hugging Face folder of a model.
+    pub fn open(folder: &Path, options: &EmbedOptions) -> Result<Self> {
+        let model = Model::open(folder, &[], options.build, 0)?;
+        let find = |token: &str| {
+            model.tokenizer.id(token).ok_or_else(|| Error::Model {
+                path: folder.into(),
+                why: format!("its tokenizer has no {token}"),
+                hint: "give a BERT with its tokenizer".into(),
+            })
+        };
+        let special = [find("[CLS]")?, find("[SEP]")?];
+        let most = model.config.max_position_embeddings;
+        let asked = match options.max_length {
+            Some(length) => Some(length),
+            None => json(folder, "sentence_bert_config.json")?
+                .and_then(|v| v["max_seq_length"].as_u64())
+                .map(|n| n as usize),
+        };
+        let max_length = asked.unwrap_or(512).min(most);
+        if max_length < 4 {
+            return Err(Error::Option {
+                option: "--max-length",
+                why: format!("is {max_length}, must be at least 4"),
+            });
+        }
+        Ok(Self {
+            special,
+            pooling: match options.pooling {
+                Some(pooling) => pooling,
+                None => pooling(folder)?,
+            },
+            normalize: match options.normalize {
+                Some(normalize) => normalize,
+                None => normalizes(folder)?,
+            },
+            max_length,
+            batch_tokens: options.batch_tokens.max(max_length),
+            cut: 0,
+            model,
+        })
+    }
+
+    /// `H`.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.model.config.hidden_size
+    }
+
+    /// The model's shape.
+    #[must_use]
+    pub fn config(&self) -> &BertConfig {
+        &self.model.config
+    }
+
+    /// What it runs on, for a person.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!("{}; {}", self.model.engine.describe(), self.model.device)
+    }
+
+    /// The vectors of `texts`, in their order. Texts of similar length are computed together; `told` is told of texts as they are done.
+    pub fn embed<S: AsRef<str>>(
+        &mut self,
+        texts: &[S],
+        told: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Vec<f32>>> {
+        let [cls, sep] = self.special;
+        let maker = Rows::new(&self.model.tokenizer, cls, sep, self.max_length);
+        let rows = texts.iter().map(|text| maker.single(text.as_ref()));
+        let rows = rows.collect::<Result<Vec<Row>>>()?;
+        self.cut += rows.iter().filter(|row| row.cut > 0).count() as u64;
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&i| rows[i].input_ids.len());
+        let mut vectors = vec![Vec::new(); rows.len()];
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = |&&i: &&usize| {
+                tokens += rows[i].input_ids.len();
+                tokens <= self.batch_tokens
+            };
+            let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            rest = later;
+            let batch = batch(now.iter().map(|&i| &rows[i]));
+            let encoded = self.model.engine.encode(&batch, &Whole::of(&batch), None)?;
+            let h = self.model.config.hidden_size;
+            for (&i, (start, length)) in now.iter().zip(batch.spans()) {
+                let own = &encoded[start * h..(start + length) * h];
+                vectors[i] = pool(own, h, self.pooling, self.normalize);
+            }
+            told(now.len() as u64);
+        }
+        Ok(vectors)
+    }
+}
+
+/// One vector of the tokens of a text, `[n, h]`; sums in double precision.
+fn pool(tokens: &[f32], h: usize, pooling: Pooling, normalize: bool) -> Vec<f32> {
+    let mut sum = vec![0f64; h];
+    let taken = match pooling {
+        Pooling::Mean => tokens,
+        Pooling::Cls => &tokens[..h],
+    };
+    for token in taken.chunks_exact(h) {
+        sum.iter_mut()
+            .zip(token)
+            .for_each(|(s, &x)| *s += f64::from(x));
+    }
+    let count = (taken.len() / h) as f64;
+    let norm = sum.iter().map(|s| s * s).sum::<f64>().sqrt() / count;
+    // As PyTorch's `normalize`: what has no direction stays zero.
+    let scale = if normalize {
+        count * norm.max(1e-12)
+    } else {
+        count
+    };
+    sum.iter().map(|s| (s / scale) as f32).collect()
+}
+
+/// A JSON file of a model's folder, where it is there.
+fn json(folder: &Path, name: &str) -> Result<Option<Value>> {
+    let path = folder.join(name);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(cloze_shard::Error::io(&path)(e).into()),
+    };
+    let value =
+        serde_json::from_str(&text).map_err(|e| broken(path, format!("broken JSON: {e}")))?;
+    Ok(Some(value))
+}
+
+fn broken(path: PathBuf, why: String) -> Error {
+    let hint = "copy the model again, or give --pooling, --normalize and --max-length and leave the file out";
+    Error::Model {
+        path,
+        why,
+        hint: hint.into(),
+    }
+}
+
+/// How the folder of a sentence transformer pools.
+fn pooling(folder: &Path) -> Result<Pooling> {
+    let name = "1_Pooling/config.json";
+    let Some(config) = json(folder, name)? else {
+        return Ok(Pooling::Mean);
+    };
+    let on = |key: &str| config[key].as_bool() == Some(true);
+    match (on("pooling_mode_mean_tokens"), on("pooling_mode_cls_token")) {
+        (true, false) => Ok(Pooling::Mean),
+        (false, true) => Ok(Pooling::Cls),
+        _ => Err(broken(
+            folder.join(name),
+            "asks for another pooling than mean or CLS".into(),
+        )),
+    }
+}
+
+/// Whether the folder of a sentence transformer normalises; yes, where nothing is said.
+fn normalizes(folder: &Path) -> Result<bool> {
+    let modules = json(folder, "modules.json")?;
+    Ok(modules.is_none_or(|modules| {
+        let mut kinds = modules.as_array().into_iter().flatten();
+        kinds.any(|m| m["type"].as_str().is_some_and(|t| t.ends_with("Normalize")))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pooling_is_its_definition() {
+        let tokens = [3.0, 0.0, 1.0, 4.0, 2.0, -1.0];
+        assert_eq!(pool(&tokens, 2, Pooling::Mean, false), [2.0, 1.0]);
+        assert_eq!(pool(&tokens, 2, Pooling::Cls, false), [3.0, 0.0]);
+        assert_eq!(pool(&tokens, 2, Pooling::Cls, true), [1.0, 0.0]);
+        let unit = pool(&tokens, 2, Pooling::Mean, true);
+        let root = 5f32.sqrt();
+        assert!((unit[0] - 2.0 / root).abs() < 1e-7 && (unit[1] - 1.0 / root).abs() < 1e-7);
+        assert_eq!(pool(&[0.0, 0.0], 2, Pooling::Mean, true), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,59 @@
+//! Sentence embeddings by the executable.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+
+use cloze_tests::Place;
+
+fn place() -> Place {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "--seq-len 32");
+    place.write_config();
+    let _ = place
+        .cloze("pretrain data --config config.json --steps 2 --warmup-steps 0 --batch-tokens 256 --out run")
+        .status(0);
+    place
+}
+
+#[test]
+fn threads_change_nothing() {
+    let place = place();
+    for jobs in [1, 2, 5] {
+        let line = format!(
+            "embed corpus.jsonl --model run/model --max-length 24 --out v{jobs}.npy --jobs {jobs}"
+        );
+        let _ = place.cloze(&line).status(0);
+    }
+    let bytes = |jobs: u32| fs::read(place.path(&format!("v{jobs}.npy"))).unwrap();
+    assert!(bytes(1) == bytes(2) && bytes(1) == bytes(5) && bytes(1).len() == 128 + 120 * 16 * 4);
+    let ids = fs::read_to_string(place.path("v1.npy.ids.jsonl")).unwrap();
+    assert_eq!(ids.lines().count(), 120);
+}
+
+/// What fails leaves nothing behind, and what holds nothing is an error.
+#[test]
+fn failures_leave_nothing() {
+    let place = place();
+    place.write("empty.jsonl", "\n\n");
+    place.write("broken.jsonl", "{\"text\": \"river\"}\n{\"text\": 5}\n");
+    for (texts, says) in [
+        ("empty.jsonl", "holds no text"),
+        ("broken.jsonl", "line 2"),
+        ("none.jsonl", "none.jsonl"),
+    ] {
+        for ending in ["npy", "parquet", "arrow"] {
+            let line = format!("embed {texts} --model run/model --out v.{ending}");
+            let _ = place.cloze(&line).status(2).says(&[says, "hint:"]);
+        }
+    }
+    let left: Vec<String> = fs::read_dir(place.path("."))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("v."))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    let _ = place
+        .cloze("embed corpus.jsonl --model nowhere/at/all/x --out v.npy")
+        .status(2);
+}

@@ -1,0 +1,283 @@
+//! Preparation that is stopped, in any way, and gone on with: what comes out is what an undisturbed run gives, byte for byte.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use cloze_tests::Place;
+use flate2::write::GzEncoder;
+
+/// Every file of a dataset, with its bytes.
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+/// Documents as lines of JSON, some `bytes` together.
+fn lines(first: usize, bytes: usize) -> String {
+    let words = [
+        "river", "stone", "bridge", "winter", "signal", "walks", "finds", "keeps", "quiet",
+        "narrow",
+    ];
+    let (mut text, mut state) = (String::new(), first as u64);
+    for i in first.. {
+        if text.len() >= bytes {
+            break;
+        }
+        let mut draw = |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let mut document = String::new();
+        for _ in 0..2 + draw(9) {
+            for _ in 0..3 + draw(15) {
+                document += words[draw(10) as usize];
+                document.push(' ');
+            }
+            document += "end. The ";
+        }
+        text += &format!(
+            "{}\n",
+            serde_json::json!({"id": format!("d{i}"), "text": document})
+        );
+    }
+    text
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut file = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    file.write_all(text.as_bytes()).unwrap();
+    file.finish().unwrap()
+}
+
+/// Two plain files and a compressed one, in `in/`.
+fn place(bytes: usize) -> Place {
+    let place = Place::new();
+    place.write("in/a.jsonl", lines(0, bytes));
+    place.write("in/b.jsonl.gz", gzip(&lines(100_000, bytes)));
+    place.write("in/c.jsonl", lines(200_000, bytes / 2));
+    place
+}
+
+const OPTIONS: &str = "--tokenizer tokenizer --id-field id --seq-len 48 --validation-fraction 0.1 --shard-rows 4000 --save-every 1";
+
+fn undisturbed(place: &Place, more: &str) -> Files {
+    let line = format!("prepare in {OPTIONS} {more} --out undisturbed");
+    let _ = place.cloze(&line).status(0);
+    place.files("undisturbed")
+}
+
+fn is_same(files: &Files, place: &Place, out: &str) {
+    let names = |files: &Files| files.iter().map(|f| f.0.clone()).collect::<Vec<_>>();
+    let made = place.files(out);
+    assert_eq!(names(files), names(&made));
+    for (a, b) in files.iter().zip(&made) {
+        assert!(a.1 == b.1, "{}", a.0.display());
+    }
+}
+
+/// Killed fifty times, at moments that nobody chose.
+#[test]
+fn killed_and_gone_on_with() {
+    let place = place(1_500_000);
+    let more = "--masking static --dupe-factor 2 --bins 24";
+    let begun = Instant::now();
+    let whole = undisturbed(&place, more);
+    let takes = begun.elapsed();
+    let line = format!("prepare in {OPTIONS} {more} --out out --resume");
+    let (mut kills, mut finished, mut stages) = (0, 0, [0; 3]);
+    while kills < 50 {
+        let mut child = Command::new(cloze_tests::executable("cloze"))
+            .args(line.split_whitespace())
+            .current_dir(place.path("."))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let wait = takes.mul_f64(f64::from(now.subsec_nanos() % 1_000) / 1_500.0);
+        std::thread::sleep(wait);
+        if child.try_wait().unwrap().is_none() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+            let work = place.path("out/.work");
+            if place.path("out/train").exists() {
+                stages[2] += 1;
+            } else if work.join("tokens/part-00000.json").exists() {
+                stages[1] += 1;
+            } else {
+                stages[0] += 1;
+            }
+        }
+        if place.path("out/manifest.json").exists() {
+            // What may be left is of no use, and goes when it is asked for again.
+            let _ = place.cloze(&line).status(0);
+            is_same(&whole, &place, "out");
+            fs::remove_dir_all(place.path("out")).unwrap();
+            finished += 1;
+        }
+    }
+    let _ = place.cloze(&line).status(0);
+    is_same(&whole, &place, "out");
+    eprintln!(
+        "{kills} kills ({stages:?} by stage), {finished} whole before the last, {takes:?} undisturbed"
+    );
+    assert!(stages[0] + stages[1] + stages[2] == 50 && stages[1] > 0);
+    let _ = place.cloze("verify out --source in").status(0);
+}
+
+/// A source that cannot be read to its end: what came before is not read again, and once it is mended the rest is.
+#[test]
+fn a_failing_input_is_mended() {
+    let place = place(2_200_000);
+    let whole = undisturbed(&place, "");
+    let good = fs::read(place.path("in/b.jsonl.gz")).unwrap();
+    place.write("in/b.jsonl.gz", &good[..good.len() / 2]);
+    let line = format!("prepare in {OPTIONS} --out out");
+    let _ = place
+        .cloze(&line)
+        .status(2)
+        .says(&["b.jsonl.gz", "kept in out", "--resume"]);
+    assert!(!place.path("out/manifest.json").exists());
+    let _ = place.cloze(&line).status(2).says(&["--resume", "remains"]);
+    // Still broken: the same again.
+    let resume = format!("{line} --resume");
+    let _ = place
+        .cloze(&resume)
+        .status(2)
+        .says(&["going on after", "b.jsonl.gz"]);
+    place.write("in/b.jsonl.gz", &good);
+    let _ = place.cloze(&resume).status(0).says(&["going on after"]);
+    is_same(&whole, &place, "out");
+    // Whole: there is nothing to do; and it is not another's.
+    let _ = place.cloze(&resume).status(0).says(&["whole already"]);
+    let other = resume.replace("--seq-len 48", "--seq-len 40");
+    let _ = place
+        .cloze(&other)
+        .status(2)
+        .says(&["--seq-len was 48, is 40"]);
+}
+
+/// Other options are refused by name; other sources are what is read.
+#[test]
+fn what_changed_in_between() {
+    let place = place(1_500_000);
+    let line = format!("prepare in {OPTIONS} --out out");
+    place.write("in/d.jsonl", "{\"id\": \"x\", \"text\": \n");
+    let _ = place.cloze(&line).status(2).says(&["d.jsonl", "kept"]);
+    for (option, other) in [("--seq-len 48", "--seq-len 40"), ("--id-field id", "")] {
+        let said = place.cloze(&format!("{} --resume", line.replace(option, other)));
+        let name = option.split(' ').next().unwrap();
+        let _ = said.status(2).says(&["begun with other options", name]);
+    }
+    let text = fs::read_to_string(place.path("tokenizer/vocab.txt")).unwrap();
+    place.write("tokenizer/vocab.txt", text.clone() + "zebra\n");
+    let resume = format!("{line} --resume");
+    let _ = place.cloze(&resume).status(2).says(&["the vocabulary"]);
+    place.write("tokenizer/vocab.txt", text);
+    // The first source is another now, so everything is read again.
+    place.write("in/a.jsonl", lines(7, 1_200_000));
+    fs::remove_file(place.path("in/d.jsonl")).unwrap();
+    let _ = place.cloze(&resume).status(0);
+    let whole = undisturbed(&place, "");
+    is_same(&whole, &place, "out");
+}
+
+/// Tokens that are kept serve every objective, and a corpus that grew is not read again from the start.
+#[test]
+fn tokens_are_used_again() {
+    let place = place(1_500_000);
+    for (i, more) in [
+        "",
+        "--objective sop",
+        "--objective full-sentences --seq-len 64",
+        "--objective doc-sentences --bins 16,24",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let first = undisturbed(&place, more);
+        let line = format!("prepare in {OPTIONS} {more} --tokens kept --out out");
+        let said = place.cloze(&line).status(0);
+        if i > 0 {
+            let _ = said.says(&["tokens   as they are in kept"]);
+        }
+        is_same(&first, &place, "out");
+        let _ = place.cloze("verify out --source in").status(0);
+        for folder in ["out", "undisturbed"] {
+            fs::remove_dir_all(place.path(folder)).unwrap();
+        }
+    }
+    place.write("in/z.jsonl", lines(900_000, 300_000));
+    let line = format!("prepare in {OPTIONS} --tokens kept --out out");
+    let _ = place.cloze(&line).status(0).says(&["going on after"]);
+    is_same(&undisturbed(&place, ""), &place, "out");
+    let other = format!("prepare in {OPTIONS} --language de --tokens kept --out other");
+    let _ = place.cloze(&other).status(2).says(&[
+        "kept was begun with other options",
+        "--language was \"en\", is \"de\"",
+    ]);
+    assert!(!place.path("other").exists());
+    // A folder of something else is left alone.
+    let other = format!("prepare in {OPTIONS} --tokens in --out other");
+    let _ = place
+        .cloze(&other)
+        .status(2)
+        .says(&["holds files that are no tokens"]);
+}
+
+/// Two at a time are refused: the second would write over the first.
+#[test]
+fn one_at_a_time() {
+    let place = place(100_000);
+    fs::create_dir_all(place.path("out/.work")).unwrap();
+    let lock = fs::File::create(place.path("out/.work/lock")).unwrap();
+    lock.try_lock().unwrap();
+    let line = format!("prepare in {OPTIONS} --out out --resume");
+    let _ = place
+        .cloze(&line)
+        .status(2)
+        .says(&["being written by another process"]);
+    lock.unlock().unwrap();
+    let _ = place.cloze(&line).status(0);
+}
+
+/// A disk that is full: what was done is kept, and gone on with when there is room.
+#[test]
+fn a_disk_that_is_full_for_a_while() {
+    let place = place(1_500_000);
+    let small = place.path("small");
+    fs::create_dir(&small).unwrap();
+    let mount = |options: &str| {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&small)
+            .status();
+        mounted.is_ok_and(|s| s.success())
+    };
+    if !mount("size=6m") {
+        eprintln!("skipped: a file system cannot be mounted here");
+        return;
+    }
+    // Much more text than its compressed size lets expect.
+    place.write("in/y.jsonl.gz", gzip(&lines(1, 3_000).repeat(3_000)));
+    let line = format!("prepare in {OPTIONS} --out small/data");
+    let full = place.cloze(&line);
+    let has_manifest = place.path("small/data/manifest.json").exists();
+    let remounted = mount("remount,size=200m");
+    let resumed = place.cloze(&format!("{line} --resume"));
+    let made = remounted.then(|| place.files("small/data"));
+    let _ = Command::new("umount").arg(&small).status();
+    let _ = full
+        .status(2)
+        .says(&["No space left", "the disk is full", "kept in small/data"]);
+    assert!(!has_manifest);
+    let _ = resumed.status(0).says(&["going on after"]);
+    let whole = undisturbed(&place, "");
+    assert!(made.unwrap() == whole);
+}
