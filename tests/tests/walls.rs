@@ -7,7 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 15] = [
+const WALLS: [(&str, &[&str]); 16] = [
+    (
+        "cloze-clean",
+        &[
+            "cloze-kernels",
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+            "tokenizers",
+            "candle-core",
+            "arrow-array",
+        ],
+    ),
     (
         "cloze-sentences",
         &[

@@ -82,6 +82,8 @@ pub enum Verb {
 Examples:
   cloze prepare corpus/ --tokenizer bert-base-uncased/ --out data
   cloze prepare 'dump/*.jsonl.zst' --text-field body --id-field id --tokenizer vocab.txt --seq-len 512 --out data
+  cloze prepare 'web/*.jsonl.gz' --tidy-space --gopher --dedup near --dedup-paragraphs line --exclude task/test.jsonl \\
+      --report cleaning.json --tokenizer bert-base-uncased/ --out data
   cloze prepare sentences.txt --text-form sentence-per-line --pairing bert --dupe-factor 10 --masking static \\
       --tokenizer bert-base-uncased/ --out data")]
 pub struct PrepareArgs {
@@ -94,6 +96,9 @@ pub struct PrepareArgs {
     /// The dataset's folder; must not exist yet, or be empty
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,
+    /// Write what was dropped and why to this file (JSON), with examples
+    #[arg(long, value_name = "FILE", help_heading = "Cleaning")]
+    pub report: Option<PathBuf>,
     #[command(flatten)]
     pub work: cloze_prep::Work,
     #[command(flatten)]
@@ -115,6 +120,9 @@ pub struct VerifyArgs {
     /// The inputs that the dataset was prepared from
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     pub source: Vec<PathBuf>,
+    /// With --source: the evaluation sets that the preparation excluded, in its order [default: where they were]
+    #[arg(long, value_name = "FILE", requires = "source")]
+    pub exclude: Vec<PathBuf>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use anyhow::Context;
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_prep::{Progress, Report, Stage};
@@ -24,7 +25,7 @@ impl Progress for Bars {
     fn begin(&self, stage: Stage, total: u64) {
         let unit = match stage {
             Stage::Tokenize => Unit::Bytes,
-            Stage::Pair => Unit::Things("documents"),
+            Stage::Deduplicate | Stage::Pair => Unit::Things("documents"),
             Stage::Write => Unit::Things("rows"),
         };
         if let Ok(mut work) = self.0.lock() {
@@ -59,6 +60,14 @@ impl Progress for Bars {
 
 pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
     let started = Instant::now();
+    if let Some(path) = &args.report {
+        let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+        anyhow::ensure!(
+            !path.is_dir() && folder.is_none_or(std::path::Path::is_dir),
+            "--report {}: is a folder, or in none",
+            path.display()
+        );
+    }
     let report = cloze_prep::prepare(
         &args.inputs,
         &args.tokenizer,
@@ -69,6 +78,18 @@ pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
     )?;
     for warning in &report.warnings {
         writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
+    if let Some(path) = &args.report {
+        let mut text = serde_json::to_string_pretty(&report.cleaning)?;
+        text.push('\n');
+        std::fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
+    if !args.config.clean.is_off() {
+        let lines = report.cleaning.lines().into_iter();
+        let rows: Vec<_> = lines
+            .map(|(what, count)| vec![what, format::count(count)])
+            .collect();
+        writeln!(std::io::stderr(), "{}", table(&["cleaning", ""], &rows))?;
     }
     let mut out = std::io::stdout().lock();
     write!(out, "{}", summary(&report))?;

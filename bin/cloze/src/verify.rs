@@ -68,6 +68,7 @@ fn audit(args: &VerifyArgs, report: &mut Report) -> anyhow::Result<()> {
     cloze_prep::audit::audit(
         &args.dataset,
         &args.source,
+        &args.exclude,
         work.path(),
         args.jobs,
         &Bars::default(),

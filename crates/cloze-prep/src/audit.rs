@@ -11,7 +11,7 @@ use cloze_text::Tokenizer;
 use crate::input::{InputOptions, InputPlan};
 use crate::key::Key;
 use crate::pairing::sentence_start;
-use crate::progress::{Progress, Stage};
+use crate::progress::Progress;
 use crate::split::Assignment;
 use crate::tokenize::tokenize;
 use crate::tokens::TokenFolder;
@@ -19,23 +19,28 @@ use crate::{Config, Error, ObjectiveKind, Result, StoredDocument, TokenStore};
 
 /// Reads and tokenizes `inputs` again, as the manifest's configuration says, and looks every row of the dataset up in them.
 ///
-/// Problems are added to `report` under [`Check::Source`]. `work` is an empty folder for the token store.
+/// `exclude` are the evaluation sets that the preparation kept out, where they are not where they were. Problems are added to `report` under
+/// [`Check::Source`]. `work` is an empty folder for the token store.
 pub fn audit(
     dataset: &Path,
     inputs: &[PathBuf],
+    exclude: &[PathBuf],
     work: &Path,
     jobs: Option<usize>,
     progress: &dyn Progress,
     report: &mut Report,
 ) -> Result<()> {
     let dataset = Dataset::open(dataset)?;
-    let config: Config =
+    let mut config: Config =
         serde_json::from_value(dataset.manifest().config.clone()).map_err(|e| {
             cloze_shard::Error::Manifest {
                 path: dataset.path().join(cloze_shard::manifest::FILE_NAME),
                 why: format!("its configuration is not understood: {e}"),
             }
         })?;
+    if !exclude.is_empty() {
+        config.clean.exclude = exclude.to_vec();
+    }
     let tokenizer = Tokenizer::open(&dataset.path().join(TOKENIZER_FOLDER))?;
     let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -45,7 +50,6 @@ pub fn audit(
     let vocabulary = Vocabulary::read(&dataset.path().join(TOKENIZER_FOLDER))?;
     let key = Key::of_dataset(&config, &tokenizer, &vocabulary)?.of_tokens();
     let mut folder = TokenFolder::open(&work.join("tokens"), &key, &sources.sources)?;
-    progress.begin(Stage::Tokenize, sources.bytes());
     pool.install(|| {
         tokenize(
             &sources,
@@ -56,7 +60,6 @@ pub fn audit(
             progress,
         )
     })?;
-    progress.end();
     let store = folder.store()?;
     let source = Source::new(&store, &config, vocabulary.special().sep);
     let mut rows = 0;

@@ -1,5 +1,6 @@
 //! What preparation can be asked for. One definition an option: its doc comment is its help text.
 
+use cloze_clean::CleanOptions;
 use cloze_shard::manifest::{Masking, Objective};
 use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,14 @@ pub struct Config {
     /// What to do with a line or document that cannot be read
     #[cfg_attr(feature = "clap", arg(long, default_value = "fail", value_enum))]
     pub on_bad_input: OnBadInput,
+    // Last: its heading is that of all options after it.
+    #[allow(
+        missing_docs,
+        reason = "a doc comment here would be the help text of the command"
+    )]
+    #[cfg_attr(feature = "clap", command(flatten))]
+    #[serde(default, skip_serializing_if = "CleanOptions::is_off")]
+    pub clean: CleanOptions,
 }
 
 /// What a row is, and what its label says.
@@ -210,6 +219,7 @@ impl Default for Config {
             text_form: TextForm::Prose,
             language: "en".into(),
             on_bad_input: OnBadInput::Fail,
+            clean: CleanOptions::default(),
         }
     }
 }
@@ -288,6 +298,7 @@ impl Config {
                 fail(option, format!("is {p}, must be from 0 to 1"))
             }
         };
+        self.clean.check()?;
         share("--short-seq-prob", self.short_seq_prob())?;
         if self.pairing == Pairing::Bert && self.objective != ObjectiveKind::Nsp {
             return fail("--pairing", "bert is for --objective nsp".into());
@@ -360,7 +371,8 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         assert!(Config::default().check().is_ok());
         type Spoil = fn(&mut Config);
-        let cases: [(Spoil, &str); 17] = [
+        let cases: [(Spoil, &str); 18] = [
+            (|c| c.clean.dedup_threshold = 0.1, "--dedup-threshold"),
             (|c| c.short_seq_prob = Some(1.5), "--short-seq-prob"),
             (|c| c.bins = vec![64, 64], "--bins"),
             (|c| c.bins = vec![7], "--bins"),
@@ -395,7 +407,7 @@ mod tests {
     fn options_of_masks_are_left_out_where_they_are_defaults() {
         let written = |config: &Config| serde_json::to_value(config).unwrap();
         let plain = written(&Config::default());
-        for name in ["mask_share", "random_share", "mask_unit"] {
+        for name in ["mask_share", "random_share", "mask_unit", "clean"] {
             assert!(plain.get(name).is_none(), "{name}");
         }
         assert_eq!(

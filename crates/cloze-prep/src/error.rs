@@ -15,6 +15,19 @@ pub enum Error {
     /// The tokenizer cannot be used.
     #[error(transparent)]
     Text(#[from] cloze_text::Error),
+    /// Something about the cleaning of text.
+    #[error(transparent)]
+    Clean(#[from] cloze_clean::Error),
+    /// An evaluation set is not the one that the dataset was prepared with.
+    #[error("{}: not the evaluation set that the dataset was prepared with: blake3 {found}, expected {expected}", path.display())]
+    ExcludedChanged {
+        /// The file.
+        path: PathBuf,
+        /// Its digest.
+        found: String,
+        /// The digest in the manifest.
+        expected: String,
+    },
     /// An option is out of range.
     #[error("{option} {why}")]
     Config {
@@ -103,6 +116,11 @@ impl Error {
             Self::Input(e) => e.hint(),
             Self::Shard(e) => e.hint(),
             Self::Text(e) => e.hint(),
+            Self::Clean(e) => e.hint(),
+            Self::ExcludedChanged { .. } => Some(
+                "say with --exclude where the evaluation sets of the preparation are, in its order"
+                    .into(),
+            ),
             Self::OutputExists { hint, .. } | Self::OtherConfig { hint, .. } => {
                 Some((*hint).into())
             }

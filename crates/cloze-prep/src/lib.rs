@@ -3,6 +3,7 @@
 //! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source; [`count_words`] only looks at words.
 
 pub mod audit;
+mod clean;
 mod config;
 mod disk;
 mod error;
@@ -20,6 +21,7 @@ mod tokenize;
 mod tokens;
 mod words;
 
+pub use cloze_clean::{CleanOptions, CleanReport};
 pub use config::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing};
 pub use error::{Error, Result};
 pub use prepare::{Report, Work, prepare};

@@ -26,7 +26,7 @@ use crate::shards::{Kept, RowMaker, write_split};
 use crate::split::{Assignment, SplitDocuments, SplitIndex};
 use crate::tokenize::{TokenizeReport, tokenize};
 use crate::tokens::TokenFolder;
-use crate::{Config, Error, MaskingKind, Result, TokenStore};
+use crate::{CleanReport, Config, Error, MaskingKind, Result, TokenStore};
 
 const SPLITS: [&str; 2] = ["train", "validation"];
 
@@ -35,6 +35,8 @@ const SPLITS: [&str; 2] = ["train", "validation"];
 pub struct Report {
     /// The manifest that was written.
     pub manifest: Manifest,
+    /// What cleaning did, where it was asked for; otherwise, how many documents there were.
+    pub cleaning: CleanReport,
     /// Things a person should know, each a sentence.
     pub warnings: Vec<String>,
 }
@@ -89,7 +91,11 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Report> {
     config.check()?;
-    let config = config.resolved();
+    let mut config = config.resolved();
+    for path in &config.clean.exclude {
+        let digest = atomic::digest(path)?.blake3;
+        config.clean.exclude_blake3.push(digest);
+    }
     let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let vocabulary = Vocabulary::read(tokenizer)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
@@ -170,7 +176,11 @@ impl Preparation<'_> {
             });
         }
         let warnings = vec!["the dataset was whole already: nothing was done".into()];
-        Ok(Report { manifest, warnings })
+        Ok(Report {
+            manifest,
+            cleaning: CleanReport::default(),
+            warnings,
+        })
     }
 
     fn run(&self) -> Result<Report> {
@@ -192,9 +202,6 @@ impl Preparation<'_> {
             ));
         }
         let part_bytes = self.work.save_every << 20;
-        if !folder.whole {
-            progress.begin(Stage::Tokenize, self.sources.bytes());
-        }
         let tokenized = tokenize(
             &self.sources,
             &self.tokenizer,
@@ -203,12 +210,12 @@ impl Preparation<'_> {
             part_bytes,
             progress,
         )?;
-        progress.end();
         let store = folder.store()?;
         if store.is_empty() {
             let files = tokenized.sources.len();
             let s = if files == 1 { "" } else { "s" };
             let mut why = vec![format!("no document with text in {files} file{s}")];
+            why.extend(tokenized.dropped());
             why.extend(tokenized.warnings());
             return Err(Error::NothingToWrite {
                 why: why.join("; "),
@@ -259,7 +266,12 @@ impl Preparation<'_> {
         };
         manifest.write(self.out)?;
         let warnings = warnings(&manifest, &tokenized, &paired, config);
-        Ok(Report { manifest, warnings })
+        let cleaning = tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()));
+        Ok(Report {
+            manifest,
+            cleaning,
+            warnings,
+        })
     }
 
     /// Says how much room is needed, and refuses to begin where there is none for half of it.

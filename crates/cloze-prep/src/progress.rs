@@ -5,6 +5,8 @@
 pub enum Stage {
     /// Reading, segmenting, tokenizing; measured in bytes of the source files.
     Tokenize,
+    /// Deciding which documents and paragraphs stood before, and leaving them out; measured in documents.
+    Deduplicate,
     /// Choosing what goes into each row; measured in documents (each once a duplicate).
     Pair,
     /// Writing shards; measured in rows.
@@ -17,6 +19,7 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Tokenize => "tokenize",
+            Self::Deduplicate => "deduplicate",
             Self::Pair => "pair",
             Self::Write => "write",
         }
@@ -27,7 +30,7 @@ impl Stage {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Tokenize => "bytes",
-            Self::Pair => "documents",
+            Self::Deduplicate | Self::Pair => "documents",
             Self::Write => "rows",
         }
     }

@@ -104,12 +104,24 @@ impl TokenStoreWriter {
 
     /// Appends a document that has tokens.
     pub fn push(&mut self, document: &Document, tokens: &TokenizedDocument) -> Result<()> {
+        let id = document.id.as_deref();
+        self.push_of(document.source, document.index, id, tokens)
+    }
+
+    /// Appends document `index` of source `source`, whose id is `id`.
+    pub fn push_of(
+        &mut self,
+        source: u32,
+        index: u64,
+        id: Option<&str>,
+        tokens: &TokenizedDocument,
+    ) -> Result<()> {
         let count = tokens.input_ids.len();
         if count > DOCUMENT_TOKENS {
             let (source_path, limit) = (String::new(), DOCUMENT_TOKENS);
             return Err(Error::DocumentTooLong {
                 source_path,
-                index: document.index,
+                index,
                 tokens: count,
                 limit,
             });
@@ -119,9 +131,9 @@ impl TokenStoreWriter {
         }
         let columns = &mut self.columns;
         columns.doc.append_value(tokens.doc);
-        columns.source.append_value(document.source);
-        columns.index.append_value(document.index);
-        columns.id.append_option(document.id.as_deref());
+        columns.source.append_value(source);
+        columns.index.append_value(index);
+        columns.id.append_option(id);
         columns
             .sentence_ends
             .values()

@@ -1,16 +1,24 @@
-//! Stage 1: documents of all sources, segmented and tokenized by all threads, into the token store, in order.
+//! Stage 1: documents of all sources, cleaned, segmented and tokenized by all threads, into the token store, in order.
 
+mod cleaned;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Mutex;
 
+use cloze_clean::{Changes, CleanReport, Cleaner, Dropped, Keys, Ledger, Place as FoundAt};
 use cloze_shard::manifest::SourceRecord;
 use cloze_shard::schema::IdType;
 use cloze_text::{Encoder, Segmenter, Tokenizer};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use self::cleaned::place;
+use crate::clean::Cleaning;
 use crate::input::{Document, InputPlan, Source, SourceReader, TextForm};
 use crate::key::Mark;
+use crate::progress::Stage;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::tokens::{Place, TokenFolder};
 use crate::{Config, Error, Progress, Result};
@@ -34,13 +42,17 @@ pub struct TokenizeReport {
     sentences_without_tokens: u64,
     /// The first of each kind that was passed over.
     first_skipped: BTreeMap<String, String>,
+    clean: CleanReport,
+    cleaned: bool,
+    most_repeated: Vec<(FoundAt, Vec<u32>, u64)>,
+    emptied: Vec<Vec<u32>>,
 }
 
 impl TokenizeReport {
     /// The counts by name, as the manifest holds them.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         let skipped = self.sources.iter().flat_map(|s| s.skipped.values()).sum();
-        [
+        let mut counts: BTreeMap<String, u64> = [
             ("documents", self.documents),
             ("sentences", self.sentences),
             ("tokens", self.tokens),
@@ -52,7 +64,11 @@ impl TokenizeReport {
             ("ignored_files", self.ignored.len() as u64),
         ]
         .map(|(name, count)| (name.to_owned(), count))
-        .into()
+        .into();
+        if self.cleaned {
+            counts.extend(self.clean.counts());
+        }
+        counts
     }
 
     /// Documents with tokens.
@@ -105,7 +121,20 @@ pub fn tokenize(
     let ignored = plan.ignored.iter();
     let ignored = ignored.map(|p| p.to_string_lossy().into_owned()).collect();
     if !folder.whole {
+        let (mut cleaner, mut ledger) = (None, None);
+        if let Some(cleaning) = Cleaning::open(config, folder.path())? {
+            (cleaner, ledger) = (Some(cleaning.cleaner), cleaning.ledger);
+        }
+        // What is in a part may have to leave again, which is known when all is there: then there is one part, and nothing is safe before it is whole.
+        let part_bytes = match ledger {
+            Some(_) => {
+                folder.forget()?;
+                u64::MAX
+            }
+            None => part_bytes,
+        };
         let worker = Worker {
+            cleaner,
             tokenizer,
             encoders: Mutex::new(Vec::new()),
             segmenter: match config.text_form {
@@ -122,10 +151,12 @@ pub fn tokenize(
             part_bytes,
             place: folder.place.clone(),
             folder,
+            plan,
             writer: None,
+            ledger,
             held: 0,
         };
-        parts.fill(plan, &worker, progress)?;
+        parts.fill(&worker, progress)?;
     }
     let mut report = folder.place.report.clone();
     report.ignored = ignored;
@@ -135,21 +166,22 @@ pub fn tokenize(
 /// The parts of a folder, as they are filled.
 struct Parts<'a> {
     folder: &'a mut TokenFolder,
+    plan: &'a InputPlan,
     id_type: IdType,
     part_bytes: u64,
     place: Place,
     writer: Option<TokenStoreWriter>,
+    /// What decides about duplicates, where that is asked for.
+    ledger: Option<Ledger>,
     /// Bytes of text in `writer`.
     held: u64,
 }
 
 impl Parts<'_> {
-    fn fill(
-        mut self,
-        plan: &InputPlan,
-        worker: &Worker<'_>,
-        progress: &dyn Progress,
-    ) -> Result<()> {
+    fn fill(mut self, worker: &Worker<'_>, progress: &dyn Progress) -> Result<()> {
+        let plan = self.plan;
+        progress.begin(Stage::Tokenize, plan.bytes());
+        self.place.report.cleaned = worker.cleaner.is_some();
         // The source that was being read is read again up to where it was.
         let done = self.place.report.sources.len();
         let mut again = self.place.documents;
@@ -171,14 +203,14 @@ impl Parts<'_> {
             let mut block = blocks.next()?;
             while !block.is_empty() {
                 // The next block is read on this thread while the others tokenize.
-                let mut tokenized = Ok(Vec::new());
+                let mut looked = Ok(Vec::new());
                 let next = rayon::in_place_scope(|scope| {
-                    scope.spawn(|_| tokenized = worker.block(&block));
+                    scope.spawn(|_| looked = worker.block(&mut block));
                     blocks.next()
                 });
-                for (document, tokens) in block.iter().zip(tokenized?) {
-                    self.push(source, document, &tokens)?;
-                    progress.count(1, tokens.input_ids.len() as u64);
+                for (document, looked) in block.iter().zip(looked?) {
+                    self.push(source, document, &looked, worker.cleaner.as_ref())?;
+                    progress.count(1, looked.tokens.input_ids.len() as u64);
                 }
                 self.place.documents += block.len() as u64;
                 if self.held >= self.part_bytes {
@@ -193,20 +225,54 @@ impl Parts<'_> {
             self.place.report.sources.push(blocks.reader.finish()?);
             self.place.documents = 0;
         }
+        progress.end();
+        let exclusion = worker.cleaner.as_ref().and_then(Cleaner::exclusion);
+        self.place.report.clean.name_rows(exclusion);
+        if let Some(ledger) = self.ledger.take() {
+            self.deduplicate(ledger, worker.unknown, progress)?;
+        }
         self.end_part()?;
         self.folder.finish(self.place)
+    }
+
+    /// Leaves duplicates out of the one part that there is.
+    fn deduplicate(
+        &mut self,
+        ledger: Ledger,
+        unknown: Option<u32>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        writer.finish()?;
+        let (part, plan) = (self.folder.part(0), self.plan);
+        let all = part.with_extension("all");
+        fs::rename(&part, &all).map_err(cloze_shard::Error::io(&part))?;
+        let place = |source: u32, index: u64, id: Option<&str>| place(plan, source, index, id);
+        let paths = [all.as_path(), part.as_path()];
+        let report = &mut self.place.report;
+        report.deduplicate(ledger, paths, self.id_type, unknown, place, progress)?;
+        self.place.parts = 1;
+        self.folder.full(self.place.clone())
     }
 
     fn push(
         &mut self,
         source: &Source,
         document: &Document,
-        tokens: &TokenizedDocument,
+        looked: &Looked,
+        cleaner: Option<&Cleaner>,
     ) -> Result<()> {
-        self.place.report.add(document, tokens);
-        self.held += document.text.len() as u64;
-        if tokens.input_ids.is_empty() {
+        self.place.report.look(document, looked, cleaner, self.plan);
+        self.held += looked.bytes;
+        let tokens = &looked.tokens;
+        if looked.dropped.is_some() || tokens.input_ids.is_empty() {
             return Ok(());
+        }
+        if let Some(ledger) = &mut self.ledger {
+            let paragraphs = looked.paragraphs.iter().copied();
+            ledger.push(&looked.keys, paragraphs, &document.text)?;
         }
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -244,8 +310,7 @@ impl Parts<'_> {
 }
 
 impl TokenizeReport {
-    fn add(&mut self, document: &Document, tokens: &TokenizedDocument) {
-        self.text_bytes += document.text.len() as u64;
+    fn add(&mut self, tokens: &TokenizedDocument) {
         self.sentences_without_tokens += tokens.sentences_without_tokens;
         if tokens.input_ids.is_empty() {
             self.documents_without_tokens += 1;
@@ -280,7 +345,21 @@ impl Blocks<'_> {
     }
 }
 
+/// A document that was looked at, and tokenized if it stays.
+#[derive(Default)]
+struct Looked {
+    tokens: TokenizedDocument,
+    /// Of its text as it was read.
+    bytes: u64,
+    changes: Changes,
+    dropped: Option<Dropped>,
+    keys: Keys,
+    /// Key and sentences of each paragraph.
+    paragraphs: Vec<(u128, u32)>,
+}
+
 struct Worker<'a> {
+    cleaner: Option<Cleaner>,
     tokenizer: &'a Tokenizer,
     /// Encoders that no thread has now: what they learned is kept.
     encoders: Mutex<Vec<Encoder<'a>>>,
@@ -305,9 +384,10 @@ impl Drop for Borrowed<'_, '_> {
 }
 
 impl Worker<'_> {
-    fn block(&self, block: &[Document]) -> Result<Vec<TokenizedDocument>> {
+    /// Cleans the texts of the block, and tokenizes them.
+    fn block(&self, block: &mut [Document]) -> Result<Vec<Looked>> {
         block
-            .par_iter()
+            .par_iter_mut()
             .map_init(
                 || Borrowed {
                     worker: self,
@@ -321,31 +401,58 @@ impl Worker<'_> {
             .collect()
     }
 
-    fn document(
+    fn document(&self, encoder: &mut Encoder<'_>, document: &mut Document) -> Result<Looked> {
+        let mut looked = Looked {
+            bytes: document.text.len() as u64,
+            ..Looked::default()
+        };
+        let mut ranges = Vec::new();
+        if let Some(cleaner) = &self.cleaner {
+            let look = cleaner.look(&document.text);
+            (looked.changes, looked.dropped) = (look.changes, look.dropped);
+            (looked.keys, ranges) = (look.keys, look.paragraphs);
+            if let Cow::Owned(text) = look.text {
+                document.text = text;
+            }
+            if looked.dropped.is_some() {
+                return Ok(looked);
+            }
+        }
+        let tokens = &mut looked.tokens;
+        tokens.doc = document.doc();
+        if ranges.is_empty() {
+            self.text(encoder, &document.text, tokens)?;
+        }
+        // No sentence crosses the end of a paragraph that may have to go.
+        for paragraph in ranges {
+            let before = tokens.sentence_ends.len();
+            self.text(encoder, &document.text[paragraph.range], tokens)?;
+            let sentences = tokens.sentence_ends.len() - before;
+            looked.paragraphs.push((paragraph.key, sentences as u32));
+        }
+        let is_unknown = |&&id: &&u32| Some(id) == self.unknown;
+        tokens.unknown_tokens = tokens.input_ids.iter().filter(is_unknown).count() as u64;
+        Ok(looked)
+    }
+
+    /// Appends the sentences of `text`.
+    fn text(
         &self,
         encoder: &mut Encoder<'_>,
-        document: &Document,
-    ) -> Result<TokenizedDocument> {
-        let mut tokens = TokenizedDocument {
-            doc: document.doc(),
-            ..TokenizedDocument::default()
-        };
+        text: &str,
+        tokens: &mut TokenizedDocument,
+    ) -> Result<()> {
         let mut sentences = Vec::new();
-        self.segmenter.sentences(&document.text, &mut sentences);
+        self.segmenter.sentences(text, &mut sentences);
         for sentence in sentences {
             let before = tokens.input_ids.len();
-            encoder.encode_into(&document.text[sentence], &mut tokens.input_ids)?;
+            encoder.encode_into(&text[sentence], &mut tokens.input_ids)?;
             if tokens.input_ids.len() == before {
                 tokens.sentences_without_tokens += 1;
             } else {
                 tokens.sentence_ends.push(tokens.input_ids.len() as u32);
             }
         }
-        tokens.unknown_tokens = tokens
-            .input_ids
-            .iter()
-            .filter(|&&id| Some(id) == self.unknown)
-            .count() as u64;
-        Ok(tokens)
+        Ok(())
     }
 }

@@ -99,6 +99,17 @@ impl TokenFolder {
         Ok(folder)
     }
 
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins again, without the parts that there are.
+    pub fn forget(&mut self) -> Result<()> {
+        self.place = Place::default();
+        self.forget_later_parts()
+    }
+
     /// The file of a part.
     pub fn part(&self, number: u32) -> PathBuf {
         self.path.join(format!("part-{number:05}.arrow"))
