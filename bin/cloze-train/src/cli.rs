@@ -32,6 +32,8 @@ pub enum Verb {
     Eval(EvalArgs),
     Finetune(Box<crate::finetune::FinetuneArgs>),
     Embed(Box<crate::embed::EmbedArgs>),
+    #[command(hide = true)]
+    Extend(crate::extend::ExtendArgs),
 }
 
 /// Train a BERT from one or more datasets: further from a checkpoint, or from scratch

@@ -4,6 +4,7 @@ mod allocator;
 mod cli;
 mod embed;
 mod eval;
+mod extend;
 mod finetune;
 mod hub;
 mod masks;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             Verb::Eval(args) => eval::run(&args, &typed),
             Verb::Finetune(args) => finetune::run(&args),
             Verb::Embed(args) => embed::run(&args),
+            Verb::Extend(args) => extend::run(&args),
         },
         hint,
     )
@@ -46,6 +48,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| {
                 e.downcast_ref::<cloze_shard::Error>()
                     .and_then(cloze_shard::Error::hint)
+            })
+            .or_else(|| {
+                e.downcast_ref::<cloze_text::Error>()
+                    .and_then(cloze_text::Error::hint)
             })
         })
         // Beside what it is the context of, which a chain does not show.

@@ -1,9 +1,10 @@
 //! Training verbs run in `cloze-train`, which lies beside this executable: preparing never loads what training needs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
+use anyhow::Context;
 use cloze_cli::Status;
 
 /// There is no trainer to hand a verb to.
@@ -27,11 +28,7 @@ impl NoTrainer {
 
 /// Becomes `cloze-train VERB ARGUMENTS`.
 pub fn to_trainer(verb: &str, arguments: &[OsString]) -> anyhow::Result<Status> {
-    let own = std::env::current_exe()?;
-    let trainer = own.with_file_name(format!("cloze-train{}", std::env::consts::EXE_SUFFIX));
-    if !trainer.exists() {
-        return Err(NoTrainer(trainer).into());
-    }
+    let trainer = trainer()?;
     let mut command = Command::new(&trainer);
     command.arg(verb).args(arguments);
     #[cfg(unix)]
@@ -44,5 +41,23 @@ pub fn to_trainer(verb: &str, arguments: &[OsString]) -> anyhow::Result<Status> 
     {
         let status = command.status()?;
         std::process::exit(status.code().unwrap_or(2));
+    }
+}
+
+/// Runs `cloze-train VERB ARGUMENTS` to its end. It says itself what goes wrong.
+pub fn trainer_does(verb: &str, arguments: &[&OsStr]) -> anyhow::Result<ExitStatus> {
+    let trainer = trainer()?;
+    let mut command = Command::new(&trainer);
+    let status = command.arg(verb).args(arguments).status();
+    status.with_context(|| format!("cannot run {}", trainer.display()))
+}
+
+fn trainer() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let trainer = own.with_file_name(format!("cloze-train{}", std::env::consts::EXE_SUFFIX));
+    if trainer.exists() {
+        Ok(trainer)
+    } else {
+        Err(NoTrainer(trainer).into())
     }
 }

@@ -1,6 +1,8 @@
 //! The `cloze` executable: prepares, inspects and verifies datasets, and hands training verbs to `cloze-train` beside it.
 
 mod cli;
+mod convert;
+mod extend;
 mod hand_over;
 mod inspect;
 mod prepare;
@@ -20,9 +22,13 @@ fn main() -> ExitCode {
             Verb::Prepare(args) => prepare::run(&args),
             Verb::Inspect(args) => inspect::run(&args),
             Verb::Verify(args) => verify::run(&args),
+            Verb::Convert(args) => convert::run(&args),
             Verb::Vocab {
                 verb: VocabVerb::Train(args),
             } => vocab::train(&args),
+            Verb::Vocab {
+                verb: VocabVerb::Extend(args),
+            } => extend::run(&args),
             Verb::Pretrain { arguments } => hand_over::to_trainer("pretrain", &arguments),
             Verb::Eval { arguments } => hand_over::to_trainer("eval", &arguments),
             Verb::Finetune { arguments } => hand_over::to_trainer("finetune", &arguments),
@@ -38,6 +44,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         None.or_else(|| {
             e.downcast_ref::<cloze_prep::Error>()
                 .and_then(cloze_prep::Error::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<cloze_convert::Error>()
+                .and_then(cloze_convert::Error::hint)
         })
         .or_else(|| {
             e.downcast_ref::<cloze_shard::Error>()
@@ -58,6 +68,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         .or_else(|| {
             e.downcast_ref::<inspect::Refused>()
                 .map(inspect::Refused::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<extend::Refused>()
+                .map(extend::Refused::hint)
         })
     })
 }

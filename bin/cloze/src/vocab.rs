@@ -12,7 +12,8 @@ use cloze_text::vocabulary::{Trainer, Training};
 
 use crate::cli::VocabTrainArgs;
 
-struct Bar(Work);
+/// A bar of bytes read.
+pub struct Bar(pub Work);
 
 impl Progress for Bar {
     fn begin(&self, _: Stage, _: u64) {}

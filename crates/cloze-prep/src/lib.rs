@@ -1,6 +1,6 @@
 //! Raw text to shards: read, segment, tokenize, pair, write.
 //!
-//! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source.
+//! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source; [`count_words`] only looks at words.
 
 pub mod audit;
 mod config;
@@ -18,9 +18,11 @@ mod split;
 mod token_store;
 mod tokenize;
 mod tokens;
+mod words;
 
 pub use config::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing};
 pub use error::{Error, Result};
 pub use prepare::{Report, Work, prepare};
 pub use progress::{Progress, Silent, Stage};
 pub use token_store::{StoredDocument, TokenStore};
+pub use words::{WordCount, count_words};

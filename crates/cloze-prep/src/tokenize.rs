@@ -16,7 +16,7 @@ use crate::tokens::{Place, TokenFolder};
 use crate::{Config, Error, Progress, Result};
 
 /// Text that is read ahead while the block before it is tokenized: bounds memory.
-const BLOCK_BYTES: usize = 4 << 20;
+pub const BLOCK_BYTES: usize = 4 << 20;
 
 /// What stage 1 counted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -159,7 +159,10 @@ impl Parts<'_> {
         self.place.sources.truncate(done);
         for (number, source) in plan.sources.iter().enumerate().skip(done) {
             let reader = SourceReader::open(source, number as u32, &plan.options, progress)?;
-            let mut blocks = Blocks { reader };
+            let mut blocks = Blocks {
+                reader,
+                size: BLOCK_BYTES,
+            };
             self.place.sources.push(Mark::of(source));
             self.place.documents = again;
             for _ in 0..std::mem::take(&mut again) {
@@ -255,14 +258,18 @@ impl TokenizeReport {
     }
 }
 
-struct Blocks<'a> {
-    reader: SourceReader<'a>,
+/// Documents by blocks of about the same size.
+pub struct Blocks<'a> {
+    pub reader: SourceReader<'a>,
+    /// About how much text a block holds.
+    pub size: usize,
 }
 
 impl Blocks<'_> {
-    fn next(&mut self) -> Result<Vec<Document>> {
+    /// The next block; an empty one at the end.
+    pub fn next(&mut self) -> Result<Vec<Document>> {
         let (mut block, mut bytes) = (Vec::new(), 0);
-        while bytes < BLOCK_BYTES {
+        while bytes < self.size {
             let Some(document) = self.reader.next_document()? else {
                 break;
             };

@@ -27,8 +27,16 @@ pub enum Error {
         path: PathBuf,
         /// The version in the manifest.
         found: u64,
-        /// [`crate::UNITS_VERSION`], the newest.
+        /// [`crate::FILES_VERSION`], the newest.
         supported: u32,
+    },
+    /// The dataset's rows lie in files of another format, see `docs/format.md`, version 4.
+    #[error("{}: its files are {files_format}, not Arrow", path.display())]
+    OtherFiles {
+        /// The dataset's folder.
+        path: PathBuf,
+        /// `files_format`, from the manifest.
+        files_format: String,
     },
     /// The manifest cannot be understood.
     #[error("{}: {why}", path.display())]
@@ -132,6 +140,11 @@ impl Error {
                  the remains of a run that was stopped: delete it and prepare again"
                     .into()
             }
+            Self::OtherFiles { path, files_format } if files_format == "parquet" => format!(
+                "`cloze convert {} OUT --to arrow` makes Arrow files of them, as they were before",
+                path.display()
+            ),
+            Self::OtherFiles { .. } => "go back to the dataset that it was made from: this one is for other programs".into(),
             Self::Version { .. } => "prepare the dataset again with this version of cloze, or use the \
                                      version that `created_by` in its manifest names"
                 .into(),

@@ -26,7 +26,7 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use manifest::Manifest;
-pub use reader::{Dataset, Shard, Split};
+pub use reader::{Dataset, Shard, Split, check_file};
 pub use row::{Ids, NextSentenceLabel, Row, RowRef};
 pub use vocabulary::{SpecialTokens, Vocabulary};
 pub use writer::ShardWriter;
@@ -37,3 +37,5 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const UNITS_VERSION: u32 = 2;
 /// The version of datasets whose objective is another than NSP.
 pub const OBJECTIVES_VERSION: u32 = 3;
+/// The version of datasets whose rows lie in files of another format than Arrow: `cloze convert` makes and reads them.
+pub const FILES_VERSION: u32 = 4;

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::masking::MaskingRule;
 use crate::schema::IdType;
 use crate::vocabulary::{SpecialTokens, Vocabulary};
-use crate::{Error, FORMAT_VERSION, OBJECTIVES_VERSION, Result, UNITS_VERSION, atomic};
+use crate::{
+    Error, FILES_VERSION, FORMAT_VERSION, OBJECTIVES_VERSION, Result, UNITS_VERSION, atomic,
+};
 
 /// The manifest's file name.
 pub const FILE_NAME: &str = "manifest.json";
@@ -254,6 +256,40 @@ impl SplitRecord {
     }
 }
 
+/// The text of `DATASET/manifest.json`, if it is Cloze's, and the format version that it names, which is one that this build knows.
+pub fn read_text(dataset: &Path) -> Result<(u32, String)> {
+    let path = dataset.join(FILE_NAME);
+    let absent = |why: &str| Error::NotADataset {
+        path: dataset.into(),
+        why: why.into(),
+    };
+    let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound if !dataset.exists() => absent("there is no such folder"),
+        std::io::ErrorKind::NotFound => absent("it has no manifest.json"),
+        std::io::ErrorKind::NotADirectory => absent("it is a file, not a folder"),
+        std::io::ErrorKind::InvalidData => absent("its manifest.json is not UTF-8 text"),
+        _ => Error::io(&path)(e),
+    })?;
+    // The version first: a manifest of another version need not parse as this one.
+    let head: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::Manifest {
+        path: path.clone(),
+        why: format!("not a manifest: {e}"),
+    })?;
+    if head.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
+        return Err(absent("its manifest.json was not written by Cloze"));
+    }
+    let found = head.get("format_version").and_then(|v| v.as_u64());
+    let found = found.unwrap_or(0);
+    match u32::try_from(found) {
+        Ok(version) if (FORMAT_VERSION..=FILES_VERSION).contains(&version) => Ok((version, text)),
+        _ => Err(Error::Version {
+            path,
+            found,
+            supported: FILES_VERSION,
+        }),
+    }
+}
+
 impl Manifest {
     /// The value of [`Manifest::format`].
     #[must_use]
@@ -269,47 +305,36 @@ impl Manifest {
 
     /// Reads `DATASET/manifest.json`. A folder without one is not a dataset.
     pub fn read(dataset: &Path) -> Result<Self> {
-        let path = dataset.join(FILE_NAME);
-        let absent = |why: &str| Error::NotADataset {
-            path: dataset.into(),
-            why: why.into(),
-        };
-        let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound if !dataset.exists() => absent("there is no such folder"),
-            std::io::ErrorKind::NotFound => absent("it has no manifest.json"),
-            std::io::ErrorKind::NotADirectory => absent("it is a file, not a folder"),
-            std::io::ErrorKind::InvalidData => absent("its manifest.json is not UTF-8 text"),
-            _ => Error::io(&path)(e),
-        })?;
-        let broken = |e: serde_json::Error| Error::Manifest {
-            path: path.clone(),
-            why: format!("not a manifest: {e}"),
-        };
-        // The version first: a manifest of another version need not parse as this one.
-        let head: serde_json::Value = serde_json::from_str(&text).map_err(broken)?;
-        if head.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
-            return Err(absent("its manifest.json was not written by Cloze"));
-        }
-        let found = head
-            .get("format_version")
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or(0);
-        if !(u64::from(FORMAT_VERSION)..=u64::from(OBJECTIVES_VERSION)).contains(&found) {
-            return Err(Error::Version {
-                path,
-                found,
-                supported: OBJECTIVES_VERSION,
+        let (found, text) = read_text(dataset)?;
+        if found == FILES_VERSION {
+            let head: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let files_format = head.get("files_format").and_then(|f| f.as_str());
+            return Err(Error::OtherFiles {
+                path: dataset.into(),
+                files_format: files_format.unwrap_or("unknown").into(),
             });
         }
-        let manifest: Self = serde_json::from_str(&text).map_err(broken)?;
-        let needed = Self::version_of(manifest.objective, &manifest.masking);
-        if manifest.format_version < needed {
-            let why = format!(
-                "format version {found}, but its objective or its masks need version {needed}"
-            );
-            return Err(Error::Manifest { path, why });
-        }
+        let path = dataset.join(FILE_NAME);
+        let manifest: Self = serde_json::from_str(&text).map_err(|e| Error::Manifest {
+            path: path.clone(),
+            why: format!("not a manifest: {e}"),
+        })?;
+        manifest
+            .check_version()
+            .map_err(|why| Error::Manifest { path, why })?;
         Ok(manifest)
+    }
+
+    /// Whether its version is one that its masks may have; what is wrong, if not.
+    pub fn check_version(&self) -> std::result::Result<(), String> {
+        let needed = Self::version_of(self.objective, &self.masking);
+        if self.format_version < needed {
+            return Err(format!(
+                "format version {}, but its objective or its masks need version {needed}",
+                self.format_version
+            ));
+        }
+        Ok(())
     }
 
     /// Writes `DATASET/manifest.json`, atomically. This makes the folder a dataset: write it last.

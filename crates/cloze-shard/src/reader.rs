@@ -96,8 +96,8 @@ impl Dataset {
     }
 }
 
-/// A file of the dataset, if it has the size that the manifest binds.
-pub(crate) fn check_file(dataset: &Path, record: &FileRecord) -> Result<PathBuf> {
+/// A file of the dataset, if its path stays inside and it has the size that the manifest binds.
+pub fn check_file(dataset: &Path, record: &FileRecord) -> Result<PathBuf> {
     let path = dataset.join(&record.path);
     let escapes = Path::new(&record.path)
         .components()

@@ -142,13 +142,7 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report> {
             files += 1;
             rows += record.rows;
             digested += u64::from(check_bytes(path, &record.file, &mut report));
-            match Shard::open(path, &manifest, record) {
-                Ok(shard) => {
-                    check_rows(&shard, record, &manifest, &rules, &mut report);
-                    rows_read += shard.rows();
-                }
-                Err(error) => add_unless_known(&mut report, path, &record.file, &error),
-            }
+            rows_read += check_shard(path, &manifest, record, &rules, &mut report);
             progress(record.file.bytes);
         }
         let sum = SplitRecord::new(split.shards.clone(), split.documents);
@@ -164,6 +158,26 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report> {
         report.ran(check, looked(rows_read, rows, "rows"));
     }
     Ok(report)
+}
+
+/// Opens a shard and checks its rows and sums; the number of rows that could be looked at.
+pub fn check_shard(
+    dataset: &Path,
+    manifest: &Manifest,
+    record: &ShardRecord,
+    rules: &RowRules,
+    report: &mut Report,
+) -> u64 {
+    match Shard::open(dataset, manifest, record) {
+        Ok(shard) => {
+            check_rows(&shard, record, manifest, rules, report);
+            shard.rows()
+        }
+        Err(error) => {
+            add_unless_known(report, dataset, &record.file, &error);
+            0
+        }
+    }
 }
 
 /// Adds what opening a file found, unless its size or absence was found before.
@@ -202,8 +216,8 @@ fn error_text(error: &Error) -> String {
     }
 }
 
-/// Size and digest; whether the digest was looked at.
-fn check_bytes(dataset: &Path, record: &FileRecord, report: &mut Report) -> bool {
+/// Size and digest of a file; whether the digest was looked at.
+pub fn check_bytes(dataset: &Path, record: &FileRecord, report: &mut Report) -> bool {
     let path = dataset.join(&record.path);
     let missing = match check_file(dataset, record) {
         Err(Error::Size {
@@ -234,7 +248,8 @@ fn check_bytes(dataset: &Path, record: &FileRecord, report: &mut Report) -> bool
     }
 }
 
-fn check_tokenizer(dataset: &Path, manifest: &Manifest, report: &mut Report) {
+/// Whether the files in `tokenizer/` are what the manifest says.
+pub fn check_tokenizer(dataset: &Path, manifest: &Manifest, report: &mut Report) {
     let folder = dataset.join(manifest::TOKENIZER_FOLDER);
     let record = &manifest.tokenizer;
     report.ran(

@@ -31,6 +31,22 @@ pub enum Error {
         /// What the tokenizer said.
         why: String,
     },
+    /// A vocabulary cannot be extended.
+    #[error("vocabulary: {why}")]
+    Extend {
+        /// Why not.
+        why: String,
+    },
+    /// A list of words holds what is none.
+    #[error("{}: line {line}: {why}", path.display())]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
     /// A vocabulary cannot be trained.
     #[error("vocabulary: {why}")]
     Train {
@@ -57,6 +73,8 @@ impl Error {
             }
             Self::Sentences(e) => e.hint().into(),
             Self::Train { .. } => "the vocabulary needs a place for every character and special token: give a larger --vocab-size, or text with words".into(),
+            Self::List { .. } => "give a word a line, without spaces or punctuation inside: only whole words become entries".into(),
+            Self::Extend { .. } => "give words that are not in the vocabulary, each once, and a tokenizer whose ids have no gaps".into(),
             Self::Io { .. } | Self::Encode { .. } => return None,
         })
     }

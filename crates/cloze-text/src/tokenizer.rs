@@ -1,5 +1,7 @@
 //! BERT tokenization: exactly the ids of Hugging Face's `tokenizers`.
 
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

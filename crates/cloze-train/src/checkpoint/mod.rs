@@ -1,5 +1,6 @@
 //! Checkpoints are Hugging Face folders, with `trainer_state/` beside the weights for exact resume.
 
+mod extend;
 mod families;
 mod pickle;
 mod read;
@@ -8,9 +9,10 @@ mod state;
 mod torch;
 mod write;
 
+pub use extend::{Extended, Extender, Extension, refuse_taken};
 pub use families::Family;
 pub use read::{LoadReport, initial_parameters, read_model, read_model_with};
-pub use source::Values;
+pub use source::{Raw, Values};
 pub use state::{Best, TrainerState, latest, read_state, read_trainer};
 pub use torch::TorchFile;
 pub(crate) use write::publish_again;

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use safetensors::Dtype;
+
 /// The place of an object in [`Objects`].
 pub type Id = usize;
 
@@ -46,6 +48,22 @@ impl Kind {
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::Bf16 | Self::I16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// The same in safetensors.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::F64 => Dtype::F64,
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+            Self::I64 => Dtype::I64,
+            Self::I32 => Dtype::I32,
+            Self::I16 => Dtype::I16,
+            Self::I8 => Dtype::I8,
+            Self::U8 => Dtype::U8,
+            Self::Bool => Dtype::BOOL,
         }
     }
 }

@@ -160,8 +160,8 @@ pub fn read_model_with(
     Ok((config, parameters, report))
 }
 
-const DECODER_WEIGHT: &str = "cls.predictions.decoder.weight";
-const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
+pub(super) const DECODER_WEIGHT: &str = "cls.predictions.decoder.weight";
+pub(super) const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
 
 /// Parameters from scratch, as Hugging Face initialises a BERT: matrices and embeddings normal with the deviation
 /// `initializer_range`, the embedding of `[PAD]` zero (where `pad_token_id` names it), biases 0, LayerNorm weights 1. Each

@@ -1,5 +1,6 @@
 //! The tensors of a Hugging Face folder, in whichever files they are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,17 @@ pub struct Values {
     pub shape: Vec<usize>,
     /// Its numbers, the last dimension fastest.
     pub values: Vec<f32>,
+}
+
+/// A tensor as it lies in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raw<'a> {
+    /// What its numbers are.
+    pub dtype: Dtype,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Its numbers, the last dimension fastest.
+    pub bytes: Cow<'a, [u8]>,
 }
 
 impl Source {
@@ -112,12 +124,20 @@ impl Source {
 
     /// Reads a tensor; F32, F16 and BF16 are widened, F64 is rounded.
     pub fn read(&self, name: &str) -> Result<Values> {
+        self.file(name)?.read(name)
+    }
+
+    /// Reads a tensor as it is.
+    pub fn raw(&self, name: &str) -> Result<Raw<'_>> {
+        self.file(name)?.raw(name)
+    }
+
+    fn file(&self, name: &str) -> Result<&File> {
         let file = self.tensors.get(name).map(|&number| &self.files[number]);
-        let file = file.ok_or_else(|| Error::Checkpoint {
+        file.ok_or_else(|| Error::Checkpoint {
             path: self.path.clone(),
             why: format!("has no tensor {name}"),
-        })?;
-        file.read(name)
+        })
     }
 }
 
@@ -141,6 +161,23 @@ impl File {
                 let tensors = deserialize(path, bytes)?;
                 tensors.names().into_iter().map(str::to_owned).collect()
             }
+        })
+    }
+
+    fn raw(&self, name: &str) -> Result<Raw<'_>> {
+        let (path, bytes) = match self {
+            Self::Torch(file) => return file.raw(name),
+            Self::Safetensors { path, bytes } => (path, bytes),
+        };
+        let tensors = deserialize(path, bytes)?;
+        let view = tensors.tensor(name).map_err(|e| Error::Checkpoint {
+            path: path.clone(),
+            why: e.to_string(),
+        })?;
+        Ok(Raw {
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            bytes: Cow::Borrowed(view.data()),
         })
     }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::pickle::{self, Global, Id, Kind, Object, Objects, Refused};
-use super::source::Values;
+use super::source::{Raw, Values};
 use crate::{Error, Result};
 
 /// An open file.
@@ -69,14 +69,36 @@ impl TorchFile {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Reads a tensor as it is.
+    pub fn raw(&self, name: &str) -> Result<Raw<'_>> {
+        let tensor = self.find(name)?;
+        let mut bytes =
+            Vec::with_capacity(tensor.shape.iter().product::<usize>() * tensor.kind.bytes());
+        tensor.each(&self.bytes[tensor.storage.clone()], |number| {
+            bytes.extend_from_slice(number);
+            Some(())
+        });
+        Ok(Raw {
+            dtype: tensor.kind.dtype(),
+            shape: tensor.shape.clone(),
+            bytes: bytes.into(),
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| Error::Checkpoint {
+            path: self.path.clone(),
+            why: format!("has no tensor {name}"),
+        })
+    }
+
     /// Reads a tensor in single precision: F64 is rounded, F16 and BF16 are widened.
     pub fn read(&self, name: &str) -> Result<Values> {
         let fail = |why: String| Error::Checkpoint {
             path: self.path.clone(),
             why,
         };
-        let tensor = self.tensors.get(name);
-        let tensor = tensor.ok_or_else(|| fail(format!("has no tensor {name}")))?;
+        let tensor = self.find(name)?;
         let data = &self.bytes[tensor.storage.clone()];
         let values = tensor.values(data).ok_or_else(|| {
             fail(format!(
@@ -91,9 +113,8 @@ impl TorchFile {
 
 impl Tensor {
     fn values(&self, data: &[u8]) -> Option<Vec<f32>> {
-        let at = |i: usize| &data[i * self.kind.bytes()..(i + 1) * self.kind.bytes()];
         let half = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
-        let one = |i: usize| match (self.kind, at(i)) {
+        let one = |number: &[u8]| match (self.kind, number) {
             (Kind::F32, &[a, b, c, d]) => Some(f32::from_le_bytes([a, b, c, d])),
             (Kind::F64, &[a, b, c, d, e, f, g, h]) => {
                 Some(f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32)
@@ -102,12 +123,21 @@ impl Tensor {
             (Kind::Bf16, b) => Some(half::bf16::from_bits(half(b)).to_f32()),
             _ => None,
         };
-        let count: usize = self.shape.iter().product();
-        let mut values = Vec::with_capacity(count);
+        let mut values = Vec::with_capacity(self.shape.iter().product());
+        self.each(data, |number| {
+            values.push(one(number)?);
+            Some(())
+        })?;
+        Some(values)
+    }
+
+    /// Tells every number's bytes, the last dimension fastest, until `tell` says no.
+    fn each(&self, data: &[u8], mut tell: impl FnMut(&[u8]) -> Option<()>) -> Option<()> {
+        let at = |i: usize| &data[i * self.kind.bytes()..(i + 1) * self.kind.bytes()];
         let mut index = vec![0; self.shape.len()];
         let mut place = self.offset;
-        for _ in 0..count {
-            values.push(one(place)?);
+        for _ in 0..self.shape.iter().product() {
+            tell(at(place))?;
             // The next place: the last dimension goes fastest.
             for d in (0..index.len()).rev() {
                 index[d] += 1;
@@ -119,7 +149,7 @@ impl Tensor {
                 index[d] = 0;
             }
         }
-        Some(values)
+        Some(())
     }
 }
 
