@@ -323,14 +323,12 @@ fn strangers_words_are_shown_not_obeyed() {
         format!("{}\n", serde_json::json!({"id": evil, "text": text})),
     );
     let words = std::fs::read_to_string(place.path("tokenizer/vocab.txt")).unwrap();
-    place.write(
-        "tokenizer/vocab.txt",
-        format!("{words}\u{1b}]0;title\u{7}\n"),
-    );
+    let evil_words: String = (0..300).map(|i| format!("\u{1b}]0;{i}\u{7}\n")).collect();
+    place.write("tokenizer/vocab.txt", words + &evil_words);
     place.prepare(
         "evil\u{1b}[31m.jsonl",
         "data",
-        "--id-field id --validation-fraction 0",
+        "--id-field id --validation-fraction 0 --masking static --mask-rate 0.9 --mask-share 0 --random-share 1",
     );
     for line in [
         "inspect data",
@@ -353,6 +351,7 @@ fn strangers_words_are_shown_not_obeyed() {
     let shown = json(&place.cloze("inspect data --doc #0 --json").status(0).out());
     assert_eq!(shown["documents"][0]["id"], evil);
     let text = place.cloze("inspect data --rows 1").status(0).out();
+    assert!(text.contains("→\\u{1b}]0;"), "{text}");
     assert!(
         text.contains("\\u{1b}[2J") && text.contains("evil\\u{1b}[31m.jsonl"),
         "{text}"
@@ -406,7 +405,7 @@ fn a_report_says_what_is_there() {
         "{\"id\": \"u\", \"text\": \"Ωmega ψ river. Ж stone.\"}\n",
     );
     place.prepare(
-        "corpus.jsonl <b>.jsonl unknown.jsonl",
+        "unknown.jsonl <b>.jsonl corpus.jsonl",
         "data",
         "--id-field id --seq-len 32 --bins 12,20 --masking static",
     );
@@ -472,12 +471,17 @@ fn a_report_says_what_is_there() {
         }
     }
     let source = after(&cells, "unknown.jsonl");
-    assert_eq!(source[2].replace(',', ""), counts[2].to_string());
+    assert_eq!(source[2].replace(',', ""), counts[0].to_string());
     let source = after(&cells, "&lt;b&gt;.jsonl");
     assert_eq!(
         (source[0].as_str(), source[2].replace(',', "")),
         ("3", counts[1].to_string())
     );
+    let listed = after(&cells, "tokens in rows");
+    let place_of = |name: &str| listed.iter().position(|c| c == name).unwrap();
+    assert!(place_of("corpus.jsonl") < place_of("&lt;b&gt;.jsonl"));
+    assert!(place_of("&lt;b&gt;.jsonl") < place_of("unknown.jsonl"));
+    assert!(counts[2] > counts[1] && counts[1] > counts[0]);
     // The same document three times.
     let documents = after(after(&cells, "repeat another"), "documents");
     assert_eq!(documents[..5], ["124", "122", "2", "1.6 %", "3"]);

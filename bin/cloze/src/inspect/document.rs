@@ -130,7 +130,7 @@ fn heading(opened: &Opened, document: &Named) -> String {
         "#{} · doc {:016x}{} · {} document {}\n  {} sentences, {} tokens\n",
         document.ordinal,
         record.doc,
-        visible(&id),
+        id,
         visible(path),
         record.index,
         format::count(record.sentences.into()),

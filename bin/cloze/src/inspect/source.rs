@@ -47,7 +47,7 @@ pub fn find(
         .context("the manifest's configuration is not understood")?;
     let tokenizer = Tokenizer::open(&opened.dataset.path().join(TOKENIZER_FOLDER))?;
     let segmenter = match config.text_form {
-        TextForm::Prose => Segmenter::rules(&config.language)?,
+        TextForm::Prose => Segmenter::rules(&config.language).map_err(cloze_text::Error::from)?,
         TextForm::SentencePerLine => Segmenter::Line,
         TextForm::Whole => Segmenter::Whole,
     };

@@ -62,6 +62,7 @@ pub fn pairing(opened: &Opened) -> Option<&str> {
 }
 
 /// What is looked for in rows.
+#[derive(Clone, Copy)]
 struct Rows<'a> {
     docs: &'a [i64],
     sources: &'a [SourceDocument],
@@ -160,5 +161,68 @@ impl Use {
             (Some(NextSentenceLabel::NotNext), _) => "random",
             (None, _) => "no B",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloze_shard::Row;
+
+    use super::*;
+
+    fn found(rows: &Rows<'_>, row: &Row) -> Vec<(char, String)> {
+        let mut found = Vec::new();
+        rows.of_row("train", 0, &row.view(), &mut found);
+        found.iter().map(|u| (u.segment, u.reach())).collect()
+    }
+
+    /// What a row proves of where its segments end depends on what its label means, and on whether something may lie between them.
+    #[test]
+    fn no_more_is_said_than_is_known() {
+        let row = |label, docs: (i64, i64), sentences: (u32, u32)| Row {
+            input_ids: vec![2, 7, 8, 3, 9, 3],
+            b_start: 4,
+            next_sentence_label: NextSentenceLabel::from_i8(label),
+            doc_a: docs.0,
+            doc_b: docs.1,
+            sentence_a: sentences.0,
+            sentence_b: sentences.1,
+            masks: None,
+        };
+        let any = Rows {
+            docs: &[1],
+            sources: &[],
+            sep: 3,
+            turned: false,
+            full: usize::MAX,
+            many: false,
+        };
+        let one = |a: &str, b: &str| vec![('A', a.to_owned()), ('B', b.to_owned())];
+        let next = row(0, (1, 1), (2, 6));
+        assert_eq!(found(&any, &next), one("2–5…", "6…"));
+        assert_eq!(found(&Rows { full: 7, ..any }, &next), one("2–5…", "6…"));
+        assert_eq!(found(&Rows { full: 6, ..any }, &next), one("2…", "6…"));
+        assert_eq!(found(&any, &row(0, (1, 1), (2, 2))), one("2…", "2…"));
+        let turned = row(1, (1, 1), (6, 2));
+        assert_eq!(
+            found(
+                &Rows {
+                    turned: true,
+                    ..any
+                },
+                &turned
+            ),
+            one("6…", "2–5…")
+        );
+        assert_eq!(found(&any, &turned), one("6…", "2…"));
+        assert_eq!(
+            found(&any, &row(1, (1, 5), (2, 6))),
+            [('A', "2…".to_owned())]
+        );
+        assert_eq!(
+            found(&any, &row(1, (5, 1), (2, 6))),
+            [('B', "6…".to_owned())]
+        );
+        assert!(found(&any, &row(1, (5, 6), (2, 6))).is_empty());
     }
 }

@@ -7,6 +7,7 @@ use ratatui::style::Modifier;
 
 use super::keys::Mode;
 use super::*;
+use crate::inspect::sample;
 use crate::inspect::testing::{self, Made};
 
 pub fn viewer(opened: &Opened) -> Viewer<'_> {
@@ -205,8 +206,17 @@ fn words_are_found_forward_and_back() {
         (v.row, v.message.as_deref()),
         (here, Some("\"never\" is in no row of train"))
     );
+    // From the last row, the first is the next.
+    press(&mut v, "/river⏎G");
+    let first = (0..v.rows()).find(|&r| words(&opened, r).contains("river"));
+    press(&mut v, "n");
+    assert_eq!(
+        (Some(v.row), v.message.as_deref()),
+        (first, Some("went on from the first row"))
+    );
     // Marks stand apart from words, however they are typed.
-    press(&mut v, "/walks.⏎");
+    let without = (0..v.rows()).find(|&r| !words(&opened, r).contains("walks ."));
+    press(&mut v, &format!("g{}⏎/walks.⏎", without.unwrap()));
     assert!(words(&opened, v.row).contains("walks ."));
 }
 
@@ -391,4 +401,47 @@ fn without_colours_there_are_none() {
     assert!(coloured(&mut v) > 20);
     v.colours = false;
     assert_eq!(coloured(&mut v), 0);
+}
+
+/// Lines fill their width, and hold what there is in order.
+#[test]
+fn lines_are_as_wide_as_they_may_be() {
+    let made = testing::dataset(|_| {});
+    let opened = made.opened();
+    let mut v = viewer(&opened);
+    for ids in [false, true] {
+        v.show_ids = ids;
+        for row in 0..5 {
+            let decoded = sample::decode(&opened, v.here().unwrap(), row, None);
+            let whole = v.row_lines(&decoded, 10_000);
+            let letters = |lines: &[ratatui::text::Line<'_>]| -> String {
+                lines
+                    .iter()
+                    .flat_map(|l| &l.spans)
+                    .flat_map(|s| s.content.chars())
+                    .filter(|&c| c != ' ')
+                    .collect()
+            };
+            for width in [3, 8, 13, 20, 33, 60] {
+                let lines = v.row_lines(&decoded, width);
+                assert_eq!(letters(&lines), letters(&whole));
+                assert!(
+                    lines.iter().all(|line| line.width() <= width),
+                    "{width}: {lines:?}"
+                );
+                // No word that would have fitted is put off.
+                for pair in lines.windows(2) {
+                    let next = pair[1].to_string();
+                    let word = next.trim_start().split(' ').next().unwrap_or_default();
+                    let same = pair[0].width() > 0
+                        && next.starts_with("  ") == pair[0].to_string().starts_with("  ");
+                    let room = width - pair[0].width().min(width);
+                    assert!(
+                        !same || word.is_empty() || word.chars().count() + 1 > room,
+                        "{pair:?}"
+                    );
+                }
+            }
+        }
+    }
 }
