@@ -156,3 +156,30 @@ fn floats(list: &[u8]) -> Result<Vec<f32>, String> {
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_length() {
+        let read = |bytes: &[u8]| Fields(bytes).varint();
+        assert_eq!(read(&[0x96, 0x01]), Ok(150));
+        let most = [[0xFF; 9].as_slice(), &[0x01]].concat();
+        assert_eq!(read(&most), Ok(u64::MAX));
+        let over = [[0xFF; 9].as_slice(), &[0x02]].concat();
+        assert!(read(&over).is_err_and(|e| e.contains("64 bits")));
+        assert!(read(&[0x80; 11]).is_err_and(|e| e.contains("64 bits")));
+        assert!(read(&[0x80; 3]).is_err_and(|e| e.contains("cut short")));
+    }
+
+    #[test]
+    fn wire_types_that_are_none_are_refused() {
+        let mut none = |_: &str, _: Feature| Ok(());
+        // Groups, which are no more, and numbers that never were.
+        for tag in [0x0B, 0x0C, 0x0E, 0x0F] {
+            assert!(features(&[tag], &mut none).is_err());
+        }
+        assert_eq!(features(&[0x11, 0, 0, 0, 0, 0, 0, 0, 0], &mut none), Ok(()));
+    }
+}
