@@ -15,7 +15,14 @@ fn place() -> Place {
     let _ = place
         .cloze("pretrain data --config config.json --out run --steps 1 --batch-tokens 256 --warmup-steps 0 --jobs 1 --device cpu")
         .status(0);
-    let words = ["Kubernetes", "kubelet", "etcd", "kubeletic", "2024", "stoneware"];
+    let words = [
+        "Kubernetes",
+        "kubelet",
+        "etcd",
+        "kubeletic",
+        "2024",
+        "stoneware",
+    ];
     let lines = (0..200).map(|i| {
         let text = format!(
             "{} The {} of a {}. Every {} keeps.",
@@ -40,7 +47,9 @@ fn a_model_learns_words_of_its_field() {
         .status(0);
     let shown = ran.out();
     let line = |word: &str| {
-        let found = shown.lines().find(|l| l.split_whitespace().next() == Some(word));
+        let found = shown
+            .lines()
+            .find(|l| l.split_whitespace().next() == Some(word));
         found.map(|l| l.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     };
     // 34 + 50 + 100 times; ten pieces.
@@ -52,17 +61,32 @@ fn a_model_learns_words_of_its_field() {
     // The most that is saved comes first; kubeletic begins with kubelet, so it saves less after that.
     let first = |word: &str| shown.find(&format!(" {word} ")).unwrap();
     assert!(first("kubernetes") < first("kubelet") && first("kubelet") < first("kubeletic"));
-    assert_eq!(line("kubeletic").unwrap()[2], "166", "83 times, kubelet ##i ##c");
+    assert_eq!(
+        line("kubeletic").unwrap()[2],
+        "166",
+        "83 times, kubelet ##i ##c"
+    );
 
     let extend = |out: &str, options: &str| {
-        place.cloze(&format!("{EXTEND} --words 3 --min-count 2 --out {out} {options}"))
+        place.cloze(&format!(
+            "{EXTEND} --words 3 --min-count 2 --out {out} {options}"
+        ))
     };
     let ran = extend("mine", "--jobs 1").status(0);
-    for said in ["tokens per word", "vocab_size", "+ 3 tokens", "cls.predictions.bias"] {
+    for said in [
+        "tokens per word",
+        "vocab_size",
+        "+ 3 tokens",
+        "cls.predictions.bias",
+    ] {
         assert!(ran.out().contains(said), "{said}: {}", ran.out());
     }
     let _ = extend("again", "--jobs 3").status(0);
-    assert_eq!(place.files("mine"), place.files("again"), "threads change nothing");
+    assert_eq!(
+        place.files("mine"),
+        place.files("again"),
+        "threads change nothing"
+    );
     let read = |name: &str| fs::read_to_string(place.path(name)).unwrap();
     let (old, new) = (read("run/model/vocab.txt"), read("mine/vocab.txt"));
     assert_eq!(new, format!("{old}kubernetes\nkubelet\nthe\n"));
@@ -93,7 +117,12 @@ fn words_are_given_by_hand() {
     place.write("words.txt", "Etcd\nriver\nZürich\netcd\n");
     let list = "vocab extend --list words.txt --model run/model --out";
     let ran = place.cloze(&format!("{list} mine")).status(0);
-    assert!(ran.out().contains("2 words of the list are in the vocabulary"), "{}", ran.out());
+    assert!(
+        ran.out()
+            .contains("2 words of the list are in the vocabulary"),
+        "{}",
+        ran.out()
+    );
     let vocab = fs::read_to_string(place.path("mine/vocab.txt")).unwrap();
     assert!(vocab.ends_with("\netcd\nzurich\n"), "{vocab}");
     // With a corpus it is said what they change.
@@ -104,10 +133,11 @@ fn words_are_given_by_hand() {
     assert!(!place.path("mine.partial").exists());
 
     place.write("words.txt", "etcd\nkube-proxy\n");
-    let _ = place
-        .cloze(&format!("{list} other"))
-        .status(2)
-        .says(&["words.txt: line 2: ", "kube - proxy", "hint: "]);
+    let _ = place.cloze(&format!("{list} other")).status(2).says(&[
+        "words.txt: line 2: ",
+        "kube - proxy",
+        "hint: ",
+    ]);
     place.write("words.txt", "river\n\n");
     let _ = place
         .cloze(&format!("{list} other"))
@@ -145,7 +175,9 @@ fn what_cannot_be_extended_is_said_before_the_corpus_is_read() {
     refused(&format!("{EXTEND} --out data"), &["data: exists already"]);
     refused(&extend("nowhere"), &["nowhere"]);
     refused(&extend("tokenizer"), &["config.json"]);
-    copy("bare", &|name, bytes| (name != "model.safetensors").then_some(bytes));
+    copy("bare", &|name, bytes| {
+        (name != "model.safetensors").then_some(bytes)
+    });
     refused(&extend("bare"), &["bare/model.safetensors"]);
     // A tokenizer of another model.
     copy("other", &|name, bytes| match name {
@@ -155,7 +187,9 @@ fn what_cannot_be_extended_is_said_before_the_corpus_is_read() {
     });
     refused(&extend("other"), &["tokens", "vocab_size"]);
     // Tokens that are in no file that is read.
-    copy("added", &|name, bytes| (name != "tokenizer.json").then_some(bytes));
+    copy("added", &|name, bytes| {
+        (name != "tokenizer.json").then_some(bytes)
+    });
     place.write("added/added_tokens.json", r#"{"[E1]": 101}"#);
     refused(&extend("added"), &["added_tokens.json", "[E1]"]);
     let _ = place
