@@ -76,6 +76,7 @@ def main():
     run(python, HERE / "check_checkpoint.py", out / "model", data, cloze)
     run(python, HERE / "check_finetune.py", cloze, model, work / "finetune")
     run(python, HERE / "check_embed.py", cloze, model, work / "embed")
+    run(python, HERE / "check_extend.py", cloze, encode, model, work / "extend")
     run(python, HERE / "check_families.py", cloze, model, data, work / "families")
 
 

@@ -177,7 +177,8 @@ fn effect_table(effect: &Effect, seq_len: u16) -> String {
             format!("{:.4}", share(f.tokens, f.words))
         }),
         line("[UNK]", &|f| {
-            format!("{:.4} %", 100.0 * share(f.unknown, f.tokens))
+            let share = 100.0 * share(f.unknown, f.tokens);
+            format!("{} ({share:.4} %)", format::count(f.unknown))
         }),
         line(&format!("full rows of {seq_len}"), &|f| {
             format::count(f.tokens.div_ceil(room))

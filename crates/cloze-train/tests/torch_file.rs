@@ -234,10 +234,30 @@ fn open(folder: &Path, bytes: &[u8]) -> Result<TorchFile> {
 fn tensors_are_read_however_they_lie() {
     let folder = tempfile::tempdir().unwrap();
     let numbers: Vec<f32> = (0..24).map(|i| i as f32 / 8.0 - 1.0).collect();
+    let storages = storages();
     for bytes in whole() {
         let file = open(folder.path(), &bytes).unwrap();
         assert_eq!(file.names().count(), 11);
         for t in tensors() {
+            let raw = file.raw(t.name).unwrap();
+            let storage = &storages[t.storage];
+            let size = storage.bytes.len() / storage.count;
+            // From the definition: the place of an index is the offset and the sum of index times stride.
+            let count: usize = t.shape.iter().product();
+            let places = (0..count).map(|mut i| {
+                let mut place = t.offset;
+                for (size, stride) in t.shape.iter().zip(t.strides).rev() {
+                    place += i % size * stride;
+                    i /= size;
+                }
+                place
+            });
+            let places: Vec<usize> = places.collect();
+            let bytes = places
+                .iter()
+                .flat_map(|p| &storage.bytes[p * size..][..size]);
+            assert_eq!(raw.bytes.to_vec(), bytes.copied().collect::<Vec<_>>());
+            assert_eq!(raw.shape, t.shape, "{}", t.name);
             let read = file.read(t.name);
             if t.name == "ids" {
                 let why = read.err().unwrap().to_string();
@@ -246,18 +266,7 @@ fn tensors_are_read_however_they_lie() {
             }
             let read = read.unwrap();
             assert_eq!(read.shape, t.shape, "{}", t.name);
-            // From the definition: the place of an index is the offset and the sum of index times stride.
-            let count: usize = t.shape.iter().product();
-            let expected: Vec<f32> = (0..count)
-                .map(|mut i| {
-                    let mut place = t.offset;
-                    for (size, stride) in t.shape.iter().zip(t.strides).rev() {
-                        place += i % size * stride;
-                        i /= size;
-                    }
-                    numbers[place]
-                })
-                .collect();
+            let expected: Vec<f32> = places.iter().map(|&p| numbers[p]).collect();
             assert_eq!(read.values, expected, "{}", t.name);
         }
     }

@@ -252,6 +252,40 @@ fn an_extended_tokenizer_has_its_old_ids_and_is_read_from_its_files() {
     }
 }
 
+/// A token of one's own, as transformers adds them: it stands beside the vocabulary of words.
+#[test]
+fn tokens_that_were_added_stay_and_are_no_words() {
+    let folder = tempfile::tempdir().unwrap();
+    small().write(folder.path()).unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    let mut own = added[0].clone();
+    own["content"] = "[E1]".into();
+    own["id"] = TOKENS.len().into();
+    own["special"] = false.into();
+    added.push(own);
+    std::fs::write(&path, json.to_string()).unwrap();
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let text = "cabc [E1] cabc[E1]";
+    let words = count(&tokenizer, text);
+    assert_eq!(
+        (words.count("cabc"), words.distinct(), words.whole),
+        (2, 1, 2)
+    );
+    let chosen = select(&tokenizer, &words, &ALL).unwrap();
+    let new = tokenizer.extended(&["cabc"]).unwrap();
+    let mut ids = Vec::new();
+    new.encode_into(text, &mut ids).unwrap();
+    assert_eq!(ids, [23, 22, 23, 22]);
+    let found = effect(&tokenizer, &new, &words, &chosen).unwrap();
+    assert_eq!((found.after.words, found.after.tokens), (4, 4));
+    std::fs::write(folder.path().join("list"), "[E1]\ncabd").unwrap();
+    let list = tokenizer.word_list(&folder.path().join("list")).unwrap();
+    assert_eq!(list, (vec!["cabd".to_owned()], 1));
+}
+
 #[test]
 fn what_can_be_no_entry_is_refused() {
     let tokenizer = small();
