@@ -95,19 +95,21 @@ impl WordPiece {
         if vocabulary.most_chars < 16 {
             return reason("words of less than 16 characters are unknown for their length");
         }
-        if tokens.iter().any(|(_, id)| *id >= 1 << 26) {
-            return reason("an id is over 67,108,863");
+        if tokens.iter().any(|(_, id)| *id > words::ID) {
+            return reason("an id is over 268,435,455");
         }
-        Ok(Self {
+        let mut tokenizer = Self {
             settings,
-            words: Words::new(tokens.iter().copied()),
+            words: Words::new(),
             trie: Trie::new(tokens.iter().copied(), vocabulary.prefix),
             unknown: *unknown,
             most_chars: vocabulary.most_chars,
             most_id: tokens.iter().map(|(_, id)| *id).max().unwrap_or(0),
             table: Table::new(settings),
             isa: Isa::best(),
-        })
+        };
+        tokenizer.words = tokenizer.known(tokens);
+        Ok(tokenizer)
     }
 
     /// The same tokenizer with other instructions; those that this processor does not have are refused.

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use crate::Id;
+
 /// No node.
 const NONE: u32 = u32::MAX;
 
@@ -118,13 +120,17 @@ impl Trie {
         }
     }
 
-    fn pop(&self, node: u32, ids: &mut Vec<u32>) {
+    fn pop<T: Id>(&self, node: u32, ids: &mut Vec<T>) {
         let (begin, end) = self.pops[node as usize];
-        ids.extend_from_slice(&self.popped[begin as usize..end as usize]);
+        let settled = &self.popped[begin as usize..end as usize];
+        ids.extend(settled.iter().map(|id| T::of(*id)));
     }
 
     /// Appends the ids of a word; `false`, with nothing appended, where the vocabulary cannot spell it.
-    pub fn matches(&self, word: &[u8], ids: &mut Vec<u32>) -> bool {
+    pub fn matches<T: Id>(&self, word: &[u8], ids: &mut Vec<T>) -> bool {
+        if word.is_empty() {
+            return true;
+        }
         let before = ids.len();
         let mut node = ROOT;
         for &byte in word {
@@ -192,7 +198,7 @@ mod tests {
             let vocabulary: HashMap<String, u32> = tokens.into_iter().filter(|t| !t.is_empty()).zip(7..).collect();
             let trie = Trie::new(vocabulary.iter().map(|(t, id)| (t.as_str(), *id)), "##");
             for word in words {
-                let mut ids = vec![1];
+                let mut ids = vec![1u32];
                 let found = trie.matches(word.as_bytes(), &mut ids).then(|| ids[1..].to_vec());
                 if found.is_none() {
                     prop_assert_eq!(&ids, &[1]);
