@@ -91,36 +91,43 @@ impl WordPiece {
         }
     }
 
-    /// Appends the ids of a run that is not in the cache, and remembers them if they fit there.
+    /// Appends the ids of a run that is not in the cache, and remembers them if they fit there. `at` is where the scan has it, as it is remembered: the normaliser
+    /// makes the same of the run either way.
     #[cold]
     #[inline(never)]
-    pub(crate) fn meet<T: Id>(&self, scratch: &mut Scratch, run: &str, out: &mut Vec<T>) {
+    pub(crate) fn meet<T: Id>(
+        &self,
+        scratch: &mut Scratch,
+        run: &str,
+        at: usize,
+        out: &mut Vec<T>,
+    ) {
         let before = out.len();
-        self.run(scratch, run, out);
+        let seen = &scratch.marks.text[at..at + run.len()];
+        if is_printable(seen) {
+            if run.len() > self.most_chars || !self.trie.matches(seen, out) {
+                out.push(T::of(self.unknown));
+            }
+        } else {
+            self.run(scratch, run, out);
+        }
         let new = &out[before..];
         if run.len() <= 16 && new.len() <= MOST_IDS {
             let mut ids = [0; MOST_IDS];
             for (to, from) in ids.iter_mut().zip(new) {
                 *to = from.id();
             }
-            // As the scan has it: the normaliser makes the same of the run either way.
-            let mut bytes = [0; 16];
-            bytes[..run.len()].copy_from_slice(run.as_bytes());
-            if self.settings.lowercase {
-                bytes.make_ascii_lowercase();
-            }
-            scratch
-                .words
-                .put(u128::from_le_bytes(bytes), &ids[..new.len()]);
+            let key = key(&scratch.marks.text[at..at + run.len()]);
+            scratch.words.put(key, &ids[..new.len()]);
         }
     }
 
     /// Appends the ids of a run: text that ends where a word surely does, at white space or punctuation of ASCII or where all ends.
-    fn run<T: Id>(&self, scratch: &mut Scratch, run: &str, out: &mut Vec<T>) {
+    pub(crate) fn run<T: Id>(&self, scratch: &mut Scratch, run: &str, out: &mut Vec<T>) {
         let before = out.len();
         scratch.word.clear();
         scratch.chars = 0;
-        if run.bytes().all(|b| (0x21..0x7F).contains(&b)) {
+        if is_printable(run.as_bytes()) {
             scratch.chars = run.len();
             if run.len() <= self.most_chars {
                 scratch.word.extend_from_slice(run.as_bytes());
@@ -214,4 +221,10 @@ impl WordPiece {
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+/// Whether all bytes are ASCII that the normaliser does no more to than lowercase it.
+fn is_printable(bytes: &[u8]) -> bool {
+    let strange = |strange, b: &u8| strange | !(0x21..0x7F).contains(b);
+    !bytes.iter().fold(false, strange)
 }

@@ -180,7 +180,7 @@ macro_rules! engine {
                             // A run that is longer than a chunk.
                             let rest = bytes[end..].iter().position(|b| $crate::scan::plain::ends_run(*b));
                             let run_end = rest.map_or(bytes.len(), |n| end + n);
-                            tokenizer.meet(scratch, &text[begin..run_end], out);
+                            tokenizer.run(scratch, &text[begin..run_end], out);
                             begin = run_end;
                             continue;
                         }
@@ -212,7 +212,7 @@ macro_rules! engine {
                     }
                     // SAFETY: so many were written.
                     unsafe { out.set_len(len) };
-                    tokenizer.meet(scratch, &text[begin + start..=begin + last], out);
+                    tokenizer.meet(scratch, &text[begin + start..=begin + last], start, out);
                     out.reserve(MOST_IDS * (count - i));
                     len = out.len();
                 }
