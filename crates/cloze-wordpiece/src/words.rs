@@ -26,34 +26,50 @@ pub struct Set {
 /// A cache by run.
 #[derive(Clone, Debug)]
 pub struct Words {
-    sets: Vec<Set>,
+    sets: Box<[Set; SETS]>,
 }
 
 impl Words {
     /// An empty cache.
     pub fn new() -> Self {
-        Self {
-            sets: vec![Set::default(); SETS],
+        let sets = vec![Set::default(); SETS].into_boxed_slice();
+        match sets.try_into() {
+            Ok(sets) => Self { sets },
+            Err(_) => unreachable!("they are as many"),
         }
     }
 
-    /// Which set a key is in: two multiplications spread all of its bits into the upper ones.
+    /// Where the set of a key is: two multiplications spread all of its bits into the upper ones.
     #[inline(always)]
-    fn slot(low: u64, high: u64) -> usize {
+    pub fn slot([low, high]: [u64; 2]) -> u32 {
         let mixed = low ^ high.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
-        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SETS.trailing_zeros())) as usize
+        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SETS.trailing_zeros())) as u32
     }
 
-    /// The set that a key is in, if it is there.
+    /// The set of a slot.
     #[inline(always)]
-    pub fn set(&self, low: u64, high: u64) -> &Set {
-        // SAFETY: a slot has as many bits as number the sets, which `new` made.
-        unsafe { self.sets.get_unchecked(Self::slot(low, high)) }
+    pub fn set(&self, slot: u32) -> &Set {
+        &self.sets[slot as usize & (SETS - 1)]
+    }
+
+    /// Has the set of a slot brought near.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: u32) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let set: *const Set = self.set(slot);
+            // SAFETY: every x86-64 processor has the instruction, which only hints.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(set.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = slot;
     }
 
     /// Remembers the ids of a run: at most [`MOST_IDS`], none over [`ID`]. The first key of a set keeps its place; words that came first are the frequent ones.
     pub fn put(&mut self, key: u128, ids: &[u32]) {
-        let set = &mut self.sets[Self::slot(key as u64, (key >> 64) as u64)];
+        let set =
+            &mut self.sets[Self::slot([key as u64, (key >> 64) as u64]) as usize & (SETS - 1)];
         let way = usize::from(set.keys[0] != 0 && set.keys[0] != key);
         set.keys[way] = key;
         set.ids[way] = [0; MOST_IDS];

@@ -1,5 +1,7 @@
 //! Where runs begin and end, 64 bytes at a time, and what each of them is.
 
+use crate::words::Words;
+
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
@@ -67,18 +69,19 @@ impl Isa {
 /// Bytes that are looked at before their runs are looked up.
 pub(crate) const CHUNK: usize = 2_048;
 const BLOCKS: usize = CHUNK / 64;
+/// Runs that are looked up together, so that memory answers for many at a time.
+pub(crate) const BATCH: usize = 64;
 
 /// Places in a chunk, of which there are no more than bytes, and room for what is written beyond.
 pub(crate) type Places = [u16; CHUNK + 64];
-/// The text of a chunk, and room for what is read beyond.
-pub(crate) type Text = [u8; CHUNK + 64];
 
 /// What is seen of a chunk.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Marks {
     /// The text, lowercased where that is asked for.
-    pub text: Text,
+    /// There is room for what is read beyond.
+    pub text: [u8; CHUNK + 64],
     /// First and last bytes of runs.
     pub starts: Places,
     pub lasts: Places,
@@ -86,6 +89,9 @@ pub(crate) struct Marks {
     pub runs: [u64; BLOCKS + 1],
     /// Bits of bytes that are words of their own.
     pub alone: [u64; BLOCKS],
+    /// Keys of runs that are looked up, as two halves, and their slots.
+    pub keys: [[u64; 2]; BATCH],
+    pub slots: [u32; BATCH],
 }
 
 impl Default for Marks {
@@ -96,6 +102,8 @@ impl Default for Marks {
             lasts: [0; CHUNK + 64],
             runs: [0; BLOCKS + 1],
             alone: [0; BLOCKS],
+            keys: [[0; 2]; BATCH],
+            slots: [0; BATCH],
         }
     }
 }
@@ -149,8 +157,43 @@ pub(crate) fn append(places: &mut Places, count: usize, mut bits: u64, base: u16
     end
 }
 
+/// What of 16 bytes is a key, by the number of bytes: two halves, and what is added. Runs that are longer have a key that no run of 16 bytes has, for no text has
+/// the byte 0xFF.
+static KEYS: [[u64; 3]; 17] = {
+    let mut keys = [[0; 3]; 17];
+    let mut bytes = 1;
+    while bytes <= 16 {
+        let mask = u128::MAX >> (8 * (16 - bytes));
+        keys[bytes - 1] = [mask as u64, (mask >> 64) as u64, 0];
+        bytes += 1;
+    }
+    keys[16] = [u64::MAX, u64::MAX, 0xFF << 56];
+    keys
+};
+
+impl Marks {
+    /// Makes the keys of the runs from `first` to before `end`, less than [`BATCH`] of them, and sends for their sets.
+    #[inline(always)]
+    pub fn ask(&mut self, words: &Words, first: usize, end: usize) {
+        for i in first..end {
+            let start = usize::from(self.starts[i & (CHUNK - 1)]) & (CHUNK - 1);
+            let last = usize::from(self.lasts[i & (CHUNK - 1)]);
+            let masks = &KEYS[last.wrapping_sub(start).min(16)];
+            let half = |at: usize| {
+                let bytes = self.text[start + at..].first_chunk();
+                u64::from_le_bytes(*bytes.unwrap_or(&[0; 8]))
+            };
+            let key = [half(0) & masks[0], half(8) & masks[1] | masks[2]];
+            let slot = Words::slot(key);
+            words.prefetch(slot);
+            self.keys[i & (BATCH - 1)] = key;
+            self.slots[i & (BATCH - 1)] = slot;
+        }
+    }
+}
+
 /// Defines how text is taken apart with one set of instructions. `$masks` copies up to 64 bytes, lowercased if asked, and gives the bits of those that are in runs and those that are words of
-/// their own; `$append` is [`append`]; `$find` finds the ids of the run that begins somewhere and has so many more bytes, less than 16.
+/// their own; `$append` is [`append`]; `$find` finds the ids of a key in its set.
 macro_rules! engine {
     ($(#[$attribute:meta])* { $($head:tt)* }, $masks:expr, $append:expr, $find:expr) => {
         $(#[$attribute])*
@@ -160,7 +203,7 @@ macro_rules! engine {
             text: &str,
             out: &mut Vec<T>,
         ) {
-            use $crate::scan::CHUNK;
+            use $crate::scan::{BATCH, CHUNK};
             use $crate::words::{COUNT, ID, MOST_IDS};
             let bytes = text.as_bytes();
             let lowercase = tokenizer.settings().lowercase;
@@ -198,18 +241,19 @@ macro_rules! engine {
                 out.reserve(MOST_IDS * count);
                 let mut len = out.len();
                 for i in 0..count {
+                    if i % BATCH == 0 {
+                        scratch.marks.ask(&scratch.words, i, (i + BATCH).min(count));
+                    }
+                    let (key, slot) = (&scratch.marks.keys[i % BATCH], scratch.marks.slots[i % BATCH]);
+                    if let Some(ids) = $find(scratch.words.set(slot), key) {
+                        let four = ids.map(|id| T::of(id & ID));
+                        // SAFETY: beyond `len` there is room for four ids for this run and each after it.
+                        unsafe { out.as_mut_ptr().add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
+                        len += (ids[0] >> COUNT) as usize;
+                        continue;
+                    }
                     let start = usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
                     let last = usize::from(scratch.marks.lasts[i & (CHUNK - 1)]);
-                    let more = last - start;
-                    if more < 16 {
-                        if let Some(ids) = $find(&scratch.words, &scratch.marks.text, start, more) {
-                            let four = [T::of(ids[0] & ID), T::of(ids[1]), T::of(ids[2]), T::of(ids[3])];
-                            // SAFETY: beyond `len` there is room for four ids for this run and each after it.
-                            unsafe { out.as_mut_ptr().add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
-                            len += (ids[0] >> COUNT) as usize;
-                            continue;
-                        }
-                    }
                     // SAFETY: so many were written.
                     unsafe { out.set_len(len) };
                     tokenizer.meet(scratch, &text[begin + start..=begin + last], start, out);

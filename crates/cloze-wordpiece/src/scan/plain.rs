@@ -1,7 +1,7 @@
 //! Byte by byte.
 
-use super::{CHUNK, Text, append, engine, is_space};
-use crate::words::{Ids, Words};
+use super::{append, engine, is_space};
+use crate::words::{Ids, Set};
 
 /// Whether a byte ends a run: white space or punctuation of ASCII.
 pub(crate) const fn ends_run(byte: u8) -> bool {
@@ -38,15 +38,8 @@ pub(crate) fn masks(bytes: &[u8], copy: &mut [u8; 64], lowercase: bool) -> (u64,
 }
 
 #[inline(always)]
-pub(crate) fn find<'a>(
-    words: &'a Words,
-    text: &Text,
-    start: usize,
-    more: usize,
-) -> Option<&'a Ids> {
-    let bytes: [u8; 16] = *text[start & (CHUNK - 1)..].first_chunk()?;
-    let key = u128::from_le_bytes(bytes) & u128::MAX >> (8 * (15 - (more & 15)));
-    let set = words.set(key as u64, (key >> 64) as u64);
+pub(crate) fn find<'a>(set: &'a Set, [low, high]: &[u64; 2]) -> Option<&'a Ids> {
+    let key = u128::from(*low) | u128::from(*high) << 64;
     let way = usize::from(set.keys[1] == key);
     (set.keys[way] == key).then_some(&set.ids[way])
 }

@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::{CHUNK, Places, Text, append, engine};
-use crate::words::{Ids, Words};
+use super::{CHUNK, Places, append, engine};
+use crate::words::{Ids, Set};
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -52,37 +52,17 @@ fn masks_avx2(bytes: &[u8], copy: &mut [u8; 64], lowercase: bool) -> (u64, u64) 
     (a | c << 32, b | d << 32)
 }
 
-/// Ones, then zeros: the mask of one byte and `n` more begins at `15 - n`.
-static FIRST: [u8; 32] = {
-    let mut bytes = [0; 32];
-    let mut i = 0;
-    while i < 16 {
-        bytes[i] = 0xFF;
-        i += 1;
-    }
-    bytes
-};
-
 /// Bits of the numbers of four bits, two for each way's two halves of a key, that say that one of the ways is it.
 const HITS: u32 = 0b1111_1000_1000_1000;
 
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2")]
-fn find<'a>(words: &'a Words, text: &Text, start: usize, more: usize) -> Option<&'a Ids> {
-    // SAFETY: a start is masked to one in the chunk, which has 64 bytes after it; of `FIRST` 16 of 32 are read, for more is at most 15.
-    let key = unsafe {
-        let v = _mm_loadu_si128(text.as_ptr().add(start & (CHUNK - 1)).cast());
-        _mm_and_si128(
-            v,
-            _mm_loadu_si128(FIRST.as_ptr().add(15 - (more & 15)).cast()),
-        )
+fn find<'a>(set: &'a Set, key: &[u64; 2]) -> Option<&'a Ids> {
+    // SAFETY: two keys are 32 bytes, at an address that is a multiple of 64, and one is 16.
+    let (keys, key) = unsafe {
+        let key = _mm_loadu_si128(key.as_ptr().cast());
+        (_mm256_load_si256(set.keys.as_ptr().cast()), key)
     };
-    let set = words.set(
-        _mm_cvtsi128_si64(key) as u64,
-        _mm_extract_epi64::<1>(key) as u64,
-    );
-    // SAFETY: two keys are 32 bytes.
-    let keys = unsafe { _mm256_load_si256(set.keys.as_ptr().cast()) };
     let same = _mm256_cmpeq_epi64(keys, _mm256_broadcastsi128_si256(key));
     let same = _mm256_movemask_pd(_mm256_castsi256_pd(same)) as u32;
     // The second way is it where both of its bits are set.
