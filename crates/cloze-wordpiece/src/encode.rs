@@ -2,7 +2,7 @@
 
 use crate::normal::{self, Class};
 use crate::scan::{self, Isa};
-use crate::words::{Words, key};
+use crate::words::{MOST_IDS, Words, key};
 use crate::{Settings, WordPiece};
 
 /// A token id as it is stored.
@@ -11,6 +11,8 @@ pub trait Id: Copy {
     const MOST: u32;
     /// The id, which is not over [`Id::MOST`].
     fn of(id: u32) -> Self;
+    /// The id that it is.
+    fn id(self) -> u32;
 }
 
 impl Id for u16 {
@@ -19,6 +21,11 @@ impl Id for u16 {
     #[inline(always)]
     fn of(id: u32) -> Self {
         id as Self
+    }
+
+    #[inline(always)]
+    fn id(self) -> u32 {
+        self.into()
     }
 }
 
@@ -29,26 +36,29 @@ impl Id for u32 {
     fn of(id: u32) -> Self {
         id
     }
+
+    #[inline(always)]
+    fn id(self) -> u32 {
+        self
+    }
 }
 
-/// What a thread works with: words that it met, and a word that is being put together.
+/// What a thread works with: runs that it met, what it sees of the text, and a word that is being put together.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     pub(crate) words: Words,
+    pub(crate) marks: Box<scan::Marks>,
     word: Vec<u8>,
     chars: usize,
-    ids: Vec<u32>,
-    pub(crate) marks: Box<scan::Marks>,
 }
 
 impl Scratch {
     pub(crate) fn new(words: Words) -> Self {
         Self {
             words,
+            marks: Box::default(),
             word: Vec::new(),
             chars: 0,
-            ids: Vec::new(),
-            marks: Box::default(),
         }
     }
 }
@@ -81,13 +91,52 @@ impl WordPiece {
         }
     }
 
-    /// Appends the ids of a run of text that ends where a word surely does: at white space or punctuation of ASCII, or where the text ends.
+    /// Appends the ids of a run that is not in the cache, and remembers them if they fit there. `at` is where the scan has it, as it is remembered: the normaliser
+    /// makes the same of the run either way.
     #[cold]
     #[inline(never)]
+    pub(crate) fn meet<T: Id>(
+        &self,
+        scratch: &mut Scratch,
+        run: &str,
+        at: usize,
+        out: &mut Vec<T>,
+    ) {
+        let before = out.len();
+        let seen = &scratch.marks.text[at..at + run.len()];
+        if is_printable(seen) {
+            if run.len() > self.most_chars || !self.trie.matches(seen, out) {
+                out.push(T::of(self.unknown));
+            }
+        } else {
+            self.run(scratch, run, out);
+        }
+        let new = &out[before..];
+        if run.len() <= 16 && new.len() <= MOST_IDS {
+            let mut ids = [0; MOST_IDS];
+            for (to, from) in ids.iter_mut().zip(new) {
+                *to = from.id();
+            }
+            let key = key(&scratch.marks.text[at..at + run.len()]);
+            scratch.words.put(key, &ids[..new.len()]);
+        }
+    }
+
+    /// Appends the ids of a run: text that ends where a word surely does, at white space or punctuation of ASCII or where all ends.
     pub(crate) fn run<T: Id>(&self, scratch: &mut Scratch, run: &str, out: &mut Vec<T>) {
         let before = out.len();
         scratch.word.clear();
         scratch.chars = 0;
+        if is_printable(run.as_bytes()) {
+            scratch.chars = run.len();
+            if run.len() <= self.most_chars {
+                scratch.word.extend_from_slice(run.as_bytes());
+                if self.settings.lowercase {
+                    scratch.word.make_ascii_lowercase();
+                }
+            }
+            return self.end_word(scratch, out);
+        }
         let table = &self.table;
         for c in run.chars() {
             match table.class(c) {
@@ -128,9 +177,8 @@ impl WordPiece {
         // A longer word is unknown, whatever it is.
         if scratch.chars <= self.most_chars {
             let mut buffer = [0; 4];
-            scratch
-                .word
-                .extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
+            let bytes = c.encode_utf8(&mut buffer).as_bytes();
+            scratch.word.extend_from_slice(bytes);
         }
     }
 
@@ -141,39 +189,42 @@ impl WordPiece {
     }
 
     fn end_word<T: Id>(&self, scratch: &mut Scratch, out: &mut Vec<T>) {
-        if scratch.chars > self.most_chars {
+        if scratch.chars > self.most_chars || !self.trie.matches(&scratch.word, out) {
             out.push(T::of(self.unknown));
-        } else if (1..=16).contains(&scratch.word.len()) {
-            let key = key(&scratch.word);
-            let value = match scratch.words.get(key) {
-                Some(value) => value,
-                None => self.learn(&mut scratch.words, key),
-            };
-            if Words::is_one(value) {
-                out.push(T::of(value));
-            } else {
-                out.extend(scratch.words.several(value).iter().map(|id| T::of(*id)));
-            }
-        } else if !scratch.word.is_empty() {
-            scratch.ids.clear();
-            if self.trie.matches(&scratch.word, &mut scratch.ids) {
-                out.extend(scratch.ids.iter().map(|id| T::of(*id)));
-            } else {
-                out.push(T::of(self.unknown));
-            }
         }
         scratch.word.clear();
         scratch.chars = 0;
     }
 
-    /// Learns a word that is not in the table.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn learn(&self, words: &mut Words, key: u128) -> u32 {
-        words.learn(key, &self.words, &self.trie, self.unknown)
+    /// A cache with the vocabulary's own words, those of low ids first.
+    pub(crate) fn known(&self, tokens: &[(&str, u32)]) -> Words {
+        let mut tokens: Vec<_> = tokens.iter().filter(|(t, _)| self.is_run(t)).collect();
+        tokens.sort_unstable_by_key(|(_, id)| *id);
+        let mut words = Words::new();
+        for (token, id) in tokens {
+            words.put(key(token.as_bytes()), &[*id]);
+        }
+        words
+    }
+
+    /// Whether a token, where text has it, is a run that stays as it is.
+    fn is_run(&self, token: &str) -> bool {
+        let stays = |b: &u8| {
+            b.is_ascii_alphanumeric() && !(self.settings.lowercase && b.is_ascii_uppercase())
+        };
+        match token.as_bytes() {
+            [one] if one.is_ascii_punctuation() => true,
+            bytes => (1..=16).contains(&bytes.len()) && bytes.iter().all(stays),
+        }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+/// Whether all bytes are ASCII that the normaliser does no more to than lowercase it.
+fn is_printable(bytes: &[u8]) -> bool {
+    let strange = |strange, b: &u8| strange | !(0x21..0x7F).contains(b);
+    !bytes.iter().fold(false, strange)
 }

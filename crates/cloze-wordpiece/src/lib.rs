@@ -95,19 +95,35 @@ impl WordPiece {
         if vocabulary.most_chars < 16 {
             return reason("words of less than 16 characters are unknown for their length");
         }
-        if tokens.iter().any(|(_, id)| *id >= 1 << 26) {
-            return reason("an id is over 67,108,863");
+        if tokens.iter().any(|(_, id)| *id > words::ID) {
+            return reason("an id is over 268,435,455");
         }
-        Ok(Self {
+        let mut seen = std::collections::HashSet::new();
+        if let Some((token, _)) = tokens.iter().find(|(t, _)| !seen.insert(*t)) {
+            return reason(&format!("the vocabulary has {token:?} twice"));
+        }
+        let prefix = vocabulary.prefix;
+        // Longer ones are in no word that is spelt.
+        let short = |token: &str| {
+            let rest = token.strip_prefix(prefix).unwrap_or(token);
+            rest.len() <= vocabulary.most_chars.saturating_mul(4)
+        };
+        let spelt = tokens.iter().copied().filter(|(t, _)| short(t));
+        let Some(trie) = Trie::new(spelt, prefix) else {
+            return reason("the vocabulary is too large");
+        };
+        let mut tokenizer = Self {
             settings,
-            words: Words::new(tokens.iter().copied()),
-            trie: Trie::new(tokens.iter().copied(), vocabulary.prefix),
+            words: Words::new(),
+            trie,
             unknown: *unknown,
             most_chars: vocabulary.most_chars,
             most_id: tokens.iter().map(|(_, id)| *id).max().unwrap_or(0),
             table: Table::new(settings),
             isa: Isa::best(),
-        })
+        };
+        tokenizer.words = tokenizer.known(tokens);
+        Ok(tokenizer)
     }
 
     /// The same tokenizer with other instructions; those that this processor does not have are refused.

@@ -3,162 +3,261 @@
 //! A trie of the vocabulary whose nodes also say, for when no child matches, which tokens are settled by then (*pops*) and where to go on (the *link*), so that no
 //! byte is looked at twice.
 
-use std::collections::HashMap;
+use crate::Id;
+use crate::words::ID;
 
-/// No node.
+/// No cell.
 const NONE: u32 = u32::MAX;
+/// The cell of nothing, and that of nothing more in a word that goes on.
+const ROOT: u32 = 0;
+const CONTINUATION: u32 = 1;
+/// Marks the last of a cell's pops.
+const LAST: u32 = ID + 1;
+/// More cells, or pops, than this are too many.
+const MOST: usize = 1 << 27;
 
-/// Trie nodes by number; node 0 is the root, node 1 that of continuations.
+/// A node, in a double array: its child by a byte is the cell at `base` and the byte, if that cell has it as its parent.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    base: u32,
+    parent: u32,
+    /// Where to go on when no child matches; [`NONE`] where the word cannot be spelt.
+    link: u32,
+    /// Where in `popped` the tokens begin that are settled by then: one at least.
+    pops: u32,
+}
+
+const FREE: Cell = Cell {
+    base: 0,
+    parent: NONE,
+    link: NONE,
+    pops: NONE,
+};
+
+/// The trie.
 #[derive(Debug)]
 pub struct Trie {
-    /// Children by (node, byte): open addressing, keys are never 0.
-    children: Vec<(u32, u8, u32)>,
-    mask: usize,
-    links: Vec<u32>,
-    /// Range of each node's pops in `popped`.
-    pops: Vec<(u32, u32)>,
+    cells: Vec<Cell>,
     popped: Vec<u32>,
 }
 
-const ROOT: u32 = 0;
-const CONTINUATION: u32 = 1;
+/// A node as it is put together.
+#[derive(Default)]
+struct Node {
+    children: Vec<(u8, u32)>,
+    id: Option<u32>,
+}
 
-fn hash(node: u32, byte: u8) -> usize {
-    let key = u64::from(node) << 8 | u64::from(byte);
-    (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 29) as usize
+impl Node {
+    fn child(&self, byte: u8) -> Option<u32> {
+        let found = self.children.iter().find(|(b, _)| *b == byte);
+        found.map(|(_, child)| *child)
+    }
 }
 
 impl Trie {
-    /// The trie of `tokens` with their ids; those that begin with `prefix` continue a word.
-    pub fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>, prefix: &str) -> Self {
-        let mut edges: Vec<HashMap<u8, u32>> = vec![HashMap::new(), HashMap::new()];
-        let mut ends: Vec<u32> = vec![NONE, NONE];
+    /// The trie of `tokens` with their ids; those that begin with `prefix` continue a word. `None` where it would be too large.
+    pub fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>, prefix: &str) -> Option<Self> {
+        let mut nodes = vec![Node::default(), Node::default()];
         for (token, id) in tokens {
             // A word may begin with the prefix too, where that is no punctuation.
             let goes_on = token.strip_prefix(prefix).map(|rest| (CONTINUATION, rest));
             let ways = [Some((ROOT, token)), goes_on].into_iter().flatten();
             for (start, text) in ways.filter(|(_, text)| !text.is_empty()) {
-                let mut node = start;
+                let mut node = start as usize;
                 for &byte in text.as_bytes() {
-                    let new = edges.len() as u32;
-                    let next = *edges[node as usize].entry(byte).or_insert(new);
-                    if next == new {
-                        edges.push(HashMap::new());
-                        ends.push(NONE);
-                    }
-                    node = next;
+                    node = match nodes[node].child(byte) {
+                        Some(child) => child as usize,
+                        None => {
+                            let child = nodes.len();
+                            nodes[node].children.push((byte, child as u32));
+                            nodes.push(Node::default());
+                            child
+                        }
+                    };
                 }
-                ends[node as usize] = id;
+                nodes[node].id = Some(id);
+                if nodes.len() > MOST {
+                    return None;
+                }
             }
         }
-        let (mut links, mut pops) = (vec![NONE; edges.len()], vec![Vec::new(); edges.len()]);
-        let mut queue = std::collections::VecDeque::from([ROOT, CONTINUATION]);
-        while let Some(parent) = queue.pop_front() {
-            let mut children: Vec<(u8, u32)> = edges[parent as usize]
-                .iter()
-                .map(|(b, c)| (*b, *c))
-                .collect();
-            children.sort_unstable();
-            for (byte, child) in children {
-                if ends[child as usize] != NONE {
-                    links[child as usize] = CONTINUATION;
-                    pops[child as usize] = vec![ends[child as usize]];
-                } else {
-                    let mut settled: Vec<u32> = pops[parent as usize].clone();
-                    let mut link = links[parent as usize];
-                    while link != NONE && !edges[link as usize].contains_key(&byte) {
-                        settled.extend_from_slice(&pops[link as usize]);
-                        link = links[link as usize];
-                    }
-                    if link != NONE {
-                        links[child as usize] = edges[link as usize][&byte];
-                        pops[child as usize] = settled;
-                    }
-                }
-                queue.push_back(child);
-            }
-        }
-        Self::flat(&edges, links, &pops)
-    }
-
-    fn flat(edges: &[HashMap<u8, u32>], links: Vec<u32>, pops: &[Vec<u32>]) -> Self {
-        let slots = (2 * edges.len()).next_power_of_two();
+        let (cells, places) = Self::places(&mut nodes)?;
         let mut trie = Self {
-            children: vec![(0, 0, NONE); slots],
-            mask: slots - 1,
-            links,
-            pops: Vec::with_capacity(pops.len()),
+            cells,
             popped: Vec::new(),
         };
-        for (node, children) in edges.iter().enumerate() {
-            for (&byte, &child) in children {
-                let mut slot = hash(node as u32, byte) & trie.mask;
-                while trie.children[slot].2 != NONE {
-                    slot = (slot + 1) & trie.mask;
+        trie.link(&nodes, &places).then_some(trie)
+    }
+
+    /// Finds each node, but the first two, a cell: the one that its parent's base and its byte give.
+    fn places(nodes: &mut [Node]) -> Option<(Vec<Cell>, Vec<u32>)> {
+        let mut cells = vec![FREE; 512];
+        let mut places = vec![NONE; nodes.len()];
+        (places[0], places[1]) = (ROOT, CONTINUATION);
+        // No parent reaches the cells of the two roots, nor takes them.
+        let mut first_free = 256;
+        let mut queue = std::collections::VecDeque::from([ROOT, CONTINUATION]);
+        while let Some(node) = queue.pop_front() {
+            let children = &mut nodes[node as usize].children;
+            children.sort_unstable();
+            let Some(&(lowest, _)) = children.first() else {
+                continue;
+            };
+            while cells[first_free].parent != NONE {
+                first_free += 1;
+                if first_free + 512 > cells.len() {
+                    cells.resize(cells.len() * 2, FREE);
                 }
-                trie.children[slot] = (node as u32, byte, child);
+            }
+            let (mut at, mut tries) = (first_free, 0);
+            let base = loop {
+                let base = at - usize::from(lowest);
+                if base + 512 > cells.len() {
+                    cells.resize(cells.len() * 2, FREE);
+                }
+                let is_free =
+                    |(byte, _): &(u8, u32)| cells[base + usize::from(*byte)].parent == NONE;
+                if children.iter().all(is_free) {
+                    break base;
+                }
+                at += 1;
+                tries += 1;
+            };
+            // What is this full is not looked through again.
+            if tries > 512 {
+                first_free = at;
+            }
+            let parent = places[node as usize];
+            cells[parent as usize].base = base as u32;
+            for &(byte, child) in children.iter() {
+                let place = base + usize::from(byte);
+                cells[place].parent = parent;
+                places[child as usize] = place as u32;
+                queue.push_back(child);
+            }
+            if cells.len() > 2 * MOST {
+                return None;
             }
         }
-        for settled in pops {
-            let begin = trie.popped.len() as u32;
-            trie.popped.extend_from_slice(settled);
-            trie.pops.push((begin, trie.popped.len() as u32));
-        }
-        trie
+        Some((cells, places))
     }
 
-    fn child(&self, node: u32, byte: u8) -> u32 {
-        let mut slot = hash(node, byte) & self.mask;
+    /// Sets links and pops (algorithm 2); `false` where they would be too many.
+    fn link(&mut self, nodes: &[Node], places: &[u32]) -> bool {
+        let mut queue = std::collections::VecDeque::from([ROOT, CONTINUATION]);
+        while let Some(node) = queue.pop_front() {
+            let parent = self.cells[places[node as usize] as usize];
+            for &(byte, child) in &nodes[node as usize].children {
+                queue.push_back(child);
+                let place = places[child as usize] as usize;
+                if let Some(id) = nodes[child as usize].id {
+                    self.cells[place].link = CONTINUATION;
+                    self.cells[place].pops = self.popped.len() as u32;
+                    self.popped.push(id | LAST);
+                    continue;
+                }
+                let mut link = parent.link;
+                let mut passed = Vec::new();
+                while link != NONE && self.child(link, byte).is_none() {
+                    passed.push(self.cells[link as usize].pops);
+                    link = self.cells[link as usize].link;
+                }
+                // The roots have no pops, but no links either.
+                let Some(next) = (link != NONE).then(|| self.child(link, byte)).flatten() else {
+                    continue;
+                };
+                self.cells[place].link = next;
+                self.cells[place].pops = match passed.as_slice() {
+                    [] => parent.pops,
+                    passed => {
+                        let begin = self.popped.len();
+                        for pops in [parent.pops].iter().chain(passed) {
+                            let mut at = *pops as usize;
+                            loop {
+                                let id = self.popped[at];
+                                self.popped.push(id & ID);
+                                if id & LAST != 0 {
+                                    break;
+                                }
+                                at += 1;
+                            }
+                        }
+                        if let Some(last) = self.popped.last_mut() {
+                            *last |= LAST;
+                        }
+                        begin as u32
+                    }
+                };
+                if self.popped.len() > MOST {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn child(&self, cell: u32, byte: u8) -> Option<u32> {
+        let child = self.cells[cell as usize].base as usize + usize::from(byte);
+        (self.cells[child].parent == cell).then_some(child as u32)
+    }
+
+    /// What is settled where no child of `cell` matches, appended, and where to go on.
+    #[inline(always)]
+    fn pop<T: Id>(&self, cell: u32, ids: &mut Vec<T>) -> Option<u32> {
+        let Cell { link, pops, .. } = self.cells[cell as usize];
+        if link == NONE {
+            return None;
+        }
+        let mut at = pops as usize;
         loop {
-            let (n, b, child) = self.children[slot];
-            if child == NONE || (n == node && b == byte) {
-                return child;
+            let id = self.popped[at];
+            ids.push(T::of(id & ID));
+            if id & LAST != 0 {
+                return Some(link);
             }
-            slot = (slot + 1) & self.mask;
+            at += 1;
         }
-    }
-
-    fn pop(&self, node: u32, ids: &mut Vec<u32>) {
-        let (begin, end) = self.pops[node as usize];
-        ids.extend_from_slice(&self.popped[begin as usize..end as usize]);
     }
 
     /// Appends the ids of a word; `false`, with nothing appended, where the vocabulary cannot spell it.
-    pub fn matches(&self, word: &[u8], ids: &mut Vec<u32>) -> bool {
+    pub fn matches<T: Id>(&self, word: &[u8], ids: &mut Vec<T>) -> bool {
         let before = ids.len();
-        let mut node = ROOT;
+        let spelt = self.spell(word, ids);
+        if spelt.is_none() {
+            ids.truncate(before);
+        }
+        spelt.is_some()
+    }
+
+    #[inline(always)]
+    fn spell<T: Id>(&self, word: &[u8], ids: &mut Vec<T>) -> Option<()> {
+        if word.is_empty() {
+            return Some(());
+        }
+        let mut cell = ROOT;
         for &byte in word {
-            loop {
-                let child = self.child(node, byte);
-                if child != NONE {
-                    node = child;
-                    break;
+            cell = loop {
+                match self.child(cell, byte) {
+                    Some(child) => break child,
+                    None => cell = self.pop(cell, ids)?,
                 }
-                let link = self.links[node as usize];
-                if link == NONE {
-                    ids.truncate(before);
-                    return false;
-                }
-                self.pop(node, ids);
-                node = link;
-            }
+            };
         }
         // As if something followed that is in no token.
-        while node != CONTINUATION {
-            let link = self.links[node as usize];
-            if link == NONE {
-                ids.truncate(before);
-                return false;
-            }
-            self.pop(node, ids);
-            node = link;
+        while cell != CONTINUATION {
+            cell = self.pop(cell, ids)?;
         }
-        true
+        Some(())
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -190,9 +289,9 @@ mod tests {
             words in prop::collection::vec("[abcé#]{1,14}", 1..12),
         ) {
             let vocabulary: HashMap<String, u32> = tokens.into_iter().filter(|t| !t.is_empty()).zip(7..).collect();
-            let trie = Trie::new(vocabulary.iter().map(|(t, id)| (t.as_str(), *id)), "##");
+            let trie = Trie::new(vocabulary.iter().map(|(t, id)| (t.as_str(), *id)), "##").unwrap();
             for word in words {
-                let mut ids = vec![1];
+                let mut ids = vec![1u32];
                 let found = trie.matches(word.as_bytes(), &mut ids).then(|| ids[1..].to_vec());
                 if found.is_none() {
                     prop_assert_eq!(&ids, &[1]);

@@ -1,134 +1,86 @@
-//! Words of up to 16 bytes by one masked key: what is in the vocabulary, and what was met before.
+//! What runs of up to 16 bytes are: one masked key each, and up to four ids beside it.
+//!
+//! A cache, two ways to a set and a set to a cache line, that starts with the vocabulary's own words. A key is compared in full, so a hit is exact; what is not there
+//! is spelt and put there.
 
-use crate::trie::Trie;
+/// What has more ids than this is spelt each time.
+pub const MOST_IDS: usize = 4;
+/// Where the number of ids begins, above the first of them.
+pub const COUNT: u32 = 28;
+/// The bits of an id.
+pub const ID: u32 = (1 << COUNT) - 1;
+/// 2 MB of them.
+const SETS: usize = 1 << 15;
 
-/// What a word is: a token, or several, or unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    key: u128,
-    value: u32,
-    _pad: u32,
+/// The ids of a key, and their number above the first.
+pub type Ids = [u32; MOST_IDS];
+
+/// Two keys and what they stand for. An empty way has the key of nothing, which stands for no ids.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Set {
+    pub keys: [u128; 2],
+    pub ids: [Ids; 2],
 }
 
-/// Marks a value that names several ids: five bits of their number, then where they begin.
-const SEVERAL: u32 = 1 << 31;
-/// Words that are learned before all that was learned is forgotten: bounds memory.
-const LEARNED: usize = 1 << 16;
-
-/// A table by word.
+/// A cache by run.
 #[derive(Clone, Debug)]
 pub struct Words {
-    entries: Vec<Entry>,
-    shift: u32,
-    learned: usize,
-    several: Vec<u32>,
-}
-
-/// Spreads a key: two multiplications fold all of its bits into the upper ones.
-#[inline(always)]
-fn hash(key: u128) -> u64 {
-    let (low, high) = (key as u64, (key >> 64) as u64);
-    (low.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        ^ high.wrapping_mul(0xC2B2_AE3D_27D4_EB4F).rotate_left(29))
-    .wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    sets: Box<[Set; SETS]>,
 }
 
 impl Words {
-    /// The whole words of at most 16 bytes among `tokens`.
-    pub fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)> + Clone) -> Self {
-        let short = tokens.filter(|(t, _)| (1..=16).contains(&t.len()));
-        let slots = (3 * (short.clone().count() + LEARNED)).next_power_of_two();
-        let empty = Entry {
-            key: 0,
-            value: 0,
-            _pad: 0,
-        };
-        let mut words = Self {
-            entries: vec![empty; slots],
-            shift: 64 - slots.trailing_zeros(),
-            learned: 0,
-            several: Vec::new(),
-        };
-        for (token, id) in short {
-            words.put(key(token.as_bytes()), id);
+    /// An empty cache.
+    pub fn new() -> Self {
+        let sets = vec![Set::default(); SETS].into_boxed_slice();
+        match sets.try_into() {
+            Ok(sets) => Self { sets },
+            Err(_) => unreachable!("they are as many"),
         }
-        words
     }
 
+    /// Where the set of a key is: two multiplications spread all of its bits into the upper ones.
     #[inline(always)]
-    fn slot(&self, key: u128) -> usize {
-        (hash(key) >> self.shift) as usize
+    pub fn slot([low, high]: [u64; 2]) -> u32 {
+        let mixed = low ^ high.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SETS.trailing_zeros())) as u32
     }
 
-    fn put(&mut self, key: u128, value: u32) {
-        let mut slot = self.slot(key);
-        while self.entries[slot].key != 0 && self.entries[slot].key != key {
-            slot = (slot + 1) & (self.entries.len() - 1);
-        }
-        self.entries[slot] = Entry {
-            key,
-            value,
-            _pad: 0,
-        };
-    }
-
-    /// The value of a word that is here.
+    /// The set of a slot.
     #[inline(always)]
-    pub fn get(&self, key: u128) -> Option<u32> {
-        let mut slot = self.slot(key);
-        let mask = self.entries.len() - 1;
-        loop {
-            // SAFETY: a slot is a hash shifted to less bits than the table has, or masked by one less than its length, a power of two.
-            let entry = unsafe { self.entries.get_unchecked(slot & mask) };
-            if entry.key == key {
-                return Some(entry.value);
-            }
-            if entry.key == 0 {
-                return None;
-            }
-            slot += 1;
-        }
+    pub fn set(&self, slot: u32) -> &Set {
+        &self.sets[slot as usize & (SETS - 1)]
     }
 
-    /// Whether a value is one id.
+    /// Has the set of a slot brought near.
     #[inline(always)]
-    pub fn is_one(value: u32) -> bool {
-        value & SEVERAL == 0
-    }
-
-    /// The ids of a value that is not one.
-    pub fn several(&self, value: u32) -> &[u32] {
-        let (count, begin) = ((value >> 26 & 31) as usize, (value & 0x3FF_FFFF) as usize);
-        &self.several[begin..begin + count]
-    }
-
-    /// Learns a word of at most 16 bytes that is not here: its value.
-    pub fn learn(&mut self, key: u128, base: &Self, trie: &Trie, unknown: u32) -> u32 {
-        if self.learned == LEARNED {
-            self.entries.copy_from_slice(&base.entries);
-            self.several.clear();
-            self.learned = 0;
+    pub fn prefetch(&self, slot: u32) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let set: *const Set = self.set(slot);
+            // SAFETY: every x86-64 processor has the instruction, which only hints.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(set.cast()) };
         }
-        self.learned += 1;
-        let bytes = key.to_le_bytes();
-        let len = 16 - key.leading_zeros() as usize / 8;
-        let begin = self.several.len();
-        let value = if trie.matches(&bytes[..len], &mut self.several) {
-            match self.several.len() - begin {
-                1 => self.several.pop().unwrap_or(unknown),
-                count => SEVERAL | (count as u32) << 26 | begin as u32,
-            }
-        } else {
-            unknown
-        };
-        self.put(key, value);
-        value
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = slot;
+    }
+
+    /// Remembers the ids of a run: at most [`MOST_IDS`], none over [`ID`]. The first key of a set keeps its place; words that came first are the frequent ones.
+    pub fn put(&mut self, key: u128, ids: &[u32]) {
+        let set =
+            &mut self.sets[Self::slot([key as u64, (key >> 64) as u64]) as usize & (SETS - 1)];
+        let way = usize::from(set.keys[0] != 0 && set.keys[0] != key);
+        set.keys[way] = key;
+        set.ids[way] = [0; MOST_IDS];
+        set.ids[way][..ids.len()].copy_from_slice(ids);
+        set.ids[way][0] |= (ids.len() as u32) << COUNT;
     }
 }
 
-/// The key of a word of at most 16 bytes: its bytes, and zeros.
-pub fn key(word: &[u8]) -> u128 {
+/// The key of a run of at most 16 bytes: its bytes, and zeros. Zeros in a run mean nothing to the normaliser either.
+pub fn key(run: &[u8]) -> u128 {
     let mut bytes = [0; 16];
-    bytes[..word.len()].copy_from_slice(word);
+    bytes[..run.len()].copy_from_slice(run);
     u128::from_le_bytes(bytes)
 }

@@ -1,4 +1,6 @@
-//! Where words begin and end, 64 bytes at a time.
+//! Where runs begin and end, 64 bytes at a time, and what each of them is.
+
+use crate::words::Words;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -19,7 +21,7 @@ pub enum Isa {
     Scalar,
     /// AVX2 (x86-64).
     Avx2,
-    /// AVX-512 with byte instructions (x86-64).
+    /// AVX-512 as Ice Lake and Zen 4 have it (x86-64).
     Avx512,
     /// NEON (AArch64).
     Neon,
@@ -32,15 +34,22 @@ impl Isa {
     /// Whether this processor has it.
     #[must_use]
     pub fn is_there(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
         match self {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1"),
+            Self::Avx2 => avx2,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
-                is_x86_feature_detected!("avx512bw")
+                avx2 && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("avx512vbmi2")
             }
             #[cfg(target_arch = "aarch64")]
             Self::Neon => true,
@@ -57,78 +66,66 @@ impl Isa {
     }
 }
 
-/// Bytes that are looked at before their words are looked up.
+/// Bytes that are looked at before their runs are looked up.
 pub(crate) const CHUNK: usize = 2_048;
 const BLOCKS: usize = CHUNK / 64;
+/// Runs that are looked up together, so that memory answers for many at a time.
+pub(crate) const BATCH: usize = 64;
 
-/// What was seen of a chunk.
+/// Places in a chunk, of which there are no more than bytes, and room for what is written beyond.
+pub(crate) type Places = [u16; CHUNK + 64];
+
+/// What is seen of a chunk.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Marks {
-    /// Bits of bytes that are in words.
-    pub words: [u64; BLOCKS],
+    /// The text, lowercased where that is asked for.
+    /// There is room for what is read beyond.
+    pub text: [u8; CHUNK + 64],
+    /// First and last bytes of runs.
+    pub starts: Places,
+    pub lasts: Places,
+    /// Bits of bytes that are in runs, of one block more.
+    pub runs: [u64; BLOCKS + 1],
     /// Bits of bytes that are words of their own.
     pub alone: [u64; BLOCKS],
-    /// First and last bytes of words.
-    pub starts: [u16; CHUNK],
-    pub lasts: [u16; CHUNK],
+    /// Keys of runs that are looked up, as two halves, and their slots.
+    pub keys: [[u64; 2]; BATCH],
+    pub slots: [u32; BATCH],
 }
 
 impl Default for Marks {
     fn default() -> Self {
         Self {
-            words: [0; BLOCKS],
+            text: [0; CHUNK + 64],
+            starts: [0; CHUNK + 64],
+            lasts: [0; CHUNK + 64],
+            runs: [0; BLOCKS + 1],
             alone: [0; BLOCKS],
-            starts: [0; CHUNK],
-            lasts: [0; CHUNK],
+            keys: [[0; 2]; BATCH],
+            slots: [0; BATCH],
         }
     }
 }
 
 /// Whether a byte of ASCII ends words: white space that is kept.
-#[inline(always)]
-pub(crate) fn is_space(byte: u8) -> bool {
+pub(crate) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 impl Marks {
-    /// Takes the words out of `blocks` blocks, of which bytes from `stop` on are left out; how many there are.
+    /// Leaves out the bytes from `stop` on, which are in one run; so many blocks are left.
     #[inline(always)]
-    pub fn flatten(&mut self, blocks: usize, stop: usize) -> usize {
+    pub fn cut(&mut self, stop: usize) -> usize {
+        let blocks = stop.div_ceil(64);
         if !stop.is_multiple_of(64) {
-            self.words[stop / 64] &= (1 << (stop % 64)) - 1;
+            self.runs[stop / 64] &= (1 << (stop % 64)) - 1;
         }
-        for block in stop.div_ceil(64)..blocks {
-            self.words[block] = 0;
-        }
-        let (mut count, mut ended, mut before) = (0, 0, 0u64);
-        for block in 0..blocks {
-            let (words, alone) = (self.words[block], self.alone[block]);
-            let after = if block + 1 < blocks {
-                self.words[block + 1]
-            } else {
-                0
-            };
-            let mut starts = words & !(words << 1 | before >> 63) | alone;
-            let mut lasts = words & !(words >> 1 | after << 63) | alone;
-            before = words;
-            let base = (64 * block) as u16;
-            while starts != 0 {
-                // There are no more words than bytes.
-                self.starts[count & (CHUNK - 1)] = base + starts.trailing_zeros() as u16;
-                starts &= starts - 1;
-                count += 1;
-            }
-            while lasts != 0 {
-                self.lasts[ended & (CHUNK - 1)] = base + lasts.trailing_zeros() as u16;
-                lasts &= lasts - 1;
-                ended += 1;
-            }
-        }
-        debug_assert_eq!(count, ended);
-        count
+        self.runs[blocks] = 0;
+        blocks
     }
 
-    /// The end of the last byte of the first `end` bytes that is in no word; `None` where all are in one.
+    /// The end of the last byte of the first `end` that is in no run; `None` where all are in one.
     #[inline(always)]
     pub fn last_gap(&self, end: usize) -> Option<usize> {
         let blocks = end.div_ceil(64);
@@ -138,16 +135,67 @@ impl Marks {
             } else {
                 !0
             };
-            let gaps = !self.words[block] & here;
+            let gaps = !self.runs[block] & here;
             (gaps != 0).then(|| 64 * block + 64 - gaps.leading_zeros() as usize)
         })
     }
 }
 
-/// Defines how text is taken apart with one set of instructions. `$masks` gives the bits of 64 bytes, `$key` the key of a word of at most 16 bytes, and whether it is of
-/// ASCII that needs no more than lowercasing.
+/// Puts the places of `bits`, counted from `base`, after the first `count` places; how many there are then.
+#[inline(always)]
+pub(crate) fn append(places: &mut Places, count: usize, mut bits: u64, base: u16) -> usize {
+    let end = count + bits.count_ones() as usize;
+    let mut at = count;
+    // Eight at a time: what is too many is written over.
+    while at < end {
+        for place in &mut places[at & (CHUNK - 1)..][..8] {
+            *place = base.wrapping_add(bits.trailing_zeros() as u16);
+            bits &= bits.wrapping_sub(1);
+        }
+        at += 8;
+    }
+    end
+}
+
+/// What of 16 bytes is a key, by the number of bytes: two halves, and what is added. Runs that are longer have a key that no run of 16 bytes has, for no text has
+/// the byte 0xFF.
+static KEYS: [[u64; 3]; 17] = {
+    let mut keys = [[0; 3]; 17];
+    let mut bytes = 1;
+    while bytes <= 16 {
+        let mask = u128::MAX >> (8 * (16 - bytes));
+        keys[bytes - 1] = [mask as u64, (mask >> 64) as u64, 0];
+        bytes += 1;
+    }
+    keys[16] = [u64::MAX, u64::MAX, 0xFF << 56];
+    keys
+};
+
+impl Marks {
+    /// Makes the keys of the runs from `first` to before `end`, less than [`BATCH`] of them, and sends for their sets.
+    #[inline(always)]
+    pub fn ask(&mut self, words: &Words, first: usize, end: usize) {
+        for i in first..end {
+            let start = usize::from(self.starts[i & (CHUNK - 1)]) & (CHUNK - 1);
+            let last = usize::from(self.lasts[i & (CHUNK - 1)]);
+            let masks = &KEYS[last.wrapping_sub(start).min(16)];
+            let half = |at: usize| {
+                let bytes = self.text[start + at..].first_chunk();
+                u64::from_le_bytes(*bytes.unwrap_or(&[0; 8]))
+            };
+            let key = [half(0) & masks[0], half(8) & masks[1] | masks[2]];
+            let slot = Words::slot(key);
+            words.prefetch(slot);
+            self.keys[i & (BATCH - 1)] = key;
+            self.slots[i & (BATCH - 1)] = slot;
+        }
+    }
+}
+
+/// Defines how text is taken apart with one set of instructions. `$masks` copies up to 64 bytes, lowercased if asked, and gives the bits of those that are in runs and those that are words of
+/// their own; `$append` is [`append`]; `$find` finds the ids of a key in its set.
 macro_rules! engine {
-    ($(#[$attribute:meta])* { $($head:tt)* }, $masks:expr, $key:expr) => {
+    ($(#[$attribute:meta])* { $($head:tt)* }, $masks:expr, $append:expr, $find:expr) => {
         $(#[$attribute])*
         $($head)*<T: $crate::Id>(
             tokenizer: &$crate::WordPiece,
@@ -155,30 +203,21 @@ macro_rules! engine {
             text: &str,
             out: &mut Vec<T>,
         ) {
-            use $crate::scan::CHUNK;
-            use $crate::words::Words;
+            use $crate::scan::{BATCH, CHUNK};
+            use $crate::words::{COUNT, ID, MOST_IDS};
             let bytes = text.as_bytes();
             let lowercase = tokenizer.settings().lowercase;
             let mut begin = 0;
             while begin < bytes.len() {
                 let end = (begin + CHUNK).min(bytes.len());
-                let blocks = (end - begin).div_ceil(64);
-                for block in 0..blocks {
-                    let at = begin + 64 * block;
-                    let (words, alone) = match bytes[at..].first_chunk::<64>() {
-                        Some(whole) => $masks(whole),
-                        None => {
-                            let mut padded = [b' '; 64];
-                            padded[..bytes.len() - at].copy_from_slice(&bytes[at..]);
-                            $masks(&padded)
-                        }
-                    };
-                    scratch.marks.words[block] = words;
-                    scratch.marks.alone[block] = alone;
+                let marks = &mut *scratch.marks;
+                for (block, bytes) in bytes[begin..end].chunks(64).enumerate() {
+                    let Some(copy) = marks.text[64 * block..].first_chunk_mut() else { break };
+                    (marks.runs[block], marks.alone[block]) = $masks(bytes, copy, lowercase);
                 }
                 let mut stop = end - begin;
                 if end < bytes.len() {
-                    match scratch.marks.last_gap(stop) {
+                    match marks.last_gap(stop) {
                         Some(gap) => stop = gap,
                         None => {
                             // A run that is longer than a chunk.
@@ -190,29 +229,39 @@ macro_rules! engine {
                         }
                     }
                 }
-                let count = scratch.marks.flatten(blocks, stop);
-                // A word has no more tokens than bytes.
-                out.reserve(stop);
-                for i in 0..count {
-                    let start = begin + usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
-                    let last = begin + usize::from(scratch.marks.lasts[i & (CHUNK - 1)]);
-                    if last - start < 16 {
-                        let (key, plain) = $key(bytes, start, last - start + 1, lowercase);
-                        if plain {
-                            let value = match scratch.words.get(key) {
-                                Some(value) => value,
-                                None => tokenizer.learn(&mut scratch.words, key),
-                            };
-                            if Words::is_one(value) {
-                                out.push(T::of(value));
-                            } else {
-                                out.extend(scratch.words.several(value).iter().map(|id| T::of(*id)));
-                            }
-                            continue;
-                        }
-                    }
-                    tokenizer.run(scratch, &text[start..=last], out);
+                let (mut count, mut ended, mut before) = (0, 0, 0);
+                for block in 0..marks.cut(stop) {
+                    let (runs, alone, after) = (marks.runs[block], marks.alone[block], marks.runs[block + 1]);
+                    let base = (64 * block) as u16;
+                    count = $append(&mut marks.starts, count, runs & !(runs << 1 | before >> 63) | alone, base);
+                    ended = $append(&mut marks.lasts, ended, runs & !(runs >> 1 | after << 63) | alone, base);
+                    before = runs;
                 }
+                debug_assert_eq!(count, ended);
+                out.reserve(MOST_IDS * count);
+                let mut len = out.len();
+                for i in 0..count {
+                    if i % BATCH == 0 {
+                        scratch.marks.ask(&scratch.words, i, (i + BATCH).min(count));
+                    }
+                    let (key, slot) = (&scratch.marks.keys[i % BATCH], scratch.marks.slots[i % BATCH]);
+                    if let Some(ids) = $find(scratch.words.set(slot), key) {
+                        let four = ids.map(|id| T::of(id & ID));
+                        // SAFETY: beyond `len` there is room for four ids for this run and each after it.
+                        unsafe { out.as_mut_ptr().add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
+                        len += (ids[0] >> COUNT) as usize;
+                        continue;
+                    }
+                    let start = usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
+                    let last = usize::from(scratch.marks.lasts[i & (CHUNK - 1)]);
+                    // SAFETY: so many were written.
+                    unsafe { out.set_len(len) };
+                    tokenizer.meet(scratch, &text[begin + start..=begin + last], start, out);
+                    out.reserve(MOST_IDS * (count - i));
+                    len = out.len();
+                }
+                // SAFETY: so many were written.
+                unsafe { out.set_len(len) };
                 begin += stop;
             }
         }

@@ -2,8 +2,8 @@
 
 use core::arch::aarch64::*;
 
-use super::engine;
-use super::plain::key;
+use super::plain::find;
+use super::{append, engine};
 
 /// A bit for each byte of a mask of ones and zeros.
 #[inline]
@@ -18,15 +18,24 @@ fn bits(m: uint8x16_t) -> u64 {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn masks(block: &[u8; 64]) -> (u64, u64) {
-    let (mut words, mut alone) = (0, 0);
+fn masks(bytes: &[u8], copy: &mut [u8; 64], lowercase: bool) -> (u64, u64) {
+    let mut padded = [b' '; 64];
+    let whole = match bytes.first_chunk::<64>() {
+        Some(whole) => whole,
+        None => {
+            padded[..bytes.len()].copy_from_slice(bytes);
+            &padded
+        }
+    };
+    let (mut runs, mut alone) = (0, 0);
     for quarter in 0..4 {
         // SAFETY: a quarter of the block is 16 bytes of it.
-        let v = unsafe { vld1q_u8(block.as_ptr().add(16 * quarter)) };
+        let v = unsafe { vld1q_u8(whole.as_ptr().add(16 * quarter)) };
         let within = |v: uint8x16_t, low: u8, width: u8| {
             vcleq_u8(vsubq_u8(v, vdupq_n_u8(low)), vdupq_n_u8(width))
         };
-        let letter = within(vorrq_u8(v, vdupq_n_u8(0x20)), b'a', 25);
+        let raised = vorrq_u8(v, vdupq_n_u8(0x20));
+        let letter = within(raised, b'a', 25);
         let alnum = vorrq_u8(letter, within(v, b'0', 9));
         let own = vbicq_u8(within(v, 0x21, 0x7E - 0x21), alnum);
         let space = vorrq_u8(
@@ -36,15 +45,21 @@ fn masks(block: &[u8; 64]) -> (u64, u64) {
             ),
             within(v, b'\t', 1),
         );
-        words |= (!bits(vorrq_u8(own, space)) & 0xFFFF) << (16 * quarter);
+        let lower = match lowercase {
+            true => vbslq_u8(letter, raised, v),
+            false => v,
+        };
+        // SAFETY: as above.
+        unsafe { vst1q_u8(copy.as_mut_ptr().add(16 * quarter), lower) };
+        runs |= (!bits(vorrq_u8(own, space)) & 0xFFFF) << (16 * quarter);
         alone |= bits(own) << (16 * quarter);
     }
-    (words, alone)
+    (runs, alone)
 }
 
 engine!(
     /// # Safety
     /// Every AArch64 processor has NEON.
     #[target_feature(enable = "neon")]
-    { pub(crate) unsafe fn neon }, masks, key
+    { pub(crate) unsafe fn neon }, masks, append, find
 );

@@ -1,36 +1,47 @@
 //! Byte by byte.
 
-use super::{engine, is_space};
-use crate::words;
+use super::{append, engine, is_space};
+use crate::words::{Ids, Set};
 
-/// Whether a byte ends a run, which is what may be one word: white space or punctuation of ASCII.
-pub(crate) fn ends_run(byte: u8) -> bool {
+/// Whether a byte ends a run: white space or punctuation of ASCII.
+pub(crate) const fn ends_run(byte: u8) -> bool {
     is_space(byte) || byte.is_ascii_punctuation()
 }
 
-fn masks(block: &[u8; 64]) -> (u64, u64) {
-    let (mut words, mut alone) = (0, 0);
-    for (i, &byte) in block.iter().enumerate() {
-        let punctuation = byte.is_ascii_punctuation();
-        alone |= u64::from(punctuation) << i;
-        words |= u64::from(!punctuation && !is_space(byte)) << i;
+/// What each byte is: 1 in a run, 2 a word of its own.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match (byte as u8).is_ascii_punctuation() {
+            true => 2,
+            false => !is_space(byte as u8) as u8,
+        };
+        byte += 1;
     }
-    (words, alone)
+    classes
+};
+
+pub(crate) fn masks(bytes: &[u8], copy: &mut [u8; 64], lowercase: bool) -> (u64, u64) {
+    let copy = &mut copy[..bytes.len()];
+    copy.copy_from_slice(bytes);
+    if lowercase {
+        copy.make_ascii_lowercase();
+    }
+    let (mut runs, mut alone) = (0, 0);
+    for (i, &byte) in bytes.iter().enumerate() {
+        let class = u64::from(CLASSES[usize::from(byte)]);
+        runs |= (class & 1) << i;
+        alone |= (class >> 1) << i;
+    }
+    (runs, alone)
 }
 
-/// The key of the word of `len` bytes, at most 16, from `start`; and whether it is of printable ASCII.
 #[inline(always)]
-pub(crate) fn key(bytes: &[u8], start: usize, len: usize, lowercase: bool) -> (u128, bool) {
-    let word = &bytes[start..start + len];
-    let plain = word.iter().all(|b| (0x21..0x7F).contains(b));
-    if !lowercase {
-        return (words::key(word), plain);
-    }
-    let mut lower = [0; 16];
-    for (to, from) in lower.iter_mut().zip(word) {
-        *to = from.to_ascii_lowercase();
-    }
-    (u128::from_le_bytes(lower), plain)
+pub(crate) fn find<'a>(set: &'a Set, [low, high]: &[u64; 2]) -> Option<&'a Ids> {
+    let key = u128::from(*low) | u128::from(*high) << 64;
+    let way = usize::from(set.keys[1] == key);
+    (set.keys[way] == key).then_some(&set.ids[way])
 }
 
-engine!({ pub(crate) fn scalar }, masks, key);
+engine!({ pub(crate) fn scalar }, masks, append, find);

@@ -2,32 +2,31 @@
 
 use core::arch::x86_64::*;
 
-use super::engine;
-
-/// The two halves of a key.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn halves(v: __m128i) -> u128 {
-    let (low, high) = (
-        _mm_cvtsi128_si64(v) as u64,
-        _mm_extract_epi64::<1>(v) as u64,
-    );
-    u128::from(low) | u128::from(high) << 64
-}
+use super::{CHUNK, Places, append, engine};
+use crate::words::{Ids, Set};
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn masks_avx2(block: &[u8; 64]) -> (u64, u64) {
-    let half = |at: usize| -> (u64, u64) {
+fn masks_avx2(bytes: &[u8], copy: &mut [u8; 64], lowercase: bool) -> (u64, u64) {
+    let mut padded = [b' '; 64];
+    let whole = match bytes.first_chunk::<64>() {
+        Some(whole) => whole,
+        None => {
+            padded[..bytes.len()].copy_from_slice(bytes);
+            &padded
+        }
+    };
+    let mut half = |at: usize| -> (u64, u64) {
         // SAFETY: both halves of the block are 32 bytes of it.
-        let v = unsafe { _mm256_loadu_si256(block.as_ptr().add(at).cast()) };
+        let v = unsafe { _mm256_loadu_si256(whole.as_ptr().add(at).cast()) };
         let set = |b: u8| _mm256_set1_epi8(b as i8);
         // Unsigned `v - low <= width`, as a comparison with a minimum.
         let within = |v: __m256i, low: u8, width: u8| {
             let from = _mm256_sub_epi8(v, set(low));
             _mm256_cmpeq_epi8(_mm256_min_epu8(from, set(width)), from)
         };
-        let letter = within(_mm256_or_si256(v, set(0x20)), b'a', 25);
+        let raised = _mm256_or_si256(v, set(0x20));
+        let letter = within(raised, b'a', 25);
         let alnum = _mm256_or_si256(letter, within(v, b'0', 9));
         let alone = _mm256_andnot_si256(alnum, within(v, 0x21, 0x7E - 0x21));
         let space = _mm256_or_si256(
@@ -37,93 +36,101 @@ fn masks_avx2(block: &[u8; 64]) -> (u64, u64) {
             ),
             within(v, b'\t', 1),
         );
-        let ends = _mm256_or_si256(alone, space);
+        let lower = match lowercase {
+            true => _mm256_blendv_epi8(v, raised, letter),
+            false => v,
+        };
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_si256(copy.as_mut_ptr().add(at).cast(), lower) };
         let bits = |m: __m256i| u64::from(_mm256_movemask_epi8(m) as u32);
-        (!bits(ends) & 0xFFFF_FFFF, bits(alone))
+        (
+            bits(_mm256_or_si256(alone, space)) ^ 0xFFFF_FFFF,
+            bits(alone),
+        )
     };
     let ((a, b), (c, d)) = (half(0), half(32));
     (a | c << 32, b | d << 32)
 }
 
-/// Ones, then zeros: the mask of the first `n` bytes begins at `16 - n`.
-static FIRST: [u8; 32] = {
-    let mut bytes = [0; 32];
-    let mut i = 0;
-    while i < 16 {
-        bytes[i] = 0xFF;
-        i += 1;
-    }
-    bytes
-};
+/// Bits of the numbers of four bits, two for each way's two halves of a key, that say that one of the ways is it.
+const HITS: u32 = 0b1111_1000_1000_1000;
 
 #[inline]
-#[target_feature(enable = "avx2")]
-fn key_avx2(bytes: &[u8], start: usize, len: usize, lowercase: bool) -> (u128, bool) {
-    // SAFETY: 16 bytes are read where the text has them, else of a copy; of `FIRST` 16 of 32, for len is 1 to 16.
-    let (v, first) = unsafe {
-        let v = if start + 16 <= bytes.len() {
-            _mm_loadu_si128(bytes.as_ptr().add(start).cast())
-        } else {
-            let mut padded = [0u8; 16];
-            padded[..len].copy_from_slice(&bytes[start..start + len]);
-            _mm_loadu_si128(padded.as_ptr().cast())
-        };
-        (v, _mm_loadu_si128(FIRST.as_ptr().add(16 - len).cast()))
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn find<'a>(set: &'a Set, key: &[u64; 2]) -> Option<&'a Ids> {
+    // SAFETY: two keys are 32 bytes, at an address that is a multiple of 64, and one is 16.
+    let (keys, key) = unsafe {
+        let key = _mm_loadu_si128(key.as_ptr().cast());
+        (_mm256_load_si256(set.keys.as_ptr().cast()), key)
     };
-    let v = _mm_and_si128(v, first);
-    let set = |b: u8| _mm_set1_epi8(b as i8);
-    // Signed: bytes from 0x80 on are negative.
-    let strange = _mm_or_si128(_mm_cmplt_epi8(v, set(0x21)), _mm_cmpeq_epi8(v, set(0x7F)));
-    let plain = _mm_testz_si128(strange, first) == 1;
-    let upper = _mm_and_si128(
-        _mm_cmpgt_epi8(v, set(b'A' - 1)),
-        _mm_cmplt_epi8(v, set(b'Z' + 1)),
-    );
-    let lower = _mm_or_si128(v, _mm_and_si128(upper, set(0x20)));
-    (halves(if lowercase { lower } else { v }), plain)
+    let same = _mm256_cmpeq_epi64(keys, _mm256_broadcastsi128_si256(key));
+    let same = _mm256_movemask_pd(_mm256_castsi256_pd(same)) as u32;
+    // The second way is it where both of its bits are set.
+    (HITS >> same & 1 == 1).then(|| &set.ids[((same + 4) >> 4) as usize & 1])
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
-fn masks_avx512(block: &[u8; 64]) -> (u64, u64) {
-    // SAFETY: the block is 64 bytes.
-    let v = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,bmi2")]
+fn masks_avx512(bytes: &[u8], copy: &mut [u8; 64], lowercase: bool) -> (u64, u64) {
     let set = |b: u8| _mm512_set1_epi8(b as i8);
+    let there = !0u64 >> (64 - bytes.len().clamp(1, 64));
+    // SAFETY: bytes that the mask leaves out, which the slice may not have, are not read.
+    let v = unsafe { _mm512_mask_loadu_epi8(set(b' '), there, bytes.as_ptr().cast()) };
     let within = |v: __m512i, low: u8, width: u8| {
         _mm512_cmple_epu8_mask(_mm512_sub_epi8(v, set(low)), set(width))
     };
-    let letter = within(_mm512_or_si512(v, set(0x20)), b'a', 25);
-    let alnum = letter | within(v, b'0', 9);
-    let alone = within(v, 0x21, 0x7E - 0x21) & !alnum;
+    let raised = _mm512_or_si512(v, set(0x20));
+    let letter = within(raised, b'a', 25);
+    let alone = within(v, 0x21, 0x7E - 0x21) & !(letter | within(v, b'0', 9));
     let space = _mm512_cmpeq_epi8_mask(v, set(b' '))
         | _mm512_cmpeq_epi8_mask(v, set(b'\r'))
         | within(v, b'\t', 1);
+    let lower = _mm512_mask_mov_epi8(v, if lowercase { letter } else { 0 }, raised);
+    // SAFETY: the block is 64 bytes.
+    unsafe { _mm512_storeu_si512(copy.as_mut_ptr().cast(), lower) };
     (!(alone | space), alone)
 }
 
+/// [`append`] by one compression.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
-fn key_avx512(bytes: &[u8], start: usize, len: usize, lowercase: bool) -> (u128, bool) {
-    let first = (0xFFFFu32 >> (16 - len)) as u16;
-    // SAFETY: bytes that the mask leaves out, of which the text may have none, are not read.
-    let v = unsafe { _mm_maskz_loadu_epi8(first, bytes.as_ptr().add(start).cast()) };
-    let set = |b: u8| _mm_set1_epi8(b as i8);
-    let strange = _mm_mask_cmplt_epi8_mask(first, v, set(0x21)) | _mm_cmpeq_epi8_mask(v, set(0x7F));
-    let upper = _mm_cmple_epu8_mask(_mm_sub_epi8(v, set(b'A')), set(25));
-    let lower = _mm_mask_add_epi8(v, if lowercase { upper } else { 0 }, v, set(0x20));
-    (halves(lower), strange == 0)
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,popcnt")]
+fn append_avx512(places: &mut Places, count: usize, bits: u64, base: u16) -> usize {
+    const ALL: [u8; 64] = {
+        let mut all = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            all[i] = i as u8;
+            i += 1;
+        }
+        all
+    };
+    // SAFETY: all 64 bytes are read. `Places` has room for 64 more, of 16 bits each, after any of a chunk.
+    unsafe {
+        let all = _mm512_loadu_si512(ALL.as_ptr().cast());
+        let set = _mm512_maskz_compress_epi8(bits, all);
+        let base = _mm512_set1_epi16(base as i16);
+        let low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(set));
+        let high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64::<1>(set));
+        let to = places
+            .as_mut_ptr()
+            .add(count & (CHUNK - 1))
+            .cast::<__m512i>();
+        _mm512_storeu_si512(to.cast(), _mm512_add_epi16(low, base));
+        _mm512_storeu_si512(to.add(1).cast(), _mm512_add_epi16(high, base));
+    }
+    count + bits.count_ones() as usize
 }
 
 engine!(
     /// # Safety
-    /// The processor has AVX2.
-    #[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
-    { pub(crate) unsafe fn avx2 }, masks_avx2, key_avx2
+    /// The processor has what [`super::Isa::Avx2`] is.
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    { pub(crate) unsafe fn avx2 }, masks_avx2, append, find
 );
 
 engine!(
     /// # Safety
-    /// The processor has AVX-512BW and AVX-512VL.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,bmi1,lzcnt,popcnt")]
-    { pub(crate) unsafe fn avx512 }, masks_avx512, key_avx512
+    /// The processor has what [`super::Isa::Avx512`] is.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    { pub(crate) unsafe fn avx512 }, masks_avx512, append_avx512, find
 );
