@@ -120,6 +120,12 @@ impl Tokenizer {
                 return Err(fail(format!("{word:?} is given twice")));
             }
         }
+        // `tokenizers` numbers added tokens anew as it reads them, after the entries of the vocabulary: that they keep their ids, they become entries as well.
+        let mut entries: Vec<_> = self.inner.get_vocab(true).into_iter().collect();
+        entries.sort_unstable_by_key(|&(_, id)| id);
+        for (token, id) in entries {
+            vocab.entry(token).or_insert(id.into());
+        }
         let json = format!("{json:#}\n").into_bytes();
         let beside = |name: &str| Some(self.file(name).to_vec());
         let special = beside("special_tokens_map.json");
