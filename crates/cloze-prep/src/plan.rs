@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{FixedSizeBinaryArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use cloze_shard::ipc::{IpcFileWriter, map_batches};
+use cloze_shard::prefetch;
 use cloze_shard::random::{Key, Stage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -299,10 +300,19 @@ impl Plan {
         self.rows
     }
 
+    fn bytes(&self, i: u64) -> &[u8] {
+        let batch = &self.batches[(i / RECIPES_PER_BATCH as u64) as usize];
+        batch.value((i % RECIPES_PER_BATCH as u64) as usize)
+    }
+
+    /// Has the processor fetch what [`Plan::recipe`] will read.
+    pub fn prefetch(&self, i: u64) {
+        prefetch(self.bytes(i));
+    }
+
     /// Recipe `i`, below [`Plan::rows`].
     pub fn recipe(&self, i: u64) -> Recipe {
-        let batch = &self.batches[(i / RECIPES_PER_BATCH as u64) as usize];
-        decode(batch.value((i % RECIPES_PER_BATCH as u64) as usize))
+        decode(self.bytes(i))
     }
 }
 

@@ -11,12 +11,17 @@ use cloze_shard::masking::{MaskKey, Masker, Scratch};
 use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
-use cloze_shard::{NextSentenceLabel, Row, ShardWriter, Vocabulary};
+use cloze_shard::{NextSentenceLabel, Row, ShardWriter, Vocabulary, prefetch};
 use rayon::prelude::*;
 
-use crate::pairing::{Documents, Recipe, Span, packed, sentence_of};
+use crate::pairing::{Documents, Recipe, Span, likely_sentence, packed, sentence_of};
 use crate::plan::Plan;
 use crate::{Config, ObjectiveKind, Progress, Result, key};
+
+/// Rows that are looked up together. Shuffled rows lie far apart, in memory that no cache holds: a group waits for its loads at one time.
+const GROUP: usize = 32;
+/// Rows that progress is told of at a time.
+const ROWS_TOLD: u64 = 1_024;
 
 /// What every row of a split is made with.
 pub struct RowMaker<'a, D> {
@@ -102,6 +107,19 @@ impl<'a, D: Documents> RowMaker<'a, D> {
             masks
                 .positions
                 .extend(places.iter().map(|&place| place as u16));
+        }
+    }
+
+    /// Has the processor fetch what [`RowMaker::fill`] will read of `recipe`.
+    fn prefetch(&self, recipe: &Recipe) {
+        let spans = [Some(recipe.a), recipe.b.map(|(b, _)| b)];
+        for span in spans.into_iter().flatten() {
+            let document = self.documents.get(span.document);
+            let (start, end) = (span.start as usize, span.end() as usize);
+            document.input_ids.slice(start, end).prefetch();
+            let ends = document.sentence_ends;
+            let likely = likely_sentence(ends, span.start);
+            prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
         }
     }
 
@@ -193,17 +211,31 @@ fn write_shard(
     let path = out.join(&part.file);
     let mut writer = ShardWriter::create(&path, id_type, maker.masker.is_some(), rules)?;
     let (mut row, mut drawn) = (Row::default(), Drawn::default());
-    for position in part.range.clone() {
-        let number = part.order.inverse(position);
-        maker.fill(
-            part.before + number,
-            &part.plan.recipe(number),
-            &mut row,
-            &mut drawn,
-        );
-        writer.push(&row.view())?;
-        progress.advance(1);
-        progress.count(0, row.input_ids.len() as u64);
+    let mut group = [(0, Recipe::default()); GROUP];
+    let (mut at, mut rows, mut tokens) = (part.range.start, 0, 0);
+    while at < part.range.end {
+        let group = &mut group[..(part.range.end - at).min(GROUP as u64) as usize];
+        for ((number, _), position) in group.iter_mut().zip(at..) {
+            *number = part.order.inverse(position);
+            part.plan.prefetch(*number);
+        }
+        for (number, recipe) in group.iter_mut() {
+            *recipe = part.plan.recipe(*number);
+        }
+        for (_, recipe) in group.iter() {
+            maker.prefetch(recipe);
+        }
+        for (number, recipe) in group.iter() {
+            maker.fill(part.before + number, recipe, &mut row, &mut drawn);
+            writer.push(&row.view())?;
+            tokens += row.input_ids.len() as u64;
+        }
+        at += group.len() as u64;
+        rows += group.len() as u64;
+        if rows >= ROWS_TOLD || at == part.range.end {
+            progress.advance(std::mem::take(&mut rows));
+            progress.count(0, std::mem::take(&mut tokens));
+        }
     }
     Ok(writer.finish(&part.file)?)
 }

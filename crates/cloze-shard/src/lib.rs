@@ -14,6 +14,7 @@ mod error;
 pub mod ipc;
 pub mod manifest;
 pub mod masking;
+mod prefetch;
 pub mod random;
 mod reader;
 pub mod row;
@@ -26,6 +27,7 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use manifest::Manifest;
+pub use prefetch::prefetch;
 pub use reader::{Dataset, Shard, Split, check_file};
 pub use row::{Ids, NextSentenceLabel, Row, RowRef};
 pub use vocabulary::{SpecialTokens, Vocabulary};

@@ -11,6 +11,7 @@ use arrow_schema::SchemaRef;
 
 use crate::documents::Documents;
 use crate::manifest::{FileRecord, Manifest, Masking, ShardRecord};
+use crate::prefetch::prefetch;
 use crate::row::{Ids, MasksRef, NextSentenceLabel, RowRef};
 use crate::schema::{IdType, shard_schema};
 use crate::writer::ROWS_PER_BATCH;
@@ -475,20 +476,4 @@ impl BatchView {
                 }),
         }
     }
-}
-
-/// Has the processor fetch `values`, where it can be told to.
-#[inline]
-fn prefetch<T>(values: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let bytes = std::mem::size_of_val(values);
-        for at in (0..bytes).step_by(64) {
-            // SAFETY: a hint, which reads nothing for the program and faults nowhere; every processor of this architecture has it.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(at)) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
 }

@@ -76,6 +76,14 @@ impl<'a> Ids<'a> {
         }
     }
 
+    /// Has the processor fetch the ids, see [`crate::prefetch`].
+    pub fn prefetch(&self) {
+        match self {
+            Self::U16(ids) => crate::prefetch(ids),
+            Self::U32(ids) => crate::prefetch(ids),
+        }
+    }
+
     /// Appends the ids, widened, to `out`.
     pub fn extend_into(&self, out: &mut Vec<u32>) {
         match self {

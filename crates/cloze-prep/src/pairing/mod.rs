@@ -69,7 +69,7 @@ impl Span {
 }
 
 /// What goes into one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recipe {
     /// The first segment. One that is longer than what is left of its document goes on into the next, see [`packed`].
     pub a: Span,
@@ -144,9 +144,40 @@ pub(crate) fn sentence_start(ends: &[u32], i: usize) -> u32 {
     if i == 0 { 0 } else { ends[i - 1] }
 }
 
-/// The sentence that token `position` belongs to.
+/// Where [`sentence_of`] begins to search: there, were all sentences of one length.
+pub(crate) fn likely_sentence(ends: &[u32], position: u32) -> usize {
+    let Some(&last) = ends.last() else { return 0 };
+    let share = f64::from(position) / f64::from(last.max(1));
+    ((ends.len() as f64 * share) as usize).min(ends.len() - 1)
+}
+
+/// The sentence that token `position` belongs to. The search goes outwards from the likely one, in steps that double: the middle of a long document
+/// lies elsewhere in memory.
 pub(crate) fn sentence_of(ends: &[u32], position: u32) -> usize {
-    ends.partition_point(|&end| end <= position)
+    let (mut low, mut high) = (likely_sentence(ends, position), ends.len());
+    let mut step = 1;
+    // All before `low` end at or before `position`, all from `high` on after it.
+    if ends.get(low).is_some_and(|&end| end <= position) {
+        while let Some(next) = low.checked_add(step).filter(|&next| next < high) {
+            if ends[next] > position {
+                high = next;
+                break;
+            }
+            low = next;
+            step *= 2;
+        }
+    } else {
+        high = low;
+        while low > 0 {
+            low = high.saturating_sub(step);
+            if ends[low] <= position {
+                break;
+            }
+            high = low;
+            step *= 2;
+        }
+    }
+    low + ends[low..high].partition_point(|&end| end <= position)
 }
 
 /// Documents in memory, for tests.
@@ -226,6 +257,28 @@ pub(crate) mod tests_support {
 
         fn is_clause_end(&self, id: u32) -> bool {
             Some(id) == self.clause_end
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Also where sentences are empty, very uneven, or there are none, and past the last.
+        #[test]
+        fn sentences_are_found(
+            lengths in prop::collection::vec(prop_oneof![0u32..3, 1u32..60, Just(5_000)], 0..300),
+            past in 0u32..3,
+        ) {
+            let mut ends = lengths;
+            let mut sum = 0;
+            ends.iter_mut().for_each(|n| { sum += *n; *n = sum; });
+            for position in (0..sum + past).step_by(1 + sum as usize / 400).chain([sum.saturating_sub(1)]) {
+                prop_assert_eq!(sentence_of(&ends, position), ends.partition_point(|&end| end <= position));
+            }
         }
     }
 }
