@@ -420,6 +420,7 @@ impl Worker<'_> {
         }
         let tokens = &mut looked.tokens;
         tokens.doc = document.doc();
+        tokens.input_ids.reserve(document.text.len() / 3);
         if ranges.is_empty() {
             self.text(encoder, &document.text, tokens)?;
         }
@@ -442,7 +443,7 @@ impl Worker<'_> {
         text: &str,
         tokens: &mut TokenizedDocument,
     ) -> Result<()> {
-        let mut sentences = Vec::new();
+        let mut sentences = Vec::with_capacity(text.len() / 64);
         self.segmenter.sentences(text, &mut sentences);
         for sentence in sentences {
             let before = tokens.input_ids.len();
