@@ -83,8 +83,11 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         )?;
     }
     if summary.stopped {
-        let of = format::count(config.steps);
-        writeln!(out, "stopped before step {of}; --resume goes on")?;
+        let before = match config.hours {
+            Some(hours) => format!("the {hours} hours were over"),
+            None => format!("step {}", format::count(config.steps)),
+        };
+        writeln!(out, "stopped before {before}; --resume goes on")?;
         return Ok(stop.status());
     }
     if let Some(report) = summary.validation {

@@ -19,6 +19,9 @@ pub enum Activation {
 /// What a checkpoint of ours says its heads were trained for.
 pub const OBJECTIVE: &str = "pretraining_objective";
 
+/// Whether the MLM decoder's weight is the word embeddings.
+pub const TIED: &str = "tie_word_embeddings";
+
 /// The shape of a BERT, named as in Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -178,6 +181,8 @@ impl BertConfig {
             serde_json::json!(["BertForPreTraining"]),
         );
         raw.insert("model_type".into(), "bert".into());
+        // What is written has no decoder of its own: whoever reads it must tie it, or would draw one at random.
+        raw.insert(TIED.into(), true.into());
         for name in ["torch_dtype", "dtype"] {
             if let Some(dtype) = raw.get_mut(name) {
                 *dtype = "float32".into();
@@ -198,6 +203,17 @@ mod tests {
         });
         change(&mut value);
         BertConfig::parse(&value.to_string())
+    }
+
+    #[test]
+    fn what_is_written_says_that_the_decoder_is_tied() {
+        for untied in [Value::Bool(false), Value::Null, Value::Bool(true)] {
+            let config = parse(|v| v[TIED] = untied.clone()).unwrap();
+            let written: Value = serde_json::from_str(&config.to_json()).unwrap();
+            assert_eq!(written[TIED], true);
+        }
+        let written: Value = serde_json::from_str(&parse(|_| ()).unwrap().to_json()).unwrap();
+        assert_eq!(written[TIED], true);
     }
 
     #[test]

@@ -175,6 +175,10 @@ impl PretrainConfig {
                 return fail(option, format!("is {rate}, must be over 0 and at most 1"));
             }
         }
+        if self.hours.is_some() && self.mask_rate_end.is_some() {
+            let why = "changes the rate by steps, and a run by --hours has no last step: give --steps, or a rate that stays";
+            return fail("--mask-rate-end", why.into());
+        }
         let shares = [
             ("--mask-share", self.mask_share),
             ("--random-share", self.random_share),

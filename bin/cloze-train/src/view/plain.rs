@@ -105,6 +105,9 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
         }
         if let Some(report) = begun.report {
             self.line(&load_table(report));
+            if report.lost_decoder() {
+                self.line("warning: the checkpoint has a decoder of its own, which was left out: the MLM head predicts by the word embeddings here, and begins worse than it was");
+            }
         }
         if !begun.first.is_empty() {
             self.line("the first rows that it is fed; what it has to predict is in [ ]:");

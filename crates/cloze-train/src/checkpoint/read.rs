@@ -31,6 +31,13 @@ impl LoadReport {
         !self.initialised.iter().any(nsp)
     }
 
+    /// Whether a decoder was given up that is not the word embeddings: the MLM head is then not the one that was trained.
+    #[must_use]
+    pub fn lost_decoder(&self) -> bool {
+        let lost = |(_, why): &(String, String)| why.ends_with(TIED_HERE);
+        self.ignored.iter().any(lost)
+    }
+
     /// Refuses a model whose MLM head is not a trained one: measuring it would measure noise.
     pub fn require_heads(&self, model: &Path) -> Result<()> {
         match self
@@ -114,7 +121,7 @@ pub fn read_model_with(
                 let why = if load(&name, parameter)? == load(own, parameter)? {
                     format!("a copy of {own}")
                 } else {
-                    format!("differs from {own}, to which the decoder is tied here")
+                    format!("differs from {own}, {TIED_HERE}")
                 };
                 report.ignored.push((name, why));
             }
@@ -159,6 +166,8 @@ pub fn read_model_with(
     }
     Ok((config, parameters, report))
 }
+
+const TIED_HERE: &str = "to which the decoder is tied here";
 
 pub(super) const DECODER_WEIGHT: &str = "cls.predictions.decoder.weight";
 pub(super) const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
