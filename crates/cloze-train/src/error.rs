@@ -182,7 +182,7 @@ impl Error {
             Self::Checkpoint { path, .. } if in_checkpoint(path) => Some(DAMAGED.into()),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors or pytorch_model.bin".into()),
             Self::NonFinite { .. } => Some(
-                "look at the rows that are named; if there is none, begin another run with a smaller --learning-rate or a longer --warmup-steps: --init RUN/model keeps what was learned up to the newest checkpoint"
+                "look at the rows that are named; if there is none, begin another run with a smaller --learning-rate or a longer --warmup-steps: where a checkpoint was written, --init RUN/model keeps what was learned up to it"
                     .into(),
             ),
             Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),
