@@ -20,7 +20,7 @@ pub enum Activation {
 pub const OBJECTIVE: &str = "pretraining_objective";
 
 /// Whether the MLM decoder's weight is the word embeddings.
-pub const TIED: &str = "tie_word_embeddings";
+const TIED: &str = "tie_word_embeddings";
 
 /// The shape of a BERT, named as in Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq)]

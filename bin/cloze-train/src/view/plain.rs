@@ -105,7 +105,7 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
         }
         if let Some(report) = begun.report {
             self.line(&load_table(report));
-            if report.lost_decoder() {
+            if report.lost_decoder {
                 self.line("warning: the checkpoint has a decoder of its own, which was left out: the MLM head predicts by the word embeddings here, and begins worse than it was");
             }
         }

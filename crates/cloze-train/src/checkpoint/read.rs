@@ -20,6 +20,8 @@ pub struct LoadReport {
     pub initialised: Vec<String>,
     /// Tensors of the checkpoint that the model has no place for, with why.
     pub ignored: Vec<(String, String)>,
+    /// Whether one of them is a decoder that differs from what it is tied to here: the MLM head is then not the one that was trained.
+    pub lost_decoder: bool,
 }
 
 impl LoadReport {
@@ -29,13 +31,6 @@ impl LoadReport {
         let nsp =
             |n: &String| n.starts_with("cls.seq_relationship.") || n.starts_with("bert.pooler.");
         !self.initialised.iter().any(nsp)
-    }
-
-    /// Whether a decoder was given up that is not the word embeddings: the MLM head is then not the one that was trained.
-    #[must_use]
-    pub fn lost_decoder(&self) -> bool {
-        let lost = |(_, why): &(String, String)| why.ends_with(TIED_HERE);
-        self.ignored.iter().any(lost)
     }
 
     /// Refuses a model whose MLM head is not a trained one: measuring it would measure noise.
@@ -121,7 +116,8 @@ pub fn read_model_with(
                 let why = if load(&name, parameter)? == load(own, parameter)? {
                     format!("a copy of {own}")
                 } else {
-                    format!("differs from {own}, {TIED_HERE}")
+                    report.lost_decoder = true;
+                    format!("differs from {own}, to which the decoder is tied here")
                 };
                 report.ignored.push((name, why));
             }
@@ -166,8 +162,6 @@ pub fn read_model_with(
     }
     Ok((config, parameters, report))
 }
-
-const TIED_HERE: &str = "to which the decoder is tied here";
 
 pub(super) const DECODER_WEIGHT: &str = "cls.predictions.decoder.weight";
 pub(super) const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
