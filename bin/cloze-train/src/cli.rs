@@ -143,7 +143,7 @@ pub struct PretrainArgs {
     /// Share of tokens that are predicted: of each row at least one token, and no special ones
     #[arg(long, default_value_t = 0.15, value_name = "P")]
     pub mask_rate: f64,
-    /// That share in the last step, reached linearly from --mask-rate in the first; evaluations are at --mask-rate throughout [default: it stays]
+    /// That share in the last step, or when --hours are over, reached linearly from --mask-rate at the start; evaluations are at --mask-rate throughout [default: it stays]
     #[arg(long, value_name = "P")]
     pub mask_rate_end: Option<f64>,
     #[command(flatten)]

@@ -1,12 +1,12 @@
 //! `cloze pretrain`
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use cloze_cli::{Status, format};
 use cloze_train::parallel::World;
-use cloze_train::{Start, pretrain_on, stored_config};
+use cloze_train::{Error, Start, pretrain_on, stored_config};
 
 use crate::cli::{PretrainArgs, ResumeArg, Typed};
 use crate::{report, view};
@@ -41,21 +41,34 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     };
     let mut view = view::choose(args.view, world.rank, config.steps, &args.out, &stop)?;
     let datasets: Vec<&Path> = args.datasets.iter().map(AsRef::as_ref).collect();
-    let summary = pretrain_on(&world, &datasets, &start, &args.out, &config, view.as_mut())?;
+    let trained = pretrain_on(&world, &datasets, &start, &args.out, &config, view.as_mut());
     let time = view.elapsed();
     drop(view);
     if world.rank > 0 {
-        return Ok(stop.status());
+        return trained.map(|_| stop.status()).map_err(Into::into);
     }
-    let report = report::Run {
-        folder: &args.out,
-        datasets: &args.datasets,
-        config: &config,
-        summary: &summary,
+    let report = |end| {
+        let run = report::Run {
+            folder: &args.out,
+            datasets: &args.datasets,
+            config: &config,
+            end,
+        };
+        run.write()
+    };
+    let summary = match trained {
+        Ok(summary) => summary,
+        Err(error) => {
+            // What came before is worth a look. An error of another kind may be one of a folder that is somebody else's.
+            if matches!(error, Error::NonFinite { .. } | Error::Broken { .. }) {
+                said(report(Err(&error)), args)?;
+            }
+            return Err(error.into());
+        }
     };
     // A report that cannot be written is no reason to call the run a failure.
-    let report = report.write();
-    let mut out = std::io::stdout().lock();
+    let report = report(Ok(&summary));
+    let mut out = std::io::stdout();
     let time = format::duration(time);
     writeln!(
         out,
@@ -63,18 +76,7 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         summary.model.display(),
         format::count(summary.steps)
     )?;
-    match report {
-        Ok(path) => writeln!(
-            out,
-            "{}: curves, samples, where the data comes from",
-            path.display()
-        )?,
-        Err(error) => writeln!(
-            std::io::stderr(),
-            "warning: {} could not be written: {error}",
-            args.out.join(report::FILE).display()
-        )?,
-    }
+    said(report, args)?;
     if summary.skipped > 0 {
         let skipped = format::count(summary.skipped);
         writeln!(
@@ -83,10 +85,7 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         )?;
     }
     if summary.stopped {
-        let before = match config.hours {
-            Some(hours) => format!("the {hours} hours were over"),
-            None => format!("step {}", format::count(config.steps)),
-        };
+        let before = report::stopped_before(&config, &summary);
         writeln!(out, "stopped before {before}; --resume goes on")?;
         return Ok(stop.status());
     }
@@ -94,6 +93,22 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         writeln!(out, "{}", view::validation(&report))?;
     }
     Ok(Status::Done)
+}
+
+/// Says where the report is, or why there is none.
+fn said(report: anyhow::Result<PathBuf>, args: &PretrainArgs) -> std::io::Result<()> {
+    match report {
+        Ok(path) => writeln!(
+            std::io::stdout(),
+            "{}: curves, samples, where the data comes from",
+            path.display()
+        ),
+        Err(error) => writeln!(
+            std::io::stderr(),
+            "warning: {} could not be written: {error}",
+            args.out.join(report::FILE).display()
+        ),
+    }
 }
 
 /// `start`, with a folder in place of the name of a model.

@@ -107,6 +107,18 @@ pub enum Error {
         norm: f64,
         /// What is known of the rows of that step.
         rows: String,
+        /// The newest model that is kept.
+        model: Option<PathBuf>,
+    },
+    /// The model is not worth keeping any more: no checkpoint is made of it.
+    #[error("step {step}: {why}: no checkpoint was written of that")]
+    Broken {
+        /// Steps made.
+        step: u64,
+        /// What is wrong with it.
+        why: String,
+        /// The newest model that is kept.
+        model: Option<PathBuf>,
     },
     /// The variables of a launcher do not say which process of how many this is.
     #[error("{variable} {why}")]
@@ -158,6 +170,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 const DAMAGED: &str =
     "the checkpoint is damaged: delete its folder, and --resume goes on from the one before it";
 
+/// What to do after training has diverged; `model` is what is kept.
+fn begin_again(model: Option<&Path>) -> String {
+    let with = "begin another run with a smaller --learning-rate or a longer --warmup-steps";
+    match model {
+        Some(model) => {
+            let model = model.display();
+            format!("{with}: --init {model} keeps what was learned")
+        }
+        None => with.into(),
+    }
+}
+
 /// Whether a file is one of a checkpoint in a run's folder.
 fn in_checkpoint(path: &Path) -> bool {
     let folders = path.components().map(|c| c.as_os_str());
@@ -181,10 +205,14 @@ impl Error {
             Self::ModelConfig { .. } => Some("give the config.json of a BERT model".into()),
             Self::Checkpoint { path, .. } if in_checkpoint(path) => Some(DAMAGED.into()),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors or pytorch_model.bin".into()),
-            Self::NonFinite { .. } => Some(
-                "look at the rows that are named; if there is none, begin another run with a smaller --learning-rate or a longer --warmup-steps: where a checkpoint was written, --init RUN/model keeps what was learned up to it"
-                    .into(),
-            ),
+            Self::NonFinite { rows, model, .. } => {
+                let rows = match rows.contains(" row ") {
+                    true => "look at the rows that are named; if nothing is wrong with them, ",
+                    false => "",
+                };
+                Some(format!("{rows}{}", begin_again(model.as_deref())))
+            }
+            Self::Broken { model, .. } => Some(begin_again(model.as_deref())),
             Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),
             Self::NoCuda => Some(
                 "build it with `cargo build --release -p cloze-train-bin --features cuda`, or give --device cpu"

@@ -99,21 +99,28 @@ pub fn run(
     Ok(EvalReport::of(sums, feed.is_sentence_order()))
 }
 
-/// As [`run`], each process of `peers` its share of every batch, by passes of at most `pass_tokens`; all get the same sums.
+/// As [`run`], each process of `peers` its share of every batch, by passes of at most `pass_tokens`; all get the same sums. Before each
+/// batch every process says whether it is to be `left`: if any is, all leave, without sums.
 pub fn run_shared(
     engine: &mut dyn Engine,
     feed: &mut Feed<'_>,
     pass_tokens: usize,
     peers: &mut dyn Collective,
-) -> Result<EvalSums> {
+    left: &mut dyn FnMut() -> bool,
+) -> Result<Option<EvalSums>> {
     let (rank, world_size) = (peers.rank(), peers.world_size());
     let mut sums = EvalSums::default();
     while let Some(share) = feed.next_share(rank, world_size)? {
+        let mut votes = [f64::from(u8::from(left()))];
+        peers.all_reduce_f64(&mut votes)?;
+        if votes[0] > 0.0 {
+            return Ok(None);
+        }
         for (batch, _) in share.passes(pass_tokens, [1.0, 1.0]) {
             sums += engine.evaluate(&batch)?;
         }
     }
-    reduce_sums(peers, sums)
+    reduce_sums(peers, sums).map(Some)
 }
 
 /// Measures the model in `model` on `split` of `dataset`: every row once, in stored order.

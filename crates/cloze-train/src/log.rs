@@ -28,15 +28,18 @@ fn now() -> f64 {
 }
 
 impl Log {
-    /// Opens the log; lines about steps after `step`, which a resumed run makes again, are dropped. At step 0 nothing was made.
-    pub fn open(run: &Path, step: u64) -> Result<Self> {
+    /// Opens the log; lines about steps after `step`, which a resumed run makes again, are dropped. So is the evaluation after `step`, where it is
+    /// still `due`. At step 0 nothing was made.
+    pub fn open(run: &Path, step: u64, due: bool) -> Result<Self> {
         let path = run.join(LOG);
         let io = |e| Error::from(cloze_shard::Error::io(&path)(e));
         if path.exists() {
             let text = fs::read_to_string(&path).map_err(io)?;
-            let keep =
-                |line: &&str| serde_json::from_str::<Record>(line).is_ok_and(|r| r.step() <= step);
-            let keep = |line: &&str| step > 0 && keep(line);
+            let again = |r: &Record| due && matches!(r, Record::Validation(v) if v.step == step);
+            let keep = |line: &&str| {
+                let record = serde_json::from_str::<Record>(line);
+                step > 0 && record.is_ok_and(|r| r.step() <= step && !again(&r))
+            };
             let kept: String = text
                 .lines()
                 .filter(keep)

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Build, DeviceChoice};
 use crate::engine::{EngineKind, Objective, Optimizer, Precision};
-use crate::schedule::{Schedule, mask_rate};
+use crate::schedule::Schedule;
 use crate::{Error, Result};
 
 /// What a run is asked for. Everything that decides what comes out is compared when it is resumed.
@@ -58,7 +58,7 @@ pub struct PretrainConfig {
     pub dropout: Option<f64>,
     /// Share of tokens that dynamic masks predict; in evaluations always, and in the first step.
     pub mask_rate: f64,
-    /// The share in the last step, reached linearly; `None` where it stays.
+    /// The share in the last step, or at the end of the time, reached linearly; `None` where it stays.
     pub mask_rate_end: Option<f64>,
     /// Share of the predicted tokens that become `[MASK]`.
     pub mask_share: f64,
@@ -175,10 +175,6 @@ impl PretrainConfig {
                 return fail(option, format!("is {rate}, must be over 0 and at most 1"));
             }
         }
-        if self.hours.is_some() && self.mask_rate_end.is_some() {
-            let why = "changes the rate by steps, and a run by --hours has no last step: give --steps, or a rate that stays";
-            return fail("--mask-rate-end", why.into());
-        }
         let shares = [
             ("--mask-share", self.mask_share),
             ("--random-share", self.random_share),
@@ -215,11 +211,6 @@ impl PretrainConfig {
             random_share: self.random_share,
             unit: self.mask_unit,
         }
-    }
-
-    /// The rate of the masks of `step`, from 1: a function of it and of what was asked for alone.
-    pub(crate) fn mask_rate_at(&self, step: u64) -> f64 {
-        mask_rate(self.mask_rate, self.mask_rate_end, step, self.steps)
     }
 
     /// Names of the options that differ and change what comes out.

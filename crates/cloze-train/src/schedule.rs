@@ -65,10 +65,20 @@ pub fn mask_rate(first: f64, last: Option<f64>, step: u64, steps: u64) -> f64 {
     first + (last - first) * (step - 1) as f64 / (steps - 1) as f64
 }
 
+/// As [`mask_rate`] in a run that ends by the clock, when the share `spent` of its time is over: `first + (last − first) · spent`.
+#[must_use]
+pub fn mask_rate_by_the_clock(first: f64, last: Option<f64>, spent: f64) -> f64 {
+    match last {
+        Some(last) if spent >= 1.0 => last,
+        Some(last) => first + (last - first) * spent.max(0.0),
+        None => first,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Schedule::{Constant, Cosine, Linear};
-    use super::mask_rate;
+    use super::{mask_rate, mask_rate_by_the_clock};
 
     #[test]
     fn the_rate_of_masks_goes_from_the_first_to_the_last() {
@@ -83,6 +93,12 @@ mod tests {
             assert_eq!(mask_rate(first, None, 500, 997), first);
         }
         assert_eq!(mask_rate(0.3, Some(0.15), 1, 1), 0.3, "a run of one step");
+        let by_the_clock = |spent| mask_rate_by_the_clock(0.5, Some(0.25), spent);
+        assert_eq!(
+            [0.0, 0.5, 1.0, 1.7].map(by_the_clock),
+            [0.5, 0.375, 0.25, 0.25]
+        );
+        assert_eq!(mask_rate_by_the_clock(0.5, None, 0.5), 0.5);
     }
 
     #[test]

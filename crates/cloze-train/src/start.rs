@@ -94,6 +94,7 @@ pub fn begin(
         config: config.clone(),
         skipped: 0,
         best: None,
+        evaluation_due: config.eval_every > 0,
         seconds: 0.0,
     };
     // A run that was stopped before its first checkpoint is begun anew, where that was asked for.

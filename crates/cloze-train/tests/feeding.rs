@@ -297,18 +297,15 @@ fn groups_hold_the_same_rows() {
     assert!(!lengths[..16].is_sorted() && !lengths[..16].is_sorted_by(|a, b| a >= b));
 }
 
-struct Watch(Option<u64>, u64);
+struct Watch(Option<u64>);
 
 impl Observer for Watch {
-    fn on_start(&mut self, begun: &Begun<'_>) {
-        self.1 = begun.step;
-    }
+    fn on_start(&mut self, _: &Begun<'_>) {}
     fn on_step(&mut self, _: &StepRecord) {}
     fn on_validation(&mut self, _: &ValidationRecord) {}
     fn on_checkpoint(&mut self, _: &Path) {}
-    fn should_stop(&mut self) -> bool {
-        self.1 += 1;
-        Some(self.1) == self.0
+    fn should_stop(&mut self, step: u64) -> bool {
+        Some(step) == self.0
     }
 }
 
@@ -320,14 +317,7 @@ fn train(
     stop: Option<u64>,
 ) -> Result<Summary> {
     let data: Vec<&Path> = data.iter().map(AsRef::as_ref).collect();
-    pretrain_on(
-        &World::alone(),
-        &data,
-        start,
-        run,
-        plan,
-        &mut Watch(stop, 0),
-    )
+    pretrain_on(&World::alone(), &data, start, run, plan, &mut Watch(stop))
 }
 
 fn plan() -> PretrainConfig {

@@ -14,6 +14,7 @@ use cloze_shard::masking::MaskingRule;
 use cloze_train::checkpoint::{self, TrainerState, read_state, read_trainer};
 use cloze_train::feed::Feed;
 use cloze_train::record::{Record, SkipRecord, StepRecord, ValidationRecord};
+use cloze_train::schedule::Schedule;
 use cloze_train::{Begun, Error, Observer, PretrainConfig, Result, Start, Summary, pretrain};
 use safetensors::{SafeTensors, tensor::TensorView};
 use support::{VOCAB, config, dataset};
@@ -22,15 +23,14 @@ use support::{VOCAB, config, dataset};
 #[derive(Default)]
 struct Watch {
     stop_after: Option<u64>,
+    /// As `stop_after`, and how often it was asked after that step before it says so: in the evaluation.
+    stop_in: Option<(u64, u64)>,
     dies_after: Option<u64>,
-    steps: u64,
     skipped: Vec<SkipRecord>,
 }
 
 impl Observer for Watch {
-    fn on_start(&mut self, begun: &Begun<'_>) {
-        self.steps = begun.step;
-    }
+    fn on_start(&mut self, _: &Begun<'_>) {}
     fn on_step(&mut self, record: &StepRecord) {
         assert_ne!(Some(record.step), self.dies_after, "killed");
     }
@@ -39,9 +39,12 @@ impl Observer for Watch {
         self.skipped.push(record.clone());
     }
     fn on_checkpoint(&mut self, _: &Path) {}
-    fn should_stop(&mut self) -> bool {
-        self.steps += 1;
-        Some(self.steps) == self.stop_after
+    fn should_stop(&mut self, step: u64) -> bool {
+        if let Some((_, left)) = self.stop_in.as_mut().filter(|(at, _)| *at == step) {
+            *left = left.saturating_sub(1);
+            return *left == 0;
+        }
+        Some(step) == self.stop_after
     }
 }
 
@@ -128,10 +131,76 @@ fn a_run_that_is_asked_to_stop_goes_on_as_if_it_had_not() {
     }
 }
 
+/// An evaluation takes long: it is not waited for, and is made when the run goes on.
+#[test]
+fn a_run_that_is_stopped_in_an_evaluation_makes_it_when_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 30, Masking::Dynamic);
+    let begin = Start::Config(config(folder.path()));
+    let whole = folder.path().join("whole");
+    let validation = train(&data, begin.clone(), &whole, &short()).unwrap();
+    // Before the first step; in the evaluation after the fourth, and before it; in that after the last, and before it.
+    for (step, asked) in [(0, 1), (0, 3), (4, 1), (4, 3), (12, 1), (12, 2), (12, 4)] {
+        let run = folder.path().join(format!("stopped-{step}-{asked}"));
+        let mut watch = Watch {
+            stop_in: Some((step, asked)),
+            ..Watch::default()
+        };
+        let summary = pretrain(&data, &begin, &run, &short(), &mut watch).unwrap();
+        assert!(summary.stopped && summary.steps == step, "{summary:?}");
+        assert!(trainer(&run).step == step && trainer(&run).evaluation_due);
+        let made = |r: &Record| matches!(r, Record::Validation(r) if r.step == step);
+        assert!(!records(&run).iter().any(made), "{step} {asked}");
+        // Nor does it hurt to be stopped there again.
+        let again = if step == 12 { 2 } else { 1 };
+        let mut watch = Watch {
+            stop_in: Some((step, again)),
+            ..Watch::default()
+        };
+        let summary = pretrain(&data, &Start::Resume, &run, &short(), &mut watch).unwrap();
+        assert!(summary.stopped && summary.steps == step, "{summary:?}");
+        let summary = train(&data, Start::Resume, &run, &short()).unwrap();
+        assert!(!summary.stopped && summary.validation == validation.validation);
+        assert_same(&whole, &run);
+        assert_eq!(trainer(&whole), trainer(&run));
+        let best = |run: &Path| fs::read(run.join("best/model.safetensors")).unwrap();
+        assert!(best(&whole) == best(&run));
+    }
+}
+
+/// Killed after an evaluation that was still due: it is made again, and is in the log once.
+#[test]
+fn an_evaluation_that_is_made_again_is_logged_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 30, Masking::Dynamic);
+    let (whole, run) = (folder.path().join("whole"), folder.path().join("run"));
+    let begin = Start::Config(config(folder.path()));
+    train(&data, begin.clone(), &whole, &short()).unwrap();
+    let mut watch = Watch {
+        stop_in: Some((4, 2)),
+        ..Watch::default()
+    };
+    pretrain(&data, &begin, &run, &short(), &mut watch).unwrap();
+    let due = newest(&run).join("trainer_state/state.json");
+    let due = (due.clone(), fs::read(due).unwrap());
+    train(&data, Start::Resume, &run, &short()).unwrap();
+    // What a process leaves that is killed between the line of the log and the checkpoint.
+    for entry in fs::read_dir(run.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        if !due.0.starts_with(&path) {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    fs::write(&due.0, &due.1).unwrap();
+    train(&data, Start::Resume, &run, &short()).unwrap();
+    assert_same(&whole, &run);
+}
+
+/// Where there is nothing to evaluate on, a run that is asked to stop at its last step is done.
 #[test]
 fn asked_to_stop_at_the_last_step_it_is_done() {
     let folder = tempfile::tempdir().unwrap();
-    let data = dataset(folder.path(), 30, 5, Masking::Dynamic);
+    let data = dataset(folder.path(), 30, 0, Masking::Dynamic);
     let run = folder.path().join("run");
     let mut watch = Watch {
         stop_after: Some(12),
@@ -139,7 +208,7 @@ fn asked_to_stop_at_the_last_step_it_is_done() {
     };
     let begin = Start::Config(config(folder.path()));
     let summary = pretrain(&data, &begin, &run, &short(), &mut watch).unwrap();
-    assert!(!summary.stopped && summary.validation.is_some());
+    assert!(!summary.stopped && summary.validation.is_none());
 }
 
 #[test]
@@ -298,12 +367,82 @@ fn too_many_in_a_row_end_the_run_and_the_rows_are_named() {
     }
     assert_eq!(text.matches(".arrow row ").count(), numbers.len(), "{text}");
     assert!(error.hint().unwrap().contains("--learning-rate"));
-    // What was good before is there to go on from.
-    let last = checkpoint::latest(&run).unwrap();
-    assert_eq!(last.is_some(), step > 1);
-    if let Some(last) = last {
-        assert_eq!(read_trainer(&last).unwrap().step, step - 1);
+    // What was learned is kept: other rows have a finite loss.
+    assert_eq!(trainer(&run).step, step);
+    let path = run.join("model").display().to_string();
+    assert!(error.hint().unwrap().contains(&path), "{error:?}");
+}
+
+/// A rate so high that the numbers are finite and all losses are not, with room for one checkpoint alone.
+#[test]
+fn a_broken_model_is_never_written_over_a_good_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 10, Masking::Dynamic);
+    for (steps, checkpoint_every, rate) in
+        [(40, 2, 1e38), (40, 0, 1e38), (1, 1, 1e38), (40, 2, 3e38)]
+    {
+        let run = folder
+            .path()
+            .join(format!("{steps}-{checkpoint_every}-{rate}"));
+        let begin = Start::Config(config(folder.path()));
+        let plan = PretrainConfig {
+            steps,
+            checkpoint_every,
+            learning_rate: rate,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            keep: 1,
+            eval_every: 0,
+            ..short()
+        };
+        let error = train(&data, begin, &run, &plan).unwrap_err();
+        assert!(
+            matches!(error, Error::Broken { .. } | Error::NonFinite { .. }),
+            "{error}"
+        );
+        assert!(checkpoint::latest(&run).unwrap().is_none(), "{error}");
+        assert!(!run.join("model").exists());
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.contains("--learning-rate") && !hint.contains("--init"),
+            "{hint}"
+        );
     }
+}
+
+/// The good checkpoint of a run that then goes wrong is the one that is kept.
+#[test]
+fn the_last_good_checkpoint_survives_what_comes_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 10, Masking::Dynamic);
+    let run = folder.path().join("run");
+    let plan = PretrainConfig {
+        keep: 1,
+        checkpoint_every: 1,
+        eval_every: 0,
+        ..short()
+    };
+    let mut watch = Watch {
+        stop_after: Some(5),
+        ..Watch::default()
+    };
+    let begin = Start::Config(config(folder.path()));
+    pretrain(&data, &begin, &run, &plan, &mut watch).unwrap();
+    let good = read_state(&newest(&run)).unwrap().1;
+    // It goes on at another rate, and that is too high.
+    let path = newest(&run).join("trainer_state/state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    state["config"]["learning_rate"] = 1e38.into();
+    fs::write(&path, state.to_string()).unwrap();
+    let plan = PretrainConfig {
+        learning_rate: 1e38,
+        ..plan
+    };
+    let error = train(&data, Start::Resume, &run, &plan).unwrap_err();
+    assert!(matches!(error, Error::Broken { step: 6, .. }), "{error}");
+    assert!(error.hint().unwrap().contains("--init"), "{error:?}");
+    assert_eq!(trainer(&run).step, 5);
+    assert!(read_state(&newest(&run)).unwrap().1 == good);
 }
 
 /// After the first, each is looked at: so it is not the next line of the log at which it ends.
@@ -460,4 +599,65 @@ fn a_run_by_the_clock_ends_with_its_time() {
     };
     let error = train(&data, Start::Resume, &run, &other).unwrap_err();
     assert!(error.to_string().contains("--hours"), "{error}");
+}
+
+/// Near the end of its time a run masks as one that has had the last rate from the first.
+#[test]
+fn the_rate_of_masks_follows_the_clock_where_the_run_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 10, Masking::Dynamic);
+    let plan = PretrainConfig {
+        hours: Some(1.0),
+        steps: u64::from(u32::MAX),
+        schedule: Schedule::Constant,
+        mask_rate: 0.9,
+        eval_every: 0,
+        checkpoint_every: 0,
+        ..short()
+    };
+    let begun = folder.path().join("begun");
+    let until = |step| Watch {
+        stop_after: Some(step),
+        ..Watch::default()
+    };
+    let begin = Start::Config(config(folder.path()));
+    pretrain(&data, &begin, &begun, &plan, &mut until(5)).unwrap();
+    let parts = newest(&begun);
+    // The loss of a few steps after the fifth, of which so many seconds were over, at rates from `first` to `last`.
+    let losses = |seconds: f64, first: f64, last: Option<f64>| {
+        let run = folder.path().join(format!("{seconds}-{first}-{last:?}"));
+        let checkpoint = run.join("checkpoints/step-00000005");
+        fs::create_dir_all(checkpoint.join("trainer_state")).unwrap();
+        for entry in ["", "trainer_state"].map(|f| fs::read_dir(parts.join(f)).unwrap()) {
+            for path in entry.map(|e| e.unwrap().path()).filter(|p| p.is_file()) {
+                let to = checkpoint.join(path.strip_prefix(&parts).unwrap());
+                fs::copy(&path, to).unwrap();
+            }
+        }
+        let path = checkpoint.join("trainer_state/state.json");
+        let mut state: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        state["seconds"] = seconds.into();
+        state["config"]["mask_rate"] = first.into();
+        state["config"]["mask_rate_end"] = last.into();
+        fs::write(&path, state.to_string()).unwrap();
+        let plan = PretrainConfig {
+            mask_rate: first,
+            mask_rate_end: last,
+            ..plan.clone()
+        };
+        pretrain(&data, &Start::Resume, &run, &plan, &mut until(11)).unwrap();
+        let loss = |r: Record| match r {
+            Record::Train(r) => Some(r.loss),
+            _ => None,
+        };
+        let losses: Vec<f64> = records(&run).into_iter().filter_map(loss).collect();
+        assert_eq!(losses.len(), 6);
+        losses
+    };
+    // Of rows this short that is one token, whatever the clock says exactly.
+    let late = losses(3_500.0, 0.9, Some(0.01));
+    assert_eq!(late, losses(3_500.0, 0.01, None));
+    assert_ne!(late, losses(3_500.0, 0.9, None));
+    assert_ne!(late, losses(1.0, 0.9, Some(0.01)));
 }

@@ -20,17 +20,16 @@ use cloze_train::{
 };
 use support::{config, dataset};
 
-/// Asks to stop after so many steps.
-struct StopAfter(Option<u64>, u64);
+/// Asks to stop after a step.
+struct StopAfter(Option<u64>);
 
 impl Observer for StopAfter {
     fn on_start(&mut self, _: &Begun<'_>) {}
     fn on_step(&mut self, _: &StepRecord) {}
     fn on_validation(&mut self, _: &ValidationRecord) {}
     fn on_checkpoint(&mut self, _: &Path) {}
-    fn should_stop(&mut self) -> bool {
-        self.1 += 1;
-        Some(self.1) == self.0
+    fn should_stop(&mut self, step: u64) -> bool {
+        Some(step) == self.0
     }
 }
 
@@ -75,7 +74,7 @@ fn train_until(
                     }),
                     job: String::new(),
                 };
-                let mut watch = StopAfter(stop.filter(|_| rank + 1 == ranks), 0);
+                let mut watch = StopAfter(stop.filter(|_| rank + 1 == ranks));
                 scope.spawn(move || pretrain_in(&world, data, start, run, plan, &mut watch))
             })
             .collect();

@@ -4,6 +4,8 @@ mod curves;
 mod provenance;
 mod sentences;
 
+pub use sentences::stopped_before;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ use cloze_train::eval::EvalReport;
 use cloze_train::evaluation::{EvalOptions, Evaluation};
 use cloze_train::record::Record;
 use cloze_train::samples::MaskedRow;
-use cloze_train::{Build, PretrainConfig, Summary, checkpoint};
+use cloze_train::{Build, Error, PretrainConfig, Summary, checkpoint};
 
 /// The file in the run's folder.
 pub const FILE: &str = "report.html";
@@ -22,20 +24,25 @@ pub const FILE: &str = "report.html";
 const SAMPLES: u64 = 8;
 const TOP: usize = 3;
 
-/// A run, as it ended or stopped.
+/// A run, as it ended, stopped or failed.
 pub struct Run<'a> {
     pub folder: &'a Path,
     pub datasets: &'a [PathBuf],
     pub config: &'a PretrainConfig,
-    pub summary: &'a Summary,
+    /// How it ended; or why it could not go on.
+    pub end: Result<&'a Summary, &'a Error>,
 }
 
 impl Run<'_> {
     /// Writes the report, and says where it is.
     pub fn write(&self) -> anyhow::Result<PathBuf> {
         let (records, unread) = self.records()?;
-        let model = fs::read_to_string(self.summary.model.join(checkpoint::CONFIG))?;
-        let model: serde_json::Value = serde_json::from_str(&model)?;
+        let model = match fs::read_to_string(self.model().join(checkpoint::CONFIG)) {
+            Ok(model) => serde_json::from_str(&model)?,
+            // A run that failed may have kept none.
+            Err(_) if self.end.is_err() => serde_json::Value::Null,
+            Err(e) => return Err(e.into()),
+        };
         let lead = sentences::lead(self, &model, &records);
         let mut page = Page::new(&self.title(), &lead);
         page.figures(&sentences::figures(self, &records));
@@ -64,6 +71,11 @@ impl Run<'_> {
         let path = self.folder.join(FILE);
         atomic::write(&path, page.html().as_bytes())?;
         Ok(path)
+    }
+
+    /// The newest model.
+    fn model(&self) -> PathBuf {
+        self.folder.join(checkpoint::MODEL)
     }
 
     fn title(&self) -> String {
@@ -104,7 +116,7 @@ impl Run<'_> {
                     ..Build::default()
                 },
             };
-            match Evaluation::open(dataset, &self.summary.model, options) {
+            match Evaluation::open(dataset, &self.model(), options) {
                 Ok(mut evaluation) => {
                     return Ok((split.into(), evaluation.samples(SAMPLES, TOP)?));
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cloze_cli::format;
 use cloze_train::eval::EvalReport;
 use cloze_train::record::{Record, StepRecord, ValidationRecord};
+use cloze_train::{PretrainConfig, Summary};
 
 use super::{Run, pair};
 
@@ -24,6 +25,25 @@ fn validations(records: &[Record]) -> Vec<&ValidationRecord> {
     all.collect()
 }
 
+/// Steps that the log tells of, and those of them that were not made.
+fn logged(records: &[Record]) -> (u64, u64) {
+    let steps = records.iter().map(Record::step).max();
+    let skipped = records.iter().rev().find_map(|r| match r {
+        Record::Skipped(s) => Some(s.skipped_total),
+        _ => None,
+    });
+    (steps.unwrap_or(0), skipped.unwrap_or(0))
+}
+
+/// Before what a run was stopped.
+pub fn stopped_before(config: &PretrainConfig, summary: &Summary) -> String {
+    match config.hours {
+        _ if summary.steps >= config.steps => "its last evaluation".into(),
+        Some(hours) => format!("its {hours} hours were over"),
+        None => format!("its last step, {}", format::count(config.steps)),
+    }
+}
+
 /// How long the steps took, in all processes one after another, without evaluations and checkpoints.
 fn training_time(records: &[Record]) -> Option<Duration> {
     let (mut seconds, mut before) = (0.0, 0);
@@ -40,7 +60,11 @@ fn training_time(records: &[Record]) -> Option<Duration> {
 
 /// What was trained, for how long, and where it came to. `model` is its `config.json`.
 pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> String {
-    let steps = format::count(run.summary.steps);
+    let (steps, skipped) = match run.end {
+        Ok(summary) => (summary.steps, summary.skipped),
+        Err(_) => logged(records),
+    };
+    let steps = format::count(steps);
     let tokens = last_step(records).map_or(0, |s| s.tokens);
     let names: Vec<String> = run
         .datasets
@@ -60,9 +84,13 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
         format::count(tokens),
         names.join(", ")
     );
-    if run.summary.stopped {
-        let of = format::count(run.config.steps);
-        text += &format!(" It was stopped before its last step, {of}; --resume goes on.");
+    match run.end {
+        Ok(summary) if summary.stopped => {
+            let before = stopped_before(run.config, summary);
+            text += &format!(" It was stopped before {before}; --resume goes on.");
+        }
+        Ok(_) => {}
+        Err(error) => text += &format!(" It could not go on: {error}."),
     }
     let validations = validations(records);
     if let (Some(first), Some(last)) = (validations.first(), validations.last()) {
@@ -82,8 +110,8 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
     } else {
         text += " It was not measured on validation rows: there are none.";
     }
-    if run.summary.skipped > 0 {
-        let skipped = format::count(run.summary.skipped);
+    if skipped > 0 {
+        let skipped = format::count(skipped);
         text += &format!(" {skipped} steps were not made, because their gradient was not finite.");
     }
     text
@@ -112,7 +140,8 @@ fn came_to(first: &EvalReport, last: &EvalReport) -> String {
 
 /// Figures that matter most.
 pub fn figures(run: &Run<'_>, records: &[Record]) -> Vec<(&'static str, String)> {
-    let mut figures = vec![("steps", format::count(run.summary.steps))];
+    let steps = run.end.map_or_else(|_| logged(records).0, |s| s.steps);
+    let mut figures = vec![("steps", format::count(steps))];
     if let Some(step) = last_step(records) {
         figures.push(("tokens", format::count(step.tokens)));
     }

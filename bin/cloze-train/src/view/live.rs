@@ -155,8 +155,8 @@ impl Observer for Live<'_> {
         self.plain.on_checkpoint(path);
     }
 
-    fn should_stop(&mut self) -> bool {
-        self.plain.should_stop()
+    fn should_stop(&mut self, step: u64) -> bool {
+        self.plain.should_stop(step)
     }
 }
 

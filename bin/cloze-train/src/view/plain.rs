@@ -173,7 +173,7 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
         self.line(&format!("         checkpoint {}", path.display()));
     }
 
-    fn should_stop(&mut self) -> bool {
+    fn should_stop(&mut self, _step: u64) -> bool {
         self.stop.asked()
     }
 }

@@ -33,6 +33,9 @@ pub struct TrainerState {
     /// The best evaluation so far, after a step.
     #[serde(default)]
     pub best: Option<Best>,
+    /// Whether the evaluation after `step` is still to be made: the run was stopped before it, or in it.
+    #[serde(default)]
+    pub evaluation_due: bool,
     /// Of the clock, in all processes that the run went on in: evaluations and checkpoints too.
     #[serde(default)]
     pub seconds: f64,

@@ -1,9 +1,11 @@
 //! Training: who takes part, from what it begins, and who is told how it goes. The loop is in `run`.
 
 mod clock;
+mod keep;
 mod run;
 mod skips;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,8 +44,8 @@ pub trait Observer {
     fn on_skipped(&mut self, _record: &SkipRecord) {}
     /// After a checkpoint was written.
     fn on_checkpoint(&mut self, path: &Path);
-    /// Whether to write a checkpoint now, and stop. Asked after each step, in every process.
-    fn should_stop(&mut self) -> bool {
+    /// Whether to write a checkpoint now, and stop. Asked after each step and in evaluations, with the number of steps made, in every process.
+    fn should_stop(&mut self, _step: u64) -> bool {
         false
     }
 }
@@ -55,7 +57,7 @@ pub struct Summary {
     pub model: PathBuf,
     /// Steps made, in this and earlier processes.
     pub steps: u64,
-    /// Whether it stopped before its last step, because its observer asked for that.
+    /// Whether it stopped before its last step or evaluation, because its observer asked for that.
     pub stopped: bool,
     /// Steps that were not made, because their gradient was not finite.
     pub skipped: u64,
@@ -124,7 +126,11 @@ pub fn pretrain_on(
         let rank = world.rank;
         let observer = &mut OfRank { rank, observer };
         let log = match world.rank {
-            0 => Some(Log::open(run, begun.trainer.step)?),
+            0 => Some(Log::open(
+                run,
+                begun.trainer.step,
+                begun.trainer.evaluation_due,
+            )?),
             _ => None,
         };
         let made = Run {
@@ -135,6 +141,8 @@ pub fn pretrain_on(
             engine: begun.engine,
             skips: Skips::new(config.max_skipped),
             log,
+            rates: VecDeque::new(),
+            made_of: (begun.trainer.position, config.mask_rate),
             trainer: begun.trainer,
             peers: peers.as_mut(),
             _lock: begun.lock,
@@ -250,8 +258,8 @@ impl Observer for OfRank<'_> {
         self.told().into_iter().for_each(|o| o.on_checkpoint(path));
     }
 
-    fn should_stop(&mut self) -> bool {
-        self.observer.should_stop()
+    fn should_stop(&mut self, step: u64) -> bool {
+        self.observer.should_stop(step)
     }
 }
 

@@ -1,5 +1,6 @@
-//! The loop: feed, engine, schedule, log, evaluation, checkpoints.
+//! The loop: feed, engine, schedule, log, evaluation. What is kept of it is in `keep`.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
@@ -14,8 +15,8 @@ use super::clock::Clock;
 use super::skips::Skips;
 use super::{Observer, Summary};
 use crate::batch::MaskedBatch;
-use crate::checkpoint::{Best, Checkpoint, TrainerState, write_checkpoint};
-use crate::engine::{BatchLoss, Dropout, Engine, EvalSums, Objective, OptimizerStep, StepOutcome};
+use crate::checkpoint::{Best, TrainerState};
+use crate::engine::{BatchLoss, Dropout, Engine, EvalSums, Objective, OptimizerStep};
 use crate::eval::{self, EvalReport};
 use crate::feed::{Feed, Position, longest_row};
 use crate::log::Log;
@@ -23,13 +24,18 @@ use crate::parallel::{Collective, Share};
 use crate::plan::PretrainConfig;
 use crate::record::{DatasetReport, Record, SkipRecord, StepRecord, ValidationRecord};
 use crate::samples::{MaskedRow, rows_of};
+use crate::schedule::{mask_rate, mask_rate_by_the_clock};
 use crate::{BertConfig, Error, Result};
 
 /// Batches that are made ahead.
 const AHEAD: usize = 2;
 
-/// Rows that an error names.
-const NAMED: usize = 5;
+/// How the loop talks to the feed, which is on a thread of its own: asks for a batch with masks at a rate, waits for the next, gives one back.
+type FeedThread<'f> = (
+    &'f mut dyn FnMut(f64),
+    &'f mut dyn FnMut() -> Result<(Share, Position)>,
+    &'f mut dyn FnMut(Share),
+);
 
 pub(super) struct Run<'a> {
     pub datasets: &'a [Dataset],
@@ -41,6 +47,10 @@ pub(super) struct Run<'a> {
     /// Rank 0's.
     pub log: Option<Log>,
     pub trainer: TrainerState,
+    /// The rate of the masks of each step that the feed was asked for and that is not made yet.
+    pub rates: VecDeque<f64>,
+    /// What the last step was made of: where the feed was before it, and the rate of its masks.
+    pub made_of: (Position, f64),
     pub peers: &'a mut dyn Collective,
     pub _lock: Option<File>,
 }
@@ -69,7 +79,7 @@ impl<'a> Run<'a> {
     }
 
     /// The feed of all training rows.
-    fn training_feed(&self) -> Result<Feed<'a>> {
+    pub fn training_feed(&self) -> Result<Feed<'a>> {
         let datasets: &'a [Dataset] = self.datasets;
         let sources = split_rows(datasets, "train");
         let feed = self.feed(&sources, &self.config.mix)?;
@@ -86,7 +96,7 @@ impl<'a> Run<'a> {
         let vocabulary = Vocabulary::read(&folder)?;
         let mut feed = self.training_feed()?;
         feed.seek(self.trainer.position);
-        feed.set_rate(config.mask_rate_at(step));
+        feed.set_rate(self.mask_rate_at(step));
         let mut rows = Vec::new();
         for number in feed.next_rows().into_iter().take(most) {
             let mut row = feed.row(number)?;
@@ -99,15 +109,16 @@ impl<'a> Run<'a> {
     pub fn train(mut self, observer: &mut dyn Observer) -> Result<Summary> {
         let mut feed = self.training_feed()?;
         feed.seek(self.trainer.position);
-        let (config, first) = (self.config, self.trainer.step + 1);
         let (rank, world_size) = (self.peers.rank(), self.peers.world_size());
         let validation = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Result<(Share, Position)>>(AHEAD);
             // Batches that were used come back, so that no memory is asked for after the first few.
             let (give_back, spare) = channel::<MaskedBatch>();
+            // One for each batch that is wanted.
+            let (ask, rates) = channel::<f64>();
             scope.spawn(move || {
-                for step in first..=config.steps {
-                    feed.set_rate(config.mask_rate_at(step));
+                for rate in rates {
+                    feed.set_rate(rate);
                     let batch = spare.try_recv().unwrap_or_default();
                     let next = feed.next_share_in(batch, rank, world_size);
                     let next = next.and_then(|b| b.ok_or(Error::FeedStopped));
@@ -120,40 +131,83 @@ impl<'a> Run<'a> {
                     }
                 }
             });
+            // A feed that has failed takes nothing, and says why where it is waited for.
+            let mut ask_for = |rate: f64| {
+                let _ = ask.send(rate);
+            };
             let mut next = || receive.recv().unwrap_or(Err(Error::FeedStopped));
-            // A feed that is done takes none back.
             let mut used = |share: Share| drop(give_back.send(share.batch));
-            let done = self.steps(&mut next, &mut used, observer);
-            // The feed may wait for somebody to take what it has.
-            drop(receive);
+            let feed: FeedThread<'_> = (&mut ask_for, &mut next, &mut used);
+            let done = self.steps(feed, observer);
+            // The feed may wait to be asked, or for somebody to take what it has.
+            drop((ask, receive));
             done
         })?;
         let model = self.run.join(crate::checkpoint::MODEL);
         Ok(Summary {
             model,
             steps: self.trainer.step,
-            stopped: self.trainer.step < self.config.steps && !self.time_is_over(),
+            stopped: self.trainer.evaluation_due || !self.is_last(),
             skipped: self.trainer.skipped,
             validation,
         })
     }
 
+    /// Whether nothing is left to do but to evaluate.
+    fn is_last(&self) -> bool {
+        self.trainer.step >= self.config.steps || self.time_is_over()
+    }
+
+    /// Asks the feed for batches, so that it can make some ahead; at which rate they are masked is settled here.
+    fn ask_ahead(&mut self, ask: &mut dyn FnMut(f64)) {
+        while self.rates.len() < AHEAD + 2 {
+            let step = self.trainer.step + 1 + self.rates.len() as u64;
+            if step > self.config.steps {
+                return;
+            }
+            let rate = self.mask_rate_at(step);
+            self.rates.push_back(rate);
+            ask(rate);
+        }
+    }
+
+    /// The rate of the masks of `step`: of a run by the clock by what of its time is over now.
+    fn mask_rate_at(&self, step: u64) -> f64 {
+        let config = self.config;
+        let (first, last) = (config.mask_rate, config.mask_rate_end);
+        match self.spent() {
+            Some(spent) => mask_rate_by_the_clock(first, last, spent),
+            None => mask_rate(first, last, step, config.steps),
+        }
+    }
+
     fn steps(
         &mut self,
-        next: &mut dyn FnMut() -> Result<(Share, Position)>,
-        used: &mut dyn FnMut(Share),
+        (ask, next, used): FeedThread<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Option<EvalReport>> {
         let config = self.config;
         let mut validation = None;
         let (begun, earlier) = (Instant::now(), self.trainer.seconds);
-        if self.trainer.step == 0 && config.eval_every > 0 {
-            self.validate(observer)?;
+        if self.trainer.evaluation_due {
+            validation = self.validate(observer)?;
+            let (step, left) = (self.trainer.step, self.trainer.evaluation_due);
+            if step > 0 && !left {
+                self.improves(validation.as_ref());
+            }
+            if step > 0 || left {
+                self.checkpoint(observer)?;
+            }
+            if left {
+                return Ok(None);
+            }
         }
         let mut clock = Clock::start();
-        while self.trainer.step < config.steps && !self.time_is_over() {
+        while !self.is_last() {
+            self.ask_ahead(ask);
             let (share, position) = clock.waiting(&mut *next)?;
-            let before = self.trainer.position;
+            let rate = self.rates.pop_front().unwrap_or(config.mask_rate);
+            self.made_of = (self.trainer.position, rate);
             let learning_rate = self.step(&share, position)?;
             clock.steps += 1;
             clock.tokens += share.tokens as u64;
@@ -161,14 +215,16 @@ impl<'a> Run<'a> {
             let step = self.trainer.step;
             let seconds = earlier + begun.elapsed().as_secs_f64();
             let asked = self.asked_to_stop(observer, seconds)?;
-            let last = step == config.steps || self.time_is_over();
-            let stop = asked && !last;
+            let last = self.is_last();
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
+            self.trainer.evaluation_due = due(config.eval_every) && self.has_validation();
+            // At the end there may be nothing left that could be stopped.
+            let mut stop = asked && (!last || self.trainer.evaluation_due);
             let careful = self.skips.step();
             let logged = due(config.log_every) || step == 1 || stop;
             // What a checkpoint is written of is looked at before.
             if logged || careful || due(config.checkpoint_every) || due(config.eval_every) {
-                let made = self.look(learning_rate, before, observer)?;
+                let made = self.look(learning_rate, observer)?;
                 if let Some(record) = made.filter(|_| logged) {
                     let record = clock.complete(record, config.steps, self.seconds_left());
                     observer.on_step(&record);
@@ -179,9 +235,10 @@ impl<'a> Run<'a> {
                 }
             }
             let mut improved = false;
-            if due(config.eval_every) {
+            if self.trainer.evaluation_due && !stop {
                 validation = clock.outside(|| self.validate(observer))?;
                 improved = self.improves(validation.as_ref());
+                stop = self.trainer.evaluation_due;
             }
             if due(config.checkpoint_every) || improved || stop {
                 clock.outside(|| self.checkpoint(observer))?;
@@ -195,7 +252,7 @@ impl<'a> Run<'a> {
 
     /// Whether any process is asked to stop. All take the clock of the first, which says how many `seconds` the run has had.
     fn asked_to_stop(&mut self, observer: &mut dyn Observer, seconds: f64) -> Result<bool> {
-        let stop = observer.should_stop();
+        let stop = observer.should_stop(self.trainer.step);
         // Where nothing depends on it, nothing that is kept does.
         let seconds = self.config.hours.map_or(0.0, |_| seconds);
         if self.peers.world_size() == 1 {
@@ -272,11 +329,10 @@ impl<'a> Run<'a> {
         Ok(learning_rate)
     }
 
-    /// What became of the last step, once it is done; `None` where it was not made. `before` is where the feed was.
+    /// What became of the last step, once it is done; `None` where it was not made.
     fn look(
         &mut self,
         learning_rate: f64,
-        before: Position,
         observer: &mut dyn Observer,
     ) -> Result<Option<StepRecord>> {
         let outcome = self.engine.outcome()?;
@@ -297,7 +353,7 @@ impl<'a> Run<'a> {
             self.write(&Record::Skipped(record))?;
         }
         if self.skips.too_many() {
-            return Err(self.diverged(before, &outcome));
+            return Err(self.diverged(&outcome, observer));
         }
         Ok(made.then_some(StepRecord {
             step,
@@ -329,56 +385,16 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Why training cannot go on, with the rows of the last step that have no finite loss by themselves.
-    fn diverged(&mut self, before: Position, outcome: &StepOutcome) -> Error {
-        let named = self.broken_rows(before);
-        let rows = match named {
-            Ok((rows, all)) if rows.is_empty() => {
-                format!("each of its {all} rows has a finite loss by itself")
-            }
-            Ok((rows, all)) => format!(
-                "{} of its {all} rows have no finite loss: {}",
-                rows.len(),
-                {
-                    let mut names: Vec<String> = rows.into_iter().take(NAMED + 1).collect();
-                    if names.len() > NAMED {
-                        names[NAMED] = "…".into();
-                    }
-                    names.join(", ")
-                }
-            ),
-            Err(e) => format!("its rows could not be looked at: {e}"),
-        };
-        Error::NonFinite {
-            step: self.trainer.step,
-            in_a_row: self.config.max_skipped,
-            norm: outcome.grad_norm,
-            rows,
-        }
-    }
-
-    /// The rows of the batch at `position` whose own loss is not finite, by name, and how many rows there are.
-    fn broken_rows(&mut self, position: Position) -> Result<(Vec<String>, usize)> {
-        let mut feed = self.training_feed()?;
-        feed.seek(position);
-        feed.set_rate(self.config.mask_rate_at(self.trainer.step));
-        let numbers = feed.next_rows();
-        let mut broken = Vec::new();
-        for &number in &numbers {
-            let sums = self.engine.evaluate(&feed.row(number)?)?;
-            if !(sums.mlm_loss + sums.nsp_loss).is_finite() {
-                let (path, row) = feed.locate(number);
-                broken.push(format!("{} row {row}", path.display()));
-            }
-        }
-        Ok((broken, numbers.len()))
-    }
-
-    fn write(&mut self, record: &Record) -> Result<()> {
+    pub fn write(&mut self, record: &Record) -> Result<()> {
         self.log.as_mut().map_or(Ok(()), |log| log.write(record))
     }
 
-    /// Evaluates on the validation rows of each dataset, in turn. What is reported is over all of them, and over each beside it.
+    fn has_validation(&self) -> bool {
+        !split_rows(self.datasets, "validation").is_empty()
+    }
+
+    /// Evaluates on the validation rows of each dataset, in turn. What is reported is over all of them, and over each beside it. An evaluation that any
+    /// process is asked to stop in stays due, and there is no report.
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<Option<EvalReport>> {
         let datasets: &'a [Dataset] = self.datasets;
         let sources = split_rows(datasets, "validation");
@@ -388,13 +404,20 @@ impl<'a> Run<'a> {
             let feed = self.feed(&[*source], &[])?;
             let mut feed = feed.in_order().at_most(self.config.eval_rows);
             let most = self.config.pass_tokens;
-            let sums = eval::run_shared(self.engine.as_mut(), &mut feed, most, self.peers)?;
+            let step = self.trainer.step;
+            let mut left = || observer.should_stop(step);
+            let engine = self.engine.as_mut();
+            let sums = eval::run_shared(engine, &mut feed, most, self.peers, &mut left)?;
+            let Some(sums) = sums else {
+                return Ok(None);
+            };
             all += sums;
             each.push(DatasetReport {
                 dataset: source.0.path().display().to_string(),
                 report: EvalReport::of(sums, order),
             });
         }
+        self.trainer.evaluation_due = false;
         if each.is_empty() {
             return Ok(None);
         }
@@ -430,23 +453,5 @@ impl<'a> Run<'a> {
             self.trainer.best = Some(Best { step, loss });
         }
         better && loss.is_finite()
-    }
-
-    fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let Some(log) = &mut self.log else {
-            return Ok(());
-        };
-        log.sync()?;
-        let engine = self.engine.state()?;
-        let checkpoint = Checkpoint {
-            config: &self.model,
-            layout: self.engine.layout(),
-            engine: &engine,
-            trainer: &self.trainer,
-            tokenizer: &self.datasets[0].path().join(TOKENIZER_FOLDER),
-        };
-        let path = write_checkpoint(self.run, &checkpoint, self.config.keep)?;
-        observer.on_checkpoint(&path);
-        Ok(())
     }
 }
