@@ -134,3 +134,43 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
     assert_eq!(timeless("run"), timeless("whole"));
     assert_eq!(checkpoints(&place, "run"), checkpoints(&place, "whole"));
 }
+
+#[test]
+fn a_signal_keeps_the_seeds_of_a_task_that_are_done() {
+    let place = place();
+    let _ = place
+        .cloze("pretrain data --config config.json --out run --steps 1 --warmup-steps 0 --batch-tokens 256 --jobs 1")
+        .status(0);
+    let rows = |n: usize| -> String {
+        let row = |i: usize| {
+            let text = cloze_tests::document(i);
+            format!("{}\n", serde_json::json!({"text": text, "label": i % 2}))
+        };
+        (0..n).map(row).collect()
+    };
+    place.write("train.jsonl", rows(60));
+    place.write("dev.jsonl", rows(20));
+    for name in ["TERM", "INT"] {
+        let line = format!(
+            "finetune --model run/model --train train.jsonl --dev dev.jsonl --out {name} --seeds 1000 --epochs 1 --batch-size 4 --jobs 1 --device cpu"
+        );
+        let mut child = place.start(&line);
+        // There is no sign of a seed that is done but what is said; some are, after a while.
+        std::thread::sleep(Duration::from_secs(4));
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "too fast for this test"
+        );
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{name}");
+        let results = fs::read_to_string(place.path(name).join("results.json")).unwrap();
+        let results: serde_json::Value = serde_json::from_str(&results).unwrap();
+        let done = results["seeds"].as_array().unwrap().len() as u64;
+        assert_eq!(results["cut"][0]["why"], "stopped", "{results}");
+        assert!(
+            (1..1_000).contains(&done) && results["cut"][0]["seed"] == done,
+            "{done}"
+        );
+        assert!(place.path(name).join("model.safetensors").exists());
+    }
+}

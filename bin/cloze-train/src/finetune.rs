@@ -10,12 +10,13 @@ use clap::{Args, ValueEnum};
 use cloze_cli::{Status, format, table};
 use cloze_task::data::{Data, Fields, TaskKind};
 use cloze_task::finetune::{
-    Evaluation, FinetuneConfig, Observer, Results, Spread, Started, StepDone, finetune,
+    Cut, Evaluation, FinetuneConfig, Observer, Results, Spread, Started, StepDone, finetune,
 };
 use cloze_train::parallel::World;
 use cloze_train::{Build, DeviceChoice};
 
 use crate::cli::{EngineArg, PrecisionArg, ScheduleArg};
+use crate::stop::Stop;
 
 /// Train a pre-trained BERT for a task, from labelled examples
 ///
@@ -23,7 +24,8 @@ use crate::cli::{EngineArg, PrecisionArg, ScheduleArg};
 /// file: a label that is text or an integer makes a classification, other numbers a regression, lists a multi-label classification, and lists of
 /// words (`tokens`) with a list of `tags` a token classification. After each epoch the model is measured on the dev examples; the best is kept, and
 /// measured once on the test examples. The folder holds the model as transformers loads it, results.json, and predictions.jsonl: for each test row
-/// the label, the prediction, and the scores (logits) by label.
+/// the label, the prediction, and the scores (logits) by label. Ctrl-C and SIGTERM keep the seeds that are done, or the best model so far, and the status is 130; a seed
+/// that diverges leaves the others alone, and the status is 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -196,10 +198,12 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<Status> {
             world.world_size
         );
     }
+    let stop = crate::stop::on_signals()?;
     crate::start_threads(args.jobs)?;
     let (dev, test) = (args.dev.as_deref(), args.test.as_deref());
     let data = Data::read(&args.train, dev, test, &args.fields(), args.kind())?;
-    let mut view = View::new(args.seeds, data.task.kind != TaskKind::TokenClassification);
+    let pooled = data.task.kind != TaskKind::TokenClassification;
+    let mut view = View::new(args.seeds, pooled, &stop);
     view.data(&data);
     let config = args.config();
     let results = finetune(
@@ -209,7 +213,15 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<Status> {
         &config,
         args.build(),
         &mut view,
-    )?;
+    );
+    let results = match results {
+        // What is said of it was said.
+        Err(cloze_task::Error::Stopped { .. }) => {
+            view.line("nothing was written: no model was measured yet");
+            return Ok(Status::Interrupted);
+        }
+        results => results?,
+    };
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&results)?)?;
@@ -222,8 +234,29 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<Status> {
             args.out.display(),
             results.kept_seed
         )?;
+        write!(out, "{}", of_cut(&results))?;
     }
-    Ok(Status::Done)
+    // Not what was asked for, even where a scheduler's signal was obeyed: nothing goes on from here.
+    Ok(match results.cut.last() {
+        None => Status::Done,
+        Some(cut) if cut.why == "stopped" => Status::Interrupted,
+        Some(_) => Status::Problems,
+    })
+}
+
+/// What is to be known of results that are not those of all seeds.
+fn of_cut(results: &Results) -> String {
+    if results.cut.is_empty() {
+        return String::new();
+    }
+    let done = results.seeds.iter().filter(|s| {
+        let is = |c: &Cut| c.seed == s.seed;
+        !results.cut.iter().any(is)
+    });
+    match done.count() {
+        0 => "no seed came to its end: the model is the best up to there, and was not measured on test examples\n".into(),
+        n => format!("{n} of {} seeds came to their end: the figures are theirs\n", results.config.seeds),
+    }
 }
 
 /// The metrics on both sets of examples, over seeds.
@@ -254,7 +287,8 @@ fn as_text(results: &Results) -> String {
 }
 
 /// Progress on standard error.
-struct View {
+struct View<'a> {
+    stop: &'a Stop,
     begun: Instant,
     spoke: Instant,
     tokens: u64,
@@ -262,10 +296,11 @@ struct View {
     pooled: bool,
 }
 
-impl View {
-    fn new(seeds: u64, pooled: bool) -> Self {
+impl<'a> View<'a> {
+    fn new(seeds: u64, pooled: bool, stop: &'a Stop) -> Self {
         let now = Instant::now();
         Self {
+            stop,
             begun: now,
             spoke: now,
             tokens: 0,
@@ -300,7 +335,7 @@ impl View {
     }
 }
 
-impl Observer for View {
+impl Observer for View<'_> {
     fn on_start(&mut self, s: &Started<'_>) {
         if s.first {
             let c = s.config;
@@ -380,6 +415,14 @@ impl Observer for View {
             e.epoch,
             all.join(", ")
         ));
+    }
+
+    fn on_cut(&mut self, _: &Cut, why: &cloze_task::Error) {
+        self.line(&format!("warning: {why}"));
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.stop.asked()
     }
 
     fn on_skipped(&mut self, step: u64, skipped: u64) {

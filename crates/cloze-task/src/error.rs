@@ -55,6 +55,14 @@ pub enum Error {
         /// The norm.
         norm: f64,
     },
+    /// Somebody asked to stop, and there was nothing to keep.
+    #[error("seed {seed} was stopped at step {step}")]
+    Stopped {
+        /// The seed.
+        seed: u64,
+        /// The last step.
+        step: u64,
+    },
     /// A model cannot be used as it is.
     #[error("{}: {why}", path.display())]
     Model {
@@ -85,7 +93,7 @@ impl Error {
             Self::Shard(e) => e.hint(),
             Self::Text(_) => Some("give a Hugging Face folder with its tokenizer".into()),
             Self::Model { hint, .. } | Self::Data { hint, .. } => Some(hint.clone()),
-            Self::Option { .. } => None,
+            Self::Option { .. } | Self::Stopped { .. } => None,
             Self::Taken { .. } => Some("give an --out that does not exist yet".into()),
             Self::NonFinite { .. } => {
                 Some("train with a smaller --learning-rate or more --warmup-steps".into())

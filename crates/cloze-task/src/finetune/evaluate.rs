@@ -23,19 +23,21 @@ pub struct Prediction {
     pub scores: Value,
 }
 
-/// What the head gives for each row of `set`: its outputs, for words one word after another.
+/// What the head gives for each row of `set`: its outputs, for words one word after another. Before each batch `go_on` is asked whether to.
 pub fn outputs(
     engine: &mut dyn Engine,
     head: &Head,
     hidden: usize,
     size: usize,
     set: &Set,
+    go_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Vec<f32>>> {
     let values = head.values(engine)?;
     let mut outputs = vec![Vec::new(); set.rows.len()];
     let mut order: Vec<usize> = (0..set.rows.len()).collect();
     order.sort_by_key(|&i| set.rows[i].input_ids.len());
     for part in order.chunks(size) {
+        go_on()?;
         let rows: Vec<&Row> = part.iter().map(|&i| &set.rows[i]).collect();
         let batch = batch(rows.iter().copied());
         let encoded = engine.encode(&batch, &Whole::of(&batch), None)?;

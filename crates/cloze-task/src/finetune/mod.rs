@@ -19,7 +19,7 @@ use crate::{Error, Result, Row, Rows};
 
 pub use evaluate::Prediction;
 pub use options::FinetuneConfig;
-pub use results::{Evaluation, Results, SeedResult, Spread};
+pub use results::{Cut, Evaluation, Results, SeedResult, Spread};
 
 /// What a person is told while it goes on.
 pub trait Observer {
@@ -33,6 +33,12 @@ pub trait Observer {
     fn on_skipped(&mut self, _step: u64, _skipped: u64) {}
     /// A seed is done.
     fn on_seed(&mut self, _: &SeedResult) {}
+    /// A seed did not come to its end.
+    fn on_cut(&mut self, _: &Cut, _why: &Error) {}
+    /// Whether to stop, and keep what there is. Asked after each step, and in evaluations.
+    fn should_stop(&mut self) -> bool {
+        false
+    }
 }
 
 /// How training with a seed begins.
@@ -92,6 +98,9 @@ pub(crate) struct Sets {
 }
 
 /// Trains `model` (a Hugging Face folder) on `data`, and writes the best into `out`, which must not exist yet or be empty.
+///
+/// A seed that diverges leaves the others alone. A stop keeps the seeds that are done. Where none came to its end, the best model so far is kept, if one
+/// was measured; else there is an error, and nothing is written.
 pub fn finetune(
     model: &Path,
     data: &Data,
@@ -111,23 +120,43 @@ pub fn finetune(
         test: Set::new(&data.test, &tokenizer, model, max_length)?,
     };
     let mut results = Results::new(model, data, config, &sets, max_length);
-    let mut kept: Option<(run::Outcome, Option<f64>)> = None;
+    // The best of the seeds that are done, and of those that were cut short.
+    let (mut kept, mut spare) = (None::<run::Outcome>, None::<run::Outcome>);
+    let mut error = None;
     for seed in (0..config.seeds).map(|i| config.seed.wrapping_add(i)) {
-        let outcome = run::train(model, data, &sets, seed, config, build, observer)?;
-        observer.on_seed(&outcome.result);
-        let value = outcome.value;
-        results.seeds.push(outcome.result.clone());
-        let metric = outcome.metric.clone().unwrap_or_default();
-        let better = |(_, best): &(_, Option<f64>)| is_better(&metric, value, *best);
-        if kept.as_ref().is_none_or(better) {
-            kept = Some((outcome, value));
+        let ended = run::train(model, data, &sets, seed, config, build, observer)?;
+        let done = ended.cut.is_none();
+        let mut stopped = false;
+        if let Some((cut, why)) = ended.cut {
+            observer.on_cut(&cut, &why);
+            results.cut.push(cut);
+            stopped = matches!(why, Error::Stopped { .. });
+            error.get_or_insert(why);
+        }
+        if let Some(outcome) = ended.outcome {
+            let best = if done { &mut kept } else { &mut spare };
+            if done {
+                observer.on_seed(&outcome.result);
+                results.seeds.push(outcome.result.clone());
+            }
+            let metric = outcome.metric.clone().unwrap_or_default();
+            let better = |best: &run::Outcome| is_better(&metric, outcome.value, best.value);
+            if best.as_ref().is_none_or(better) {
+                *best = Some(outcome);
+            }
+        }
+        if stopped {
+            break;
         }
     }
-    let Some((kept, _)) = kept else {
-        return Err(Error::Option {
+    if let (None, Some(spare)) = (&kept, &spare) {
+        results.seeds.push(spare.result.clone());
+    }
+    let Some(kept) = kept.or(spare) else {
+        return Err(error.unwrap_or(Error::Option {
             option: "--seeds",
             why: "is 0, must be at least 1".into(),
-        });
+        }));
     };
     results.finish(&kept);
     write::write(out, &kept, data, &tokenizer, &results)?;

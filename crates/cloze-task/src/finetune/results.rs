@@ -51,6 +51,17 @@ pub struct SeedResult {
     pub history: Vec<Evaluation>,
 }
 
+/// A seed that did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// The seed.
+    pub seed: u64,
+    /// The last step that was tried.
+    pub step: u64,
+    /// `diverged` or `stopped`.
+    pub why: &'static str,
+}
+
 /// A metric over seeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
@@ -87,8 +98,11 @@ pub struct Results {
     /// Those on the test examples.
     #[serde(serialize_with = "as_pairs")]
     pub test: Vec<(&'static str, Spread)>,
-    /// Seed by seed.
+    /// Seed by seed: those that came to their end; where there is none, the one whose model was kept as it was at its best.
     pub seeds: Vec<SeedResult>,
+    /// Seeds that did not come to their end, and seeds after one that was stopped were not begun.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<Cut>,
 }
 
 impl Evaluation {
@@ -140,6 +154,7 @@ impl Results {
             dev: Vec::new(),
             test: Vec::new(),
             seeds: Vec::new(),
+            cut: Vec::new(),
         }
     }
 

@@ -7,12 +7,20 @@ use cloze_train::engine::{Dropout, Engine, EngineState, Optimizer, OptimizerStep
 use cloze_train::{BertConfig, Build};
 
 use super::evaluate::{Prediction, gather, measure, outputs, predictions};
-use super::results::{Evaluation, SeedResult};
+use super::results::{Cut, Evaluation, SeedResult};
 use super::{FinetuneConfig, Observer, Set, Sets, Started, StepDone, batches};
 use crate::data::{Data, Task};
 use crate::heads::Head;
 use crate::metrics::{Metrics, is_better, main_metric};
 use crate::{Error, Model, Result, Row, batch};
+
+/// How a seed ended.
+pub struct Ended {
+    /// What came out; `None` where it ended too early for that. Of a seed that was cut short, the best so far, not measured on the test examples.
+    pub outcome: Option<Outcome>,
+    /// Why it did not come to its end.
+    pub cut: Option<(Cut, Error)>,
+}
 
 /// What came out of a seed.
 pub struct Outcome {
@@ -46,6 +54,8 @@ struct Run<'a> {
     dropout: Dropout,
     /// The sum of the losses since the last evaluation, and how many they are.
     losses: (f64, u64),
+    /// Steps that were tried.
+    steps: u64,
     skipped: u64,
     skipped_in_a_row: u64,
 }
@@ -59,7 +69,7 @@ pub fn train(
     options: &FinetuneConfig,
     build: Build,
     observer: &mut dyn Observer,
-) -> Result<Outcome> {
+) -> Result<Ended> {
     let shape = BertConfig::read(&model.join(CONFIG))?;
     let heads = Head::shapes(&data.task, shape.hidden_size);
     let mut model = Model::open(model, &heads, build, seed).map_err(foreign_head)?;
@@ -102,45 +112,86 @@ pub fn train(
                 .unwrap_or(config.attention_probs_dropout_prob),
         },
         losses: (0.0, 0),
+        steps: 0,
         skipped: 0,
         skipped_in_a_row: 0,
     };
-    let (mut step, mut best, mut history) = (0, None::<Best>, Vec::<Evaluation>::new());
-    let mut without = 0;
-    'epochs: for epoch in 0..options.epochs {
-        for rows in batches::epoch(seed, epoch, &lengths, options.batch_size) {
-            step += 1;
-            run.step(step, steps, &rows, observer)?;
-            let due = match options.eval_every {
-                0 => step % steps_an_epoch == 0,
-                every => step % every == 0 || step == steps,
-            };
-            if !due || sets.dev.rows.is_empty() {
-                continue;
-            }
-            let evaluation = run.evaluate(step, step as f64 / steps_an_epoch as f64)?;
-            let metric = run.metric(&evaluation.dev);
-            let value = evaluation.value(&metric);
-            let better = (best.as_ref()).is_none_or(|b| is_better(&metric, value, b.value));
-            observer.on_evaluation(&evaluation, better);
-            history.push(evaluation.clone());
-            without = if better { 0 } else { without + 1 };
-            if better {
-                best = Some(Best {
-                    parameters: run.engine.parameters()?,
-                    evaluation,
-                    value,
-                });
-            }
-            if options.patience.is_some_and(|p| without >= p) {
-                break 'epochs;
-            }
-        }
-    }
-    run.finish(step, best, history, config)
+    let (mut best, mut history) = (None, Vec::new());
+    let learned = run.learn(&lengths, &mut best, &mut history, observer);
+    run.finish(learned, best, history, config, observer)
+}
+
+/// What became of a seed that failed in a way that leaves others alone, else the failure.
+fn cut(seed: u64, error: Error) -> Result<(Cut, Error)> {
+    let (step, why) = match &error {
+        Error::NonFinite { step, .. } => (*step, "diverged"),
+        Error::Stopped { step, .. } => (*step, "stopped"),
+        _ => return Err(error),
+    };
+    Ok((Cut { seed, step, why }, error))
 }
 
 impl Run<'_> {
+    /// All steps and evaluations.
+    fn learn(
+        &mut self,
+        lengths: &[usize],
+        best: &mut Option<Best>,
+        history: &mut Vec<Evaluation>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let options = self.options;
+        let (steps, steps_an_epoch) = (
+            options.steps(lengths.len()),
+            options.steps_an_epoch(lengths.len()),
+        );
+        let mut without = 0;
+        for epoch in 0..options.epochs {
+            for rows in batches::epoch(self.seed, epoch, lengths, options.batch_size) {
+                self.steps += 1;
+                let step = self.steps;
+                self.step(step, steps, &rows, observer)?;
+                let due = match options.eval_every {
+                    0 => step % steps_an_epoch == 0,
+                    every => step % every == 0 || step == steps,
+                };
+                if !due || self.sets.dev.rows.is_empty() {
+                    continue;
+                }
+                let epoch = step as f64 / steps_an_epoch as f64;
+                let evaluation = self.evaluate(step, epoch, observer)?;
+                let metric = self.metric(&evaluation.dev);
+                let value = evaluation.value(&metric);
+                let better = (best.as_ref()).is_none_or(|b| is_better(&metric, value, b.value));
+                observer.on_evaluation(&evaluation, better);
+                history.push(evaluation.clone());
+                without = if better { 0 } else { without + 1 };
+                if better {
+                    *best = Some(Best {
+                        parameters: self.engine.parameters()?,
+                        evaluation,
+                        value,
+                    });
+                }
+                if options.patience.is_some_and(|p| without >= p) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error where the observer asks to stop.
+    fn go_on(&self, observer: &mut dyn Observer) -> Result<()> {
+        match observer.should_stop() {
+            false => Ok(()),
+            true => Err(Error::Stopped {
+                seed: self.seed,
+                step: self.steps,
+            }),
+        }
+    }
+
     /// One step, on these rows of the training examples.
     fn step(
         &mut self,
@@ -206,7 +257,7 @@ impl Run<'_> {
                     norm: outcome.grad_norm,
                 });
             }
-            return Ok(());
+            return self.go_on(observer);
         }
         self.skipped_in_a_row = 0;
         self.losses.0 += loss;
@@ -219,23 +270,37 @@ impl Run<'_> {
             grad_norm: outcome.grad_norm,
             tokens: batch.tokens(),
         });
-        Ok(())
+        self.go_on(observer)
     }
 
     /// Measures the model as it is on the dev examples.
-    fn evaluate(&mut self, step: u64, epoch: f64) -> Result<Evaluation> {
+    fn evaluate(
+        &mut self,
+        step: u64,
+        epoch: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation> {
         let (sum, n) = std::mem::take(&mut self.losses);
         Ok(Evaluation {
             step,
             epoch,
             train_loss: (n > 0).then(|| sum / n as f64),
-            dev: self.measured(&self.sets.dev)?.0,
+            dev: self.measured(&self.sets.dev, observer)?.0,
         })
     }
 
-    fn measured(&mut self, set: &Set) -> Result<(Metrics, Vec<Vec<f32>>)> {
-        let size = self.options.batch_size;
-        let outputs = outputs(self.engine.as_mut(), &self.head, self.hidden, size, set)?;
+    fn measured(
+        &mut self,
+        set: &Set,
+        observer: &mut dyn Observer,
+    ) -> Result<(Metrics, Vec<Vec<f32>>)> {
+        let (size, seed, step) = (self.options.batch_size, self.seed, self.steps);
+        let mut go_on = || match observer.should_stop() {
+            false => Ok(()),
+            true => Err(Error::Stopped { seed, step }),
+        };
+        let (engine, head) = (self.engine.as_mut(), &self.head);
+        let outputs = outputs(engine, head, self.hidden, size, set, &mut go_on)?;
         Ok((measure(&self.head, self.task, set, &outputs), outputs))
     }
 
@@ -245,14 +310,23 @@ impl Run<'_> {
         asked.unwrap_or_else(|| main_metric(metrics).into())
     }
 
-    /// Puts the best model back, and measures it on the test examples.
+    /// Puts the best model back, and measures it on the test examples, if all was learned.
     fn finish(
         mut self,
-        steps: u64,
+        learned: Result<()>,
         best: Option<Best>,
         history: Vec<Evaluation>,
         config: BertConfig,
-    ) -> Result<Outcome> {
+        observer: &mut dyn Observer,
+    ) -> Result<Ended> {
+        let seed = self.seed;
+        let mut cut_short = learned.err().map(|e| cut(seed, e)).transpose()?;
+        if cut_short.is_some() && best.is_none() {
+            return Ok(Ended {
+                outcome: None,
+                cut: cut_short,
+            });
+        }
         let (parameters, evaluation, value) = match best {
             Some(best) => {
                 let state = EngineState::initial(best.parameters.clone());
@@ -262,15 +336,18 @@ impl Run<'_> {
             None => (self.engine.parameters()?, None, None),
         };
         let sets = self.sets;
-        let (test, predictions) = match sets.test.rows.is_empty() {
-            true => (None, Vec::new()),
-            false => {
-                let (metrics, outputs) = self.measured(&sets.test)?;
-                let said = predictions(self.task, &sets.test, &outputs);
-                (Some(metrics), said)
+        let (mut test, mut said) = (None, Vec::new());
+        if cut_short.is_none() && !sets.test.rows.is_empty() {
+            match self.measured(&sets.test, observer) {
+                Ok((metrics, outputs)) => {
+                    said = predictions(self.task, &sets.test, &outputs);
+                    test = Some(metrics);
+                }
+                Err(error) => cut_short = Some(cut(seed, error)?),
             }
-        };
-        Ok(Outcome {
+        }
+        let steps = self.steps;
+        let outcome = Outcome {
             metric: evaluation.as_ref().map(|e| self.metric(&e.dev)),
             result: SeedResult {
                 seed: self.seed,
@@ -283,8 +360,12 @@ impl Run<'_> {
             },
             config,
             parameters,
-            predictions,
+            predictions: said,
             value,
+        };
+        Ok(Ended {
+            outcome: Some(outcome),
+            cut: cut_short,
         })
     }
 }

@@ -128,6 +128,11 @@ pub struct Seen {
     pub skipped: Vec<u64>,
     pub drawn: Vec<String>,
     pub redrawn: bool,
+    /// Seeds that did not come to their end.
+    pub cut: Vec<u64>,
+    /// Asks to stop when it is asked for the nth time, from 1.
+    pub stop_at: usize,
+    pub asked: usize,
 }
 
 impl Observer for Seen {
@@ -142,6 +147,15 @@ impl Observer for Seen {
 
     fn on_evaluation(&mut self, evaluation: &Evaluation, best: bool) {
         self.evaluations.push((evaluation.clone(), best));
+    }
+
+    fn on_cut(&mut self, cut: &cloze_task::finetune::Cut, _: &cloze_task::Error) {
+        self.cut.push(cut.seed);
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.asked += 1;
+        self.asked == self.stop_at
     }
 
     fn on_skipped(&mut self, step: u64, _: u64) {
