@@ -57,3 +57,47 @@ fn failures_leave_nothing() {
         .cloze("embed corpus.jsonl --model nowhere/at/all/x --out v.npy")
         .status(2);
 }
+
+/// What is wrong with queries is said before anything else is done; what they name that is not there, with its line.
+#[test]
+fn queries_are_read_first() {
+    let place = place();
+    place.write(
+        "texts.jsonl",
+        "{\"id\": \"a\", \"text\": \"river\"}\n{\"id\": \"b\", \"text\": \"stone\"}\n",
+    );
+    let embed = |queries: &str, model: &str| {
+        place.write("queries.jsonl", queries);
+        place.cloze(&format!(
+            "embed texts.jsonl --model {model} --retrieval queries.jsonl"
+        ))
+    };
+    for (queries, says) in [
+        ("", "holds no query"),
+        ("{\"query\": \"x\"}\n", "line 1: has no relevant"),
+        (
+            "\n{\"query\": \"x\", \"relevant\": {\"a\": -1}}\n",
+            "line 2: the gain of \"a\"",
+        ),
+        (
+            "{\"query\": \"x\", \"relevant\": {\"a\": 0}}\n",
+            "line 1: has no relevant",
+        ),
+        ("{\"query\"\n", "line 1: broken JSON"),
+    ] {
+        let _ = embed(queries, "nowhere")
+            .status(2)
+            .says(&["queries.jsonl", says, "hint:"]);
+    }
+    let named =
+        "{\"query\": \"x\", \"relevant\": [\"a\"]}\n{\"query\": \"x\", \"relevant\": [\"c\"]}\n";
+    let _ = embed(named, "run/model")
+        .status(2)
+        .says(&["line 2: names the document \"c\"", "--id-field"]);
+    let good = embed(
+        "{\"query\": \"stone\", \"relevant\": {\"b\": 2, \"a\": 0}}\n",
+        "run/model",
+    )
+    .status(0);
+    assert!(good.out().contains("1 queries, 2 texts"), "{}", good.out());
+}

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_task::embed::{
-    EmbedOptions, Embedder, Pooling, Retrieval, Sink, Texts, export, measure, places, read_queries,
+    EmbedOptions, Embedder, Pooling, Retrieval, Sink, Texts, export, measure, place_queries,
+    places, read_queries,
 };
 use cloze_train::{Build, DeviceChoice};
 
@@ -112,6 +113,8 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
             ..Build::default()
         },
     };
+    // What is wrong with the queries is said before all texts are embedded.
+    let asked = args.retrieval.as_deref().map(read_queries).transpose()?;
     let mut embedder = Embedder::open(&args.model, &options)?;
     let mut err = std::io::stderr();
     writeln!(err, "device   {}", embedder.describe())?;
@@ -182,9 +185,9 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
             embedder.max_length
         )?;
     }
-    let found = match &args.retrieval {
-        Some(path) => {
-            let queries = read_queries(path, &places(texts, &ids)?)?;
+    let found = match args.retrieval.as_deref().zip(asked) {
+        Some((path, asked)) => {
+            let queries = place_queries(path, asked, &places(texts, &ids)?)?;
             let words: Vec<&str> = queries.iter().map(|q| q.text.as_str()).collect();
             let vectors = embedder.embed(&words, &mut |_| ())?;
             Some(measure(&queries, &vectors, &kept))

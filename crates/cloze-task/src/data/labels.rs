@@ -41,6 +41,8 @@ pub struct Task {
     /// The labels by id; none for a regression. Integers are in their own order, others in that of their bytes.
     pub labels: Vec<String>,
     ids: HashMap<String, u32>,
+    /// Whether rows hold a 0 or 1 for each label, in their order, instead of the labels that they have.
+    multi_hot: bool,
 }
 
 /// What is right for an example.
@@ -73,7 +75,12 @@ impl Task {
             labels = pairs.into_iter().map(|(_, label)| label).collect();
         }
         let ids = labels.iter().cloned().zip(0..).collect();
-        Self { kind, labels, ids }
+        Self {
+            kind,
+            labels,
+            ids,
+            multi_hot: false,
+        }
     }
 
     /// How many numbers a head gives for an example, or for a word.
@@ -101,6 +108,13 @@ impl Task {
             Some(kind) => (kind, "as asked for".to_owned()),
             None => guess(words, table.typed, name, &values),
         };
+        if kind == TaskKind::MultiLabel
+            && let Some(n) = multi_hot(&values)
+        {
+            let mut task = Self::new(kind, (0..n).map(|i| i.to_string()).collect());
+            task.multi_hot = true;
+            return Ok((task, format!("{why}, a 0 or 1 for each label")));
+        }
         let mut labels = BTreeSet::new();
         for (number, value) in &values {
             match (kind, value) {
@@ -109,7 +123,12 @@ impl Task {
                     labels.insert(table.label(*number, name, value)?);
                 }
                 (_, Value::Array(several)) => {
-                    for value in several {
+                    for (i, value) in several.iter().enumerate() {
+                        let twice = value.is_number() && several[..i].contains(value);
+                        let odd = value.is_boolean() || value.is_f64();
+                        if kind == TaskKind::MultiLabel && (twice || odd) {
+                            return Err(table.no_set(*number, name, value));
+                        }
                         labels.insert(table.label(*number, name, value)?);
                     }
                 }
@@ -172,6 +191,19 @@ impl Task {
                     "give numbers, or --task classification",
                 )
             })?),
+            (TaskKind::MultiLabel, Value::Array(several)) if self.multi_hot => {
+                let has: Option<Vec<bool>> = several.iter().map(hot).collect();
+                let has = has.filter(|has| has.len() == self.labels.len());
+                let has = has.ok_or_else(|| {
+                    let why = format!(
+                        "its labels are not {} numbers that are 0 or 1, as those of the training file are",
+                        self.labels.len()
+                    );
+                    table.fail(number, why, "give a 0 or 1 for each label, in the same order everywhere")
+                })?;
+                let ids = (0..).zip(has).filter(|(_, has)| *has);
+                Target::Set(ids.map(|(id, _)| id).collect())
+            }
             (TaskKind::MultiLabel, Value::Array(several)) => {
                 let mut ids = several.iter().map(id).collect::<Result<Vec<_>>>()?;
                 ids.sort_unstable();
@@ -228,6 +260,18 @@ impl Table {
         }
     }
 
+    fn no_set(&self, number: u64, name: &str, value: &Value) -> Error {
+        let what = match value {
+            Value::Number(_) if !value.is_f64() => "more than once",
+            _ => "and not as a label",
+        };
+        self.fail(
+            number,
+            format!("its {name:?} holds {value} {what}, expected the labels that the row has"),
+            "give each label once; or a 0 or 1 for each label, as many in every row",
+        )
+    }
+
     fn no_list(&self, number: u64, kind: TaskKind, name: &str, value: &Value) -> Error {
         let hint = match self.typed {
             true => format!("give a list, or another --task than {kind}"),
@@ -242,6 +286,35 @@ impl Table {
             hint,
         )
     }
+}
+
+/// Whether a row has the label, where there is a 0 or 1 for each.
+fn hot(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(has) => Some(*has),
+        Value::Number(n) => match n.as_f64() {
+            Some(0.0) => Some(false),
+            Some(1.0) => Some(true),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// How many labels there are, where rows hold a 0 or 1 for each: as many in every row. Lists without equal elements may be sets of the labels 0 and 1,
+/// which they are where they hold one; two that are always there would tell nothing.
+fn multi_hot(values: &[(u64, &Value)]) -> Option<usize> {
+    let n = values.first()?.1.as_array()?.len();
+    let typed = |v: &Value| v.is_boolean() || v.is_f64();
+    let mut told = n > 1;
+    for (_, value) in values {
+        let list = value.as_array().filter(|list| list.len() == n)?;
+        if !list.iter().all(|v| hot(v).is_some()) {
+            return None;
+        }
+        told |= list.iter().any(typed);
+    }
+    told.then_some(n).filter(|n| *n > 0)
 }
 
 /// A finite number, also where it is written as text.

@@ -12,7 +12,7 @@ use cloze_train::{BertConfig, Build};
 use serde_json::Value;
 
 pub use export::export;
-pub use retrieval::{Query, Retrieval, measure, places, read_queries};
+pub use retrieval::{Asked, Query, Retrieval, measure, place_queries, places, read_queries};
 pub use texts::{Text, Texts};
 pub use write::Sink;
 

@@ -9,6 +9,15 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
+/// A query as it is asked: with the ids of its relevant documents, each with its gain from 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// The query.
+    pub text: String,
+    relevant: Vec<(String, f64)>,
+    line: u64,
+}
+
 /// A query with its relevant documents: their places among the documents, and how relevant each is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
@@ -33,17 +42,12 @@ pub struct Retrieval {
     pub mrr_at_10: f64,
 }
 
-/// Reads queries: `{"query": text, "relevant": [id, …]}`, or `"relevant": {id: gain, …}`, a line each. `documents` says where each id is.
-pub fn read_queries(path: &Path, documents: &HashMap<String, usize>) -> Result<Vec<Query>> {
+/// Reads queries: `{"query": text, "relevant": [id, …]}`, or `"relevant": {id: gain, …}`, a line each.
+pub fn read_queries(path: &Path) -> Result<Vec<Asked>> {
     let text = std::fs::read_to_string(path).map_err(cloze_shard::Error::io(path))?;
     let mut queries = Vec::new();
     for (line, number) in text.lines().zip(1..) {
-        let wrong = |why: String, hint: &str| Error::Data {
-            path: path.into(),
-            place: format!("line {number}: "),
-            why,
-            hint: hint.into(),
-        };
+        let wrong = |why: String, hint: &str| wrong(path, number, why, hint);
         if line.trim().is_empty() {
             continue;
         }
@@ -64,24 +68,21 @@ pub fn read_queries(path: &Path, documents: &HashMap<String, usize>) -> Result<V
                 .collect(),
             _ => return Err(wrong("has no relevant documents".into(), shape)),
         };
-        let mut relevant: Vec<(usize, f64)> = Vec::new();
+        let mut relevant: Vec<(String, f64)> = Vec::new();
         for (id, gain) in gains {
-            let place = documents.get(&id).copied().ok_or_else(|| {
-                let why = format!("names the document {id:?}, which is not among the texts");
-                wrong(why, "embed the documents with their ids: see --id-field")
-            })?;
             let gain = gain.filter(|g| g.is_finite() && *g >= 0.0);
             let gain = gain
                 .ok_or_else(|| wrong(format!("the gain of {id:?} is no number from 0"), shape))?;
-            if gain > 0.0 && !relevant.iter().any(|(p, _)| *p == place) {
-                relevant.push((place, gain));
-            }
+            relevant.push((id, gain));
         }
-        if relevant.is_empty() {
+        if !relevant.iter().any(|(_, gain)| *gain > 0.0) {
             return Err(wrong("has no relevant documents".into(), shape));
         }
-        let text = text.to_owned();
-        queries.push(Query { text, relevant });
+        queries.push(Asked {
+            text: text.to_owned(),
+            relevant,
+            line: number,
+        });
     }
     if queries.is_empty() {
         return Err(Error::Data {
@@ -92,6 +93,41 @@ pub fn read_queries(path: &Path, documents: &HashMap<String, usize>) -> Result<V
         });
     }
     Ok(queries)
+}
+
+/// Finds the documents that queries of `path` name: `documents` says where each id is. Of a document that is named twice the first gain counts.
+pub fn place_queries(
+    path: &Path,
+    asked: Vec<Asked>,
+    documents: &HashMap<String, usize>,
+) -> Result<Vec<Query>> {
+    let place = |asked: Asked| {
+        let mut relevant: Vec<(usize, f64)> = Vec::new();
+        for (id, gain) in asked.relevant {
+            let place = documents.get(&id).copied().ok_or_else(|| {
+                let why = format!("names the document {id:?}, which is not among the texts");
+                let hint = "embed the documents with their ids: see --id-field";
+                wrong(path, asked.line, why, hint)
+            })?;
+            if gain > 0.0 && !relevant.iter().any(|(p, _)| *p == place) {
+                relevant.push((place, gain));
+            }
+        }
+        Ok(Query {
+            text: asked.text,
+            relevant,
+        })
+    };
+    asked.into_iter().map(place).collect()
+}
+
+fn wrong(path: &Path, line: u64, why: String, hint: &str) -> Error {
+    Error::Data {
+        path: path.into(),
+        place: format!("line {line}: "),
+        why,
+        hint: hint.into(),
+    }
 }
 
 /// Of one query: recall at each k, nDCG, and one over the first rank.

@@ -152,8 +152,8 @@ impl Run<'_> {
                 let step = self.steps;
                 self.step(step, steps, &rows, observer)?;
                 let due = match options.eval_every {
-                    0 => step % steps_an_epoch == 0,
-                    every => step % every == 0 || step == steps,
+                    0 => step.is_multiple_of(steps_an_epoch),
+                    every => step.is_multiple_of(every) || step == steps,
                 };
                 if !due || self.sets.dev.rows.is_empty() {
                     continue;

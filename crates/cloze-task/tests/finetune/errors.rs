@@ -90,6 +90,27 @@ fn bad_files_are_refused_by_line() {
         &line("{\"text\": \"x\", \"label\": [\"a\"]}"),
         &["line 4: ", "multi-label"],
     );
+    for (labels, expected) in [
+        (
+            ["[0,1,1]", "[0,1]"],
+            ["line 1: ", "1 more than once", "0 or 1 for each label"],
+        ),
+        (
+            ["[0.0,1.0]", "[0.5,1.0]"],
+            ["line 1: ", "0.0 and not as a label", "0 or 1"],
+        ),
+        (
+            ["[true,false]", "[true]"],
+            ["line 1: ", "true and not as a label", "0 or 1"],
+        ),
+        (
+            ["[3,7]", "[2.5]"],
+            ["line 2: ", "2.5 and not as a label", "0 or 1"],
+        ),
+    ] {
+        let rows = labels.map(|l| format!("{{\"text\": \"x\", \"label\": {l}}}\n"));
+        refused("t.jsonl", rows.concat().as_bytes(), &expected);
+    }
     refused(
         "t.jsonl",
         &line("{\"text\": [\"x\"], \"label\": \"a\"}"),

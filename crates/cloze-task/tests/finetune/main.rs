@@ -293,3 +293,49 @@ fn what_is_written_begins_where_training_ended() {
         "{loss}: nothing is left of what was learned about colours"
     );
 }
+
+/// A 0 or 1 for each label says what a list of the labels says, however they are written.
+#[test]
+fn lists_of_zeros_and_ones_are_sets_of_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let model = plain(folder.path());
+    let results = |name: &str, row: &dyn Fn(usize, usize) -> Value| {
+        let files = [("train", 60, 1), ("dev", 20, 2)].map(|(set, n, seed)| {
+            let rows = texts(n, seed).map(|(text, a, b)| json!({"text": text, "label": row(a, b)}));
+            lines(&at(&format!("{name}-{set}.jsonl")), rows)
+        });
+        let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
+        let options = FinetuneConfig {
+            epochs: 1,
+            ..options()
+        };
+        let results = run(&model, &files, &at(name), &options, &mut Seen::default()).unwrap();
+        assert_eq!(results.labels, ["0", "1", "2"], "{name}");
+        let weights = fs::read(at(name).join("model.safetensors")).unwrap();
+        (results.seeds, weights)
+    };
+    let has = |a: usize, b: usize| (0..3).map(move |i| i == a || i == b);
+    let sets = results("sets", &|a, b| {
+        (0..3).zip(has(a, b)).filter(|x| x.1).map(|x| x.0).collect()
+    });
+    for (name, write) in [
+        (
+            "numbers",
+            (|has| json!(i32::from(has))) as fn(bool) -> Value,
+        ),
+        ("points", |has| json!(f64::from(u8::from(has)))),
+        ("booleans", |has| json!(has)),
+    ] {
+        let hot = results(name, &|a, b| has(a, b).map(write).collect());
+        assert!(hot == sets, "{name}");
+    }
+    // Others must be as those to learn from.
+    for bad in [json!([0, 1]), json!([0, 1, 2]), json!(["0", "1", "1"])] {
+        let dev = lines(&at("bad.jsonl"), [json!({"text": "red", "label": bad})]);
+        let files = [at("numbers-train.jsonl"), dev];
+        let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
+        let error = run(&model, &files, &at("bad"), &options(), &mut Seen::default()).unwrap_err();
+        assert!(error.to_string().contains("are not 3 numbers"), "{error}");
+    }
+}
