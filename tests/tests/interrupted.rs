@@ -74,7 +74,7 @@ fn state(place: &Place, run: &str) -> [Vec<u8>; 3] {
 fn a_signal_writes_a_checkpoint_and_the_run_goes_on() {
     let place = place();
     let _ = place.cloze(&format!("{TRAIN} --out whole")).status(0);
-    for (name, code) in [("TERM", 0), ("INT", 130)] {
+    for (name, code) in [("TERM", 0), ("HUP", 0), ("INT", 130)] {
         let run = format!("run-{name}");
         let mut child = place.start(&format!("{TRAIN} --out {run}"));
         let ended = wait_for(&place, &run, &mut child, 5);
@@ -173,4 +173,25 @@ fn a_signal_keeps_the_seeds_of_a_task_that_are_done() {
         );
         assert!(place.path(name).join("model.safetensors").exists());
     }
+}
+
+/// What is started by nohup goes on when its terminal is closed.
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let place = place();
+    let mut line = Command::new("nohup");
+    let mut child = line
+        .arg(cloze_tests::executable("cloze"))
+        .args(format!("{TRAIN} --out run").split(' '))
+        .current_dir(place.path("."))
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let ended = wait_for(&place, "run", &mut child, 5);
+    assert!(ended.is_none(), "it was too fast for this test");
+    signal(&child, "HUP");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(checkpoints(&place, "run").pop().unwrap(), "step-00000400");
 }

@@ -31,7 +31,7 @@ pub struct EmbedArgs {
     /// Texts: JSONL by its name, else a text a line; - for standard input
     #[arg(required_unless_present = "export")]
     pub texts: Option<PathBuf>,
-    /// Hugging Face folder of the model
+    /// The model: a Hugging Face folder, or its name on the Hub
     #[arg(long, value_name = "HF_DIR")]
     pub model: PathBuf,
     /// File of vectors: .npy (ids beside it, in FILE.ids.jsonl) or .parquet or .arrow (columns id, embedding)
@@ -115,7 +115,7 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
     };
     // What is wrong with the queries is said before all texts are embedded.
     let asked = args.retrieval.as_deref().map(read_queries).transpose()?;
-    let mut embedder = Embedder::open(&args.model, &options)?;
+    let mut embedder = Embedder::open(&crate::hub::model(&args.model)?, &options)?;
     let mut err = std::io::stderr();
     writeln!(err, "device   {}", embedder.describe())?;
     let how = match embedder.pooling {

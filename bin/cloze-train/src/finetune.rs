@@ -33,7 +33,7 @@ Examples:
   cloze finetune --model run/model --train pairs.tsv --text-field question --text-pair-field answer --label-field ok --out task
   cloze finetune --model bert-base-uncased/ --train ner.parquet --dev dev.parquet --seeds 5 --patience 2 --epochs 10 --out task")]
 pub struct FinetuneArgs {
-    /// Hugging Face folder to start from
+    /// What to start from: a Hugging Face folder, or a model by its name on the Hub
     #[arg(long, value_name = "HF_DIR")]
     pub model: PathBuf,
     /// Examples to learn from
@@ -206,14 +206,8 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<Status> {
     let mut view = View::new(args.seeds, pooled, &stop);
     view.data(&data);
     let config = args.config();
-    let results = finetune(
-        &args.model,
-        &data,
-        &args.out,
-        &config,
-        args.build(),
-        &mut view,
-    );
+    let model = crate::hub::model(&args.model)?;
+    let results = finetune(&model, &data, &args.out, &config, args.build(), &mut view);
     let results = match results {
         // What is said of it was said.
         Err(cloze_task::Error::Stopped { .. }) => {

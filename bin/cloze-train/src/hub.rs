@@ -3,16 +3,22 @@
 use std::path::{Path, PathBuf};
 
 /// The folder of a model: `named` itself where it is one, else what the Hub has by that name, kept in its cache (`HF_HOME`) and taken from there from then on.
-/// Nothing is downloaded for a `dataset` that is none.
 pub fn folder(named: &Path, dataset: &Path) -> anyhow::Result<PathBuf> {
-    let name = named.to_str().filter(|_| !named.exists());
-    match name.filter(|name| is_name(name)) {
-        Some(name) => {
-            cloze_shard::Manifest::read(dataset)?;
-            download(name)
-        }
-        None => Ok(named.into()),
+    // Nothing is downloaded for a dataset that cannot be read.
+    if name_of(named).is_some() {
+        cloze_shard::Manifest::read(dataset)?;
     }
+    model(named)
+}
+
+/// As [`folder`], for no dataset.
+pub fn model(named: &Path) -> anyhow::Result<PathBuf> {
+    name_of(named).map_or_else(|| Ok(named.into()), download)
+}
+
+fn name_of(named: &Path) -> Option<&str> {
+    let name = named.to_str().filter(|_| !named.exists());
+    name.filter(|name| is_name(name))
 }
 
 /// `bert-base-uncased`, `google/bert_uncased_L-2_H-128_A-2`: what cannot be meant as a path.

@@ -73,7 +73,7 @@ impl std::fmt::Display for Hinted {
 
 impl std::error::Error for Hinted {}
 
-/// What a person should know before masks are drawn, or are not.
+/// What a person should know before training begins: options that have no effect, a vocabulary that cannot be compared.
 fn warn(datasets: &[std::path::PathBuf], model: Option<&std::path::Path>, typed: &cli::Typed) {
     for dataset in datasets {
         // What cannot be read is an error soon after.

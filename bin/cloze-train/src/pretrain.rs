@@ -39,6 +39,9 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         Some(stored) => args.resumed(stored, typed)?,
         None => args.config(),
     };
+    if world.rank == 0 && typed.has("nsp_weight") && !config.objective.has_pairs() {
+        eprintln!("warning: --nsp-weight has no effect: --objective mlm trains no head on pairs");
+    }
     let mut view = view::choose(args.view, world.rank, config.steps, &args.out, &stop)?;
     let datasets: Vec<&Path> = args.datasets.iter().map(AsRef::as_ref).collect();
     let trained = pretrain_on(&world, &datasets, &start, &args.out, &config, view.as_mut());
@@ -72,17 +75,14 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     let time = format::duration(time);
     writeln!(
         out,
-        "{}: {} steps, {time}",
+        "{}: {}, {time}",
         summary.model.display(),
-        format::count(summary.steps)
+        format::counted(summary.steps, "step")
     )?;
     said(report, args)?;
     if summary.skipped > 0 {
-        let skipped = format::count(summary.skipped);
-        writeln!(
-            out,
-            "{skipped} steps were not made: their gradient was not finite"
-        )?;
+        let skipped = format::counted(summary.skipped, "step");
+        writeln!(out, "not made, as the gradient was not finite: {skipped}")?;
     }
     if summary.stopped {
         let before = report::stopped_before(&config, &summary);

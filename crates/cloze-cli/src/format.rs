@@ -16,6 +16,12 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// So many things: `1 step`, `1,200 steps`.
+#[must_use]
+pub fn counted(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// A number of bytes in powers of 1,000: `12.3 MB`.
 #[must_use]
 pub fn bytes(n: u64) -> String {

@@ -40,6 +40,8 @@ pub enum Error {
         path: PathBuf,
         /// What is there.
         why: String,
+        /// What named it.
+        option: &'static str,
     },
     /// The gradient is not a number any more.
     #[error(
@@ -94,7 +96,9 @@ impl Error {
             Self::Text(_) => Some("give a Hugging Face folder with its tokenizer".into()),
             Self::Model { hint, .. } | Self::Data { hint, .. } => Some(hint.clone()),
             Self::Option { .. } | Self::Stopped { .. } => None,
-            Self::Taken { .. } => Some("give an --out that does not exist yet".into()),
+            Self::Taken { option, .. } => {
+                Some(format!("give {option} a path where there is nothing yet"))
+            }
             Self::NonFinite { .. } => {
                 Some("train with a smaller --learning-rate or more --warmup-steps".into())
             }

@@ -64,7 +64,7 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
         Ok(summary) => (summary.steps, summary.skipped),
         Err(_) => logged(records),
     };
-    let steps = format::count(steps);
+    let steps = format::counted(steps, "step");
     let tokens = last_step(records).map_or(0, |s| s.tokens);
     let names: Vec<String> = run
         .datasets
@@ -80,7 +80,7 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
     let time = training_time(records);
     let time = time.map_or_else(String::new, |t| format!(" in {}", format::duration(t)));
     let mut text = format!(
-        "{what}{steps} steps on {} tokens of {}{time}.",
+        "{what}{steps} on {} tokens of {}{time}.",
         format::count(tokens),
         names.join(", ")
     );
@@ -111,8 +111,8 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
         text += " It was not measured on validation rows: there are none.";
     }
     if skipped > 0 {
-        let skipped = format::count(skipped);
-        text += &format!(" {skipped} steps were not made, because their gradient was not finite.");
+        let skipped = format::counted(skipped, "step");
+        text += &format!(" Not made, because the gradient was not finite: {skipped}.");
     }
     text
 }

@@ -334,7 +334,7 @@ impl Panel {
                 "data wait",
                 of(&|r| Some(format::percent(r.data_wait_fraction))),
             ),
-            ("skipped", format!("{} steps", format::count(self.skipped))),
+            ("skipped", format::counted(self.skipped, "step")),
         ]
     }
 

@@ -162,9 +162,9 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
 
     fn on_skipped(&mut self, record: &SkipRecord) {
         self.line(&format!(
-            "{:>8} {} steps were not made, {} in all: their gradient was not finite",
+            "{:>8} not made, as the gradient was not finite: {}, {} in all",
             record.step,
-            format::count(record.skipped),
+            format::counted(record.skipped, "step"),
             format::count(record.skipped_total)
         ));
     }
@@ -322,7 +322,7 @@ rank 0 waits for rank 1 at 127.0.0.1:29500 (up to 10 min 00 s)
     step     loss      mlm      nsp        rate   norm    tok/s   wait   left
        1  11.0423  10.3491   0.6932     3.30e-6  12.35   12.3 k  1.2 %  0.0 s
        1  11.0423  10.3491        –     3.30e-6  12.35   12.3 k  1.2 %  0.0 s
-       1 2 steps were not made, 1,002 in all: their gradient was not finite
+       1 not made, as the gradient was not finite: 2 steps, 1,002 in all
          checkpoint run/checkpoints/step-00000001
 ";
         assert_eq!(told(false), expected);

@@ -20,6 +20,7 @@ pub fn export(embedder: &mut Embedder, out: &Path) -> Result<()> {
         return Err(Error::Taken {
             path: out.into(),
             why: "exists already".into(),
+            option: "--export",
         });
     }
     let partial = PathBuf::from(format!("{}.partial", out.display()));

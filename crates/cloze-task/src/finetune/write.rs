@@ -33,6 +33,7 @@ fn refuse_taken(out: &Path) -> Result<()> {
         Err(Error::Taken {
             path: out.into(),
             why: why.into(),
+            option: "--out",
         })
     };
     if out.file_name().is_none() {

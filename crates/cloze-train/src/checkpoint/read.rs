@@ -35,6 +35,12 @@ impl LoadReport {
 
     /// Refuses a model whose MLM head is not a trained one: measuring it would measure noise.
     pub fn require_heads(&self, model: &Path) -> Result<()> {
+        if self.lost_decoder {
+            return Err(Error::Checkpoint {
+                path: model.into(),
+                why: "has a decoder of its own, where predictions are made by the word embeddings here: its MLM head cannot be measured; pretrain it further first".into(),
+            });
+        }
         match self
             .initialised
             .iter()
