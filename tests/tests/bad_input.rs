@@ -74,8 +74,9 @@ fn invalid_utf8() {
     );
     // What the first bytes say.
     for (name, bytes, hint) in [
-        ("wide.txt", &b"\xff\xfea\0 \0"[..], "UTF-16"),
-        ("packed.txt", b"\x1f\x8b\x08\xff", "gzip"),
+        ("packed.txt", &b"\x1f\x8b\x08\xff"[..], "gzip"),
+        ("packed3.txt", b"\xfd7zXZ\0", "xz"),
+        ("columns.txt", b"PAR1\xff", "Parquet"),
         ("packed2.txt", b"\x28\xb5\x2f\xfd\xff", "zstd"),
         ("image.txt", b"\x89PNG\0\0\0", "binary"),
     ] {

@@ -1,11 +1,11 @@
 //! What can be typed. Doc comments are the help texts.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cloze_prep::input::OnBadInput;
+use cloze_prep::input::{Format, InputError, OnBadInput, listed};
 
 use crate::inspect::InspectArgs;
 
@@ -72,11 +72,20 @@ pub enum Verb {
     },
 }
 
+/// The inputs that were given, and those of a list.
+pub fn all_inputs(given: &[PathBuf], list: Option<&Path>) -> Result<Vec<PathBuf>, InputError> {
+    let mut all = given.to_vec();
+    if let Some(list) = list {
+        all.extend(listed(list)?);
+    }
+    Ok(all)
+}
+
 /// Turn raw text into a dataset
 ///
-/// INPUT is a folder (every .txt, .text, .md, .jsonl and .ndjson below it, also .gz and .zst), a pattern such as
-/// 'logs/**/*.jsonl.zst', or a file. In plain text a form feed or the end of the file ends a document; in JSONL every line
-/// is one. The same inputs, options and seed give the same bytes, with any number of threads.
+/// INPUT is a folder (every .txt, .md, .jsonl, .ndjson, .csv, .tsv, .html and .parquet below it; all but the last also with .gz, .zst, .xz or .bz2 after
+/// it), a pattern such as 'logs/**/*.jsonl.zst', a file, or - for standard input. In plain text a form feed or the end of the file ends a document; a line of
+/// JSONL, a row of a table and a page are one each. The same inputs, options and seed give the same bytes, with any number of threads.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -84,12 +93,17 @@ Examples:
   cloze prepare 'dump/*.jsonl.zst' --text-field body --id-field id --tokenizer vocab.txt --seq-len 512 --out data
   cloze prepare 'web/*.jsonl.gz' --tidy-space --gopher --dedup near --dedup-paragraphs line --exclude task/test.jsonl \\
       --report cleaning.json --tokenizer bert-base-uncased/ --out data
+  cloze prepare notes.csv papers.parquet --text-field body --tokenizer vocab.txt --out data
+  zcat dump.gz | cut -f 3 | cloze prepare - --tokenizer vocab.txt --out data
   cloze prepare sentences.txt --text-form sentence-per-line --pairing bert --dupe-factor 10 --masking static \\
       --tokenizer bert-base-uncased/ --out data")]
 pub struct PrepareArgs {
-    /// Folders, patterns or files
-    #[arg(required = true, value_name = "INPUT")]
+    /// Folders, patterns or files; - for standard input
+    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
+    /// Read the inputs' names from this file too, a line each; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
     /// A Hugging Face tokenizer folder, a tokenizer.json or a vocab.txt
     #[arg(long, value_name = "DIR_OR_FILE")]
     pub tokenizer: PathBuf,
@@ -235,8 +249,11 @@ pub enum VocabVerb {
 #[derive(Debug, Args)]
 pub struct VocabTrainArgs {
     /// Folders, patterns or files, as for `cloze prepare`
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
+    /// Read the inputs' names from this file too, a line each; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
     /// The tokenizer's folder; must not exist yet
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -249,7 +266,13 @@ pub struct VocabTrainArgs {
     /// Keep upper case and accents
     #[arg(long)]
     pub cased: bool,
-    /// JSONL: the field that holds a document's text
+    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    #[arg(long, value_enum)]
+    pub input_format: Option<Format>,
+    /// How bytes are text: utf-8, latin1, shift_jis, …, or detect, file by file
+    #[arg(long, default_value = "utf-8", value_name = "LABEL")]
+    pub encoding: String,
+    /// JSONL, CSV, TSV, Parquet: the field or column that holds a document's text
     #[arg(long, default_value = "text", value_name = "FIELD")]
     pub text_field: String,
     /// What to do with a line or document that cannot be read
@@ -281,8 +304,11 @@ and then
   cloze pretrain data --init my-bert --out run")]
 pub struct VocabExtendArgs {
     /// Folders, patterns or files, as for `cloze prepare`
-    #[arg(required_unless_present = "list", value_name = "CORPUS")]
+    #[arg(required_unless_present_any = ["list", "files_from"], value_name = "CORPUS")]
     pub inputs: Vec<PathBuf>,
+    /// Read the inputs' names from this file too, a line each; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
     /// Hugging Face folder of a BERT with its tokenizer
     #[arg(long, value_name = "HF_DIR")]
     pub model: PathBuf,
@@ -307,7 +333,13 @@ pub struct VocabExtendArgs {
     /// Length of the rows that are reported
     #[arg(long, default_value_t = 128, value_name = "TOKENS", value_parser = clap::value_parser!(u16).range(8..))]
     pub seq_len: u16,
-    /// JSONL: the field that holds a document's text
+    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    #[arg(long, value_enum)]
+    pub input_format: Option<Format>,
+    /// How bytes are text: utf-8, latin1, shift_jis, …, or detect, file by file
+    #[arg(long, default_value = "utf-8", value_name = "LABEL")]
+    pub encoding: String,
+    /// JSONL, CSV, TSV, Parquet: the field or column that holds a document's text
     #[arg(long, default_value = "text", value_name = "FIELD")]
     pub text_field: String,
     /// What to do with a line or document that cannot be read

@@ -9,7 +9,7 @@ use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_prep::{Progress, Report, Stage};
 
-use crate::cli::PrepareArgs;
+use crate::cli::{PrepareArgs, all_inputs};
 
 /// Preparation's stages as bars.
 #[derive(Default)]
@@ -69,7 +69,7 @@ pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
         );
     }
     let report = cloze_prep::prepare(
-        &args.inputs,
+        &all_inputs(&args.inputs, args.files_from.as_deref())?,
         &args.tokenizer,
         &args.out,
         &args.config,

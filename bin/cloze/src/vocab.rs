@@ -10,7 +10,7 @@ use cloze_prep::{Config, Progress, Stage};
 use cloze_text::Settings;
 use cloze_text::vocabulary::{Trainer, Training};
 
-use crate::cli::VocabTrainArgs;
+use crate::cli::{VocabTrainArgs, all_inputs};
 
 /// A bar of bytes read.
 pub struct Bar(pub Work);
@@ -34,11 +34,15 @@ pub fn train(args: &VocabTrainArgs) -> anyhow::Result<Status> {
         );
     }
     let config = Config {
+        input_format: args.input_format,
+        encoding: args.encoding.clone(),
         text_field: args.text_field.clone(),
         on_bad_input: args.on_bad_input,
         ..Config::default()
     };
-    let plan = InputPlan::resolve(&args.inputs, &InputOptions::of(&config))?;
+    config.check()?;
+    let inputs = all_inputs(&args.inputs, args.files_from.as_deref())?;
+    let plan = InputPlan::resolve(&inputs, &InputOptions::of(&config))?;
     let settings = Settings {
         lowercase: !args.cased,
         ..Settings::default()
@@ -51,7 +55,7 @@ pub fn train(args: &VocabTrainArgs) -> anyhow::Result<Status> {
     let mut trainer = Trainer::new(training);
     let bar = Bar(Work::begin("count", Unit::Bytes, plan.bytes()));
     for (number, source) in plan.sources.iter().enumerate() {
-        let mut reader = SourceReader::open(source, number as u32, &plan.options, &bar)?;
+        let mut reader = SourceReader::open(source, number as u32, &plan.options, &bar);
         while let Some(document) = reader.next_document()? {
             trainer.add(&document.text)?;
             bar.count(1, 0);

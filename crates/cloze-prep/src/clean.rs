@@ -77,7 +77,7 @@ fn add(builder: &mut Builder, path: &Path, field: &str) -> Result<String> {
         let option = "--exclude";
         return Err(Error::Config { option, why });
     };
-    let mut reader = SourceReader::open(source, 0, &plan.options, &Silent)?;
+    let mut reader = SourceReader::open(source, 0, &plan.options, &Silent);
     while let Some(row) = reader.next_document()? {
         builder.add(row.index, &row.text);
     }

@@ -5,7 +5,7 @@ use cloze_shard::manifest::{Masking, Objective};
 use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
 
-use crate::input::{OnBadInput, TextForm};
+use crate::input::{Encoding, Format, OnBadInput, TextForm};
 use crate::{Error, Result};
 
 /// Everything that decides what comes out. Recorded in the manifest, but for `jobs`, which changes nothing.
@@ -74,13 +74,24 @@ pub struct Config {
         arg(long, default_value_t = 262_144, value_name = "ROWS")
     )]
     pub shard_rows: u64,
-    /// JSONL: the field that holds a document's text
+    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    #[cfg_attr(feature = "clap", arg(long, value_enum))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_format: Option<Format>,
+    /// How bytes are text: utf-8, latin1, shift_jis, … (labels of the WHATWG standard), or detect, file by file; a byte order mark has the last word
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, default_value = "utf-8", value_name = "LABEL")
+    )]
+    #[serde(default = "utf8", skip_serializing_if = "is_utf8")]
+    pub encoding: String,
+    /// JSONL, CSV, TSV, Parquet: the field or column that holds a document's text
     #[cfg_attr(
         feature = "clap",
         arg(long, default_value = "text", value_name = "FIELD")
     )]
     pub text_field: String,
-    /// JSONL: a field that identifies the document; without it, documents are identified by their text
+    /// JSONL, CSV, TSV, Parquet: a field that identifies the document; without it, documents are identified by their text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FIELD"))]
     pub id_field: Option<String>,
     /// Plain text: what a document and a sentence look like
@@ -187,6 +198,14 @@ fn is_mask_share(p: &f64) -> bool {
     *p == mask_share()
 }
 
+fn utf8() -> String {
+    "utf-8".into()
+}
+
+fn is_utf8(label: &String) -> bool {
+    *label == utf8()
+}
+
 fn random_share() -> f64 {
     MaskingRule::default().random_share
 }
@@ -214,6 +233,8 @@ impl Default for Config {
             mask_unit: MaskUnitKind::Token,
             bins: Vec::new(),
             shard_rows: 262_144,
+            input_format: None,
+            encoding: utf8(),
             text_field: "text".into(),
             id_field: None,
             text_form: TextForm::Prose,
@@ -299,6 +320,15 @@ impl Config {
             }
         };
         self.clean.check()?;
+        if Encoding::of(&self.encoding).is_none() {
+            return fail(
+                "--encoding",
+                format!(
+                    "is {:?}, which is no encoding: give a label such as utf-8, latin1, shift_jis, gbk, or detect",
+                    self.encoding
+                ),
+            );
+        }
         share("--short-seq-prob", self.short_seq_prob())?;
         if self.pairing == Pairing::Bert && self.objective != ObjectiveKind::Nsp {
             return fail("--pairing", "bert is for --objective nsp".into());
@@ -371,7 +401,8 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         assert!(Config::default().check().is_ok());
         type Spoil = fn(&mut Config);
-        let cases: [(Spoil, &str); 18] = [
+        let cases: [(Spoil, &str); 19] = [
+            (|c| c.encoding = "klingon".into(), "--encoding"),
             (|c| c.clean.dedup_threshold = 0.1, "--dedup-threshold"),
             (|c| c.short_seq_prob = Some(1.5), "--short-seq-prob"),
             (|c| c.bins = vec![64, 64], "--bins"),
@@ -407,7 +438,14 @@ mod tests {
     fn options_of_masks_are_left_out_where_they_are_defaults() {
         let written = |config: &Config| serde_json::to_value(config).unwrap();
         let plain = written(&Config::default());
-        for name in ["mask_share", "random_share", "mask_unit", "clean"] {
+        for name in [
+            "mask_share",
+            "random_share",
+            "mask_unit",
+            "clean",
+            "encoding",
+            "input_format",
+        ] {
             assert!(plain.get(name).is_none(), "{name}");
         }
         assert_eq!(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cloze_shard::schema::IdType;
 
-use crate::input::{Compression, InputPlan};
+use crate::input::{Compression, Format, InputPlan};
 use crate::plan::Planned;
 use crate::{Config, Error, MaskingKind, Result};
 
@@ -33,6 +33,12 @@ impl Needed {
             let ratio = match source.compression {
                 Compression::None => 1.0,
                 _ => RATIO,
+            };
+            // Parquet is compressed, as far as one knows.
+            let ratio = if source.format == Format::Parquet {
+                RATIO
+            } else {
+                ratio
             };
             source.bytes as f64 * ratio
         });

@@ -40,6 +40,12 @@ pub struct TokenizeReport {
     unknown_tokens: u64,
     documents_without_tokens: u64,
     sentences_without_tokens: u64,
+    /// Documents that were cut because they are too long.
+    #[serde(default)]
+    cut_documents: u64,
+    /// Files in each encoding that is not UTF-8.
+    #[serde(default)]
+    encodings: BTreeMap<String, u64>,
     /// The first of each kind that was passed over.
     first_skipped: BTreeMap<String, String>,
     clean: CleanReport,
@@ -89,6 +95,17 @@ impl TokenizeReport {
             warnings.push(format!(
                 "passed over {count} time{s}: {reason}; first {first}"
             ));
+        }
+        if self.cut_documents > 0 {
+            let cut = self.cut_documents;
+            warnings.push(format!(
+                "documents of plain text of over 64 MiB were cut, {cut} time{}: a form feed between documents keeps them apart",
+                if cut == 1 { "" } else { "s" }
+            ));
+        }
+        for (encoding, files) in &self.encodings {
+            let s = if *files == 1 { "" } else { "s" };
+            warnings.push(format!("{files} file{s} read as {encoding}"));
         }
         if let Some(first) = self.ignored.first() {
             let count = self.ignored.len();
@@ -190,7 +207,7 @@ impl Parts<'_> {
         }
         self.place.sources.truncate(done);
         for (number, source) in plan.sources.iter().enumerate().skip(done) {
-            let reader = SourceReader::open(source, number as u32, &plan.options, progress)?;
+            let reader = SourceReader::open(source, number as u32, &plan.options, progress);
             let mut blocks = Blocks {
                 reader,
                 size: BLOCK_BYTES,
@@ -221,6 +238,10 @@ impl Parts<'_> {
             for (reason, place) in blocks.reader.first_skipped() {
                 let first = self.place.report.first_skipped.entry(reason.clone());
                 first.or_insert_with(|| place.clone());
+            }
+            self.place.report.cut_documents += blocks.reader.cut();
+            if let Some(name) = blocks.reader.encoding() {
+                *self.place.report.encodings.entry(name.into()).or_default() += 1;
             }
             self.place.report.sources.push(blocks.reader.finish()?);
             self.place.documents = 0;

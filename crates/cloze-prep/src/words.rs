@@ -46,7 +46,7 @@ fn count_blocks(
     let mut all = WordCount::default();
     for (number, source) in plan.sources.iter().enumerate() {
         let mut blocks = Blocks {
-            reader: SourceReader::open(source, number as u32, &plan.options, progress)?,
+            reader: SourceReader::open(source, number as u32, &plan.options, progress),
             size,
         };
         let mut block = blocks.next()?;

@@ -54,7 +54,7 @@ pub fn find(
     let plan = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let mut found = Vec::new();
     for (number, source) in (0..).zip(&plan.sources) {
-        let mut reader = SourceReader::open(source, number, &plan.options, &Silent)?;
+        let mut reader = SourceReader::open(source, number, &plan.options, &Silent);
         while found.len() < most {
             let Some(document) = reader.next_document()? else {
                 break;

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use super::MOST;
+
 /// Why an input cannot be read, always with where.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,17 +44,15 @@ pub enum InputError {
         /// What was seen.
         why: String,
     },
-    /// Bytes that are not UTF-8.
-    #[error("{}: line {line}, byte {byte} of the line: not UTF-8 (byte 0x{value:02x})", path.display())]
+    /// Bytes that are not text in the encoding that they should be in.
+    #[error("{}: line {line}, {why}", path.display())]
     Utf8 {
         /// The file.
         path: PathBuf,
         /// From 1.
         line: u64,
-        /// From 1.
-        byte: usize,
-        /// The first bad byte.
-        value: u8,
+        /// What is wrong, and where in the line.
+        why: String,
         /// What the first bytes of the file say that it is, where they do.
         looks: Option<&'static str>,
     },
@@ -75,6 +75,48 @@ pub enum InputError {
         line: u64,
         /// What is wrong.
         why: String,
+    },
+    /// A row of a table that cannot be read.
+    #[error("{}: {unit} {number}: {why}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// What is counted: lines, rows.
+        unit: &'static str,
+        /// From 1.
+        number: u64,
+        /// What is wrong.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A table without a column that was asked for.
+    #[error("{}: {why}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A Parquet file that cannot be read to its end.
+    #[error("{}: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// More than is held of a line, a row or a page.
+    #[error("{}: line {line}: longer than {} MiB", path.display(), MOST >> 20)]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: u64,
+        /// Whether nothing after it can be read either.
+        rest: bool,
     },
     /// A JSON object without the field that was asked for.
     #[error("{}: line {line}: {why}", path.display())]
@@ -105,15 +147,15 @@ impl InputError {
             Self::Io { .. } => return None,
             Self::Pattern { .. } => "check the pattern; ** crosses folders, * does not".into(),
             Self::EmptyFolder { .. } => {
-                "files named .txt, .text, .md, .jsonl and .ndjson are read, also with .gz or .zst after it; name other \
-                 files one by one to read them as plain text (.json: as JSONL)"
+                "files named .txt, .text, .md, .jsonl, .ndjson, .csv, .tsv, .html and .htm are read, also with .gz, .zst, .xz or .bz2 after it, and .parquet; name other \
+                 files one by one to read them as plain text (.json: as JSONL), or say what they are with --input-format"
                     .into()
             }
             Self::Twice { .. } => "give every file once; a folder covers what is in it".into(),
             Self::NoText { .. } => "check that the inputs hold text, and --text-field and --text-form".into(),
             Self::Utf8 { looks: Some(looks), .. } => (*looks).into(),
             Self::Utf8 { .. } => {
-                format!("convert the file to UTF-8 (`iconv -f latin1 -t utf-8 FILE`), {SKIP}")
+                format!("say which encoding it is with --encoding (latin1, shift_jis, detect, …), {SKIP}")
             }
             Self::Compressed { .. } => {
                 "copy or compress the file again; with --on-bad-input skip, what was read up to here is kept".into()
@@ -122,13 +164,31 @@ impl InputError {
                 format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines); repair the line, {SKIP}")
             }
             Self::Field { hint, .. } => format!("{hint}, {SKIP}"),
+            Self::Row { hint, .. } => format!("{hint}, {SKIP}"),
+            Self::Header { hint, .. } => hint.clone(),
+            Self::Damaged { .. } => {
+                "write the file again; with --on-bad-input skip, what was read up to here is kept".into()
+            }
+            Self::TooLong { .. } => format!("cut it into documents; a quotation mark that is not closed makes a row of CSV as long; {SKIP}"),
         })
+    }
+
+    /// Whether nothing after it can be read.
+    pub(super) fn ends_source(&self) -> bool {
+        matches!(
+            self,
+            Self::Compressed { .. } | Self::Damaged { .. } | Self::TooLong { rest: true, .. }
+        )
     }
 
     /// A word for counting it where it is skipped; `None` if it cannot be skipped.
     pub(super) fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Utf8 { .. } => Some("invalid UTF-8"),
+            Self::Utf8 { why, .. } if why.contains("not UTF-8") => Some("invalid UTF-8"),
+            Self::Utf8 { .. } => Some("invalid in its encoding"),
+            Self::Row { .. } => Some("broken row"),
+            Self::Damaged { .. } => Some("damaged file, rest lost"),
+            Self::TooLong { .. } => Some("too long"),
             Self::Compressed { .. } => Some("damaged archive, rest lost"),
             Self::Json { .. } => Some("broken JSON"),
             Self::Field { .. } => Some("field missing or not text"),

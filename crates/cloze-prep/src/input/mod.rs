@@ -1,13 +1,21 @@
 //! From INPUT arguments to documents, in an order that does not depend on the machine.
 
+mod bytes;
+mod columns;
+mod decode;
 mod documents;
 mod error;
+mod html;
 mod resolve;
 mod stream;
+mod table;
+#[cfg(test)]
+mod tests;
 
+pub use decode::Encoding;
 pub use documents::{Document, SourceReader};
 pub use error::InputError;
-pub use resolve::{Compression, Format, InputPlan, Source};
+pub use resolve::{Compression, Format, InputPlan, Source, listed};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,12 +45,24 @@ pub enum OnBadInput {
     Skip,
 }
 
+/// Most bytes of a line of JSON, a row of a table, or a page: what is longer is not read, so that memory stays bounded.
+const MOST: usize = 256 << 20;
+/// Bytes of plain text after which a document is ended where a line ends.
+const LONGEST_TEXT: usize = 64 << 20;
+
+/// What a document's source gives: its id, where it has one, and its text.
+type Found = (Option<String>, String);
+
 /// How inputs are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputOptions {
-    /// JSONL: the field that holds the text.
+    /// What all inputs are, whatever their names say.
+    pub format: Option<Format>,
+    /// How bytes are text.
+    pub encoding: Encoding,
+    /// JSONL, CSV, TSV, Parquet: the field that holds the text.
     pub text_field: String,
-    /// JSONL: the field that holds the document's id.
+    /// The field that holds the document's id.
     pub id_field: Option<String>,
     /// Plain text: what a document looks like.
     pub text_form: TextForm,
@@ -55,6 +75,9 @@ impl InputOptions {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
+            format: config.input_format,
+            // Checked before.
+            encoding: Encoding::of(&config.encoding).unwrap_or(Encoding::Named(encoding_rs::UTF_8)),
             text_field: config.text_field.clone(),
             id_field: config.id_field.clone(),
             text_form: config.text_form,

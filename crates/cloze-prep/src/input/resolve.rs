@@ -4,15 +4,31 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::{InputError, InputOptions};
 
-/// What a file holds, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The name of standard input.
+const STDIN: &str = "-";
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
-    /// Plain text.
+    /// Plain text: .txt, .text, .md
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line: .jsonl, .ndjson
+    #[cfg_attr(feature = "clap", value(name = "jsonl"))]
     JsonLines,
+    /// Cells between commas, with quotation marks, the first line names the columns: .csv
+    Csv,
+    /// Cells between tabs, without quotation, the first line names the columns: .tsv
+    Tsv,
+    /// Columns of a Parquet file: .parquet
+    Parquet,
+    /// A page, of which the text is read: .html, .htm
+    Html,
 }
 
 /// How a file is compressed, by its name.
@@ -24,6 +40,22 @@ pub enum Compression {
     Gzip,
     /// `.zst`, of any number of frames.
     Zstd,
+    /// `.xz`, of any number of streams.
+    Xz,
+    /// `.bz2`, of any number of streams.
+    Bzip2,
+}
+
+impl Compression {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "raw",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
 }
 
 /// A file to read.
@@ -35,8 +67,16 @@ pub struct Source {
     pub format: Format,
     /// How it is compressed.
     pub compression: Compression,
-    /// Its size on disk.
+    /// Its size on disk; 0 for standard input.
     pub bytes: u64,
+}
+
+impl Source {
+    /// Whether it is standard input.
+    #[must_use]
+    pub fn is_stdin(&self) -> bool {
+        self.path == Path::new(STDIN)
+    }
 }
 
 /// The files to read, in reading order.
@@ -50,6 +90,30 @@ pub struct InputPlan {
     pub options: InputOptions,
 }
 
+/// The inputs that a file names, a line each; `-` is standard input. Blank lines are passed over.
+pub fn listed(list: &Path) -> Result<Vec<PathBuf>, InputError> {
+    let io = |source| InputError::Io {
+        path: list.into(),
+        source,
+    };
+    let text = match list == Path::new(STDIN) {
+        true => std::io::read_to_string(std::io::stdin()).map_err(io)?,
+        false => fs::read_to_string(list).map_err(io)?,
+    };
+    let lines = text
+        .lines()
+        .map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let named: Vec<PathBuf> = lines
+        .filter(|l| !l.trim().is_empty())
+        .map(Into::into)
+        .collect();
+    if named.is_empty() {
+        let why = format!("{} names no file", list.display());
+        return Err(InputError::NoText { why });
+    }
+    Ok(named)
+}
+
 impl InputPlan {
     /// Finds the files that `inputs` (files, folders, patterns) name.
     pub fn resolve(inputs: &[PathBuf], options: &InputOptions) -> Result<Self, InputError> {
@@ -59,7 +123,9 @@ impl InputPlan {
             options: options.clone(),
         };
         for input in inputs {
-            if input.is_dir() {
+            if input == Path::new(STDIN) {
+                plan.add_stdin()?;
+            } else if input.is_dir() {
                 plan.add_folder(input)?;
             } else if input.exists() {
                 plan.add_file(input)?;
@@ -71,7 +137,7 @@ impl InputPlan {
             }
         }
         plan.refuse_twice()?;
-        if plan.sources.iter().all(|s| s.bytes == 0) {
+        if plan.sources.iter().all(|s| s.bytes == 0 && !s.is_stdin()) {
             let why = match plan.sources.as_slice() {
                 [] => "no input was given".into(),
                 [one] => format!("{} is an empty file", one.path.display()),
@@ -90,6 +156,24 @@ impl InputPlan {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.sources.iter().map(|s| s.bytes).sum()
+    }
+
+    fn add_stdin(&mut self) -> Result<(), InputError> {
+        let format = self.options.format.unwrap_or(Format::Text);
+        if format == Format::Parquet {
+            return Err(InputError::Header {
+                path: STDIN.into(),
+                why: "Parquet is read from its end, which standard input does not allow".into(),
+                hint: "write it to a file first".into(),
+            });
+        }
+        self.sources.push(Source {
+            path: STDIN.into(),
+            format,
+            compression: Compression::None,
+            bytes: 0,
+        });
+        Ok(())
     }
 
     fn add_folder(&mut self, folder: &Path) -> Result<(), InputError> {
@@ -169,6 +253,11 @@ impl InputPlan {
             (format, compression)
         };
         let (format, compression) = kind(file).unwrap_or_else(by_name);
+        let format = self.options.format.unwrap_or(format);
+        let compression = match format {
+            Format::Parquet => Compression::None,
+            _ => compression,
+        };
         let bytes = fs::metadata(file)
             .map_err(|source| InputError::Io {
                 path: file.into(),
@@ -187,6 +276,13 @@ impl InputPlan {
     fn refuse_twice(&self) -> Result<(), InputError> {
         let mut seen: HashMap<PathBuf, &Path> = HashMap::new();
         for Source { path, .. } in &self.sources {
+            if path == Path::new(STDIN) {
+                if let Some(other) = seen.insert(STDIN.into(), path) {
+                    let (path, other) = (path.clone(), other.into());
+                    return Err(InputError::Twice { path, other });
+                }
+                continue;
+            }
             let real = fs::canonicalize(path).map_err(|source| InputError::Io {
                 path: path.clone(),
                 source,
@@ -245,6 +341,8 @@ fn compression(path: &Path) -> Compression {
     match extension(path).as_str() {
         "gz" => Compression::Gzip,
         "zst" => Compression::Zstd,
+        "xz" => Compression::Xz,
+        "bz2" => Compression::Bzip2,
         _ => Compression::None,
     }
 }
@@ -268,6 +366,10 @@ fn kind(path: &Path) -> Option<(Format, Compression)> {
         _ if hidden => return None,
         "txt" | "text" | "md" => Format::Text,
         "jsonl" | "ndjson" => Format::JsonLines,
+        "csv" => Format::Csv,
+        "tsv" => Format::Tsv,
+        "html" | "htm" => Format::Html,
+        "parquet" if compression == Compression::None => Format::Parquet,
         _ => return None,
     };
     Some((format, compression))

@@ -1,165 +1,104 @@
-//! Lines of a file, decompressed and checked; the file's bytes are counted and digested on their way.
+//! Lines of a source.
 
-use std::cell::RefCell;
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
-use std::rc::Rc;
+use std::io::{BufRead, Read};
 
-use super::InputError;
-use super::resolve::{Compression, Source};
+use super::bytes::{self, Known};
+use super::resolve::Source;
+use super::{InputError, InputOptions};
 use crate::Progress;
-
-const BUFFER: usize = 256 * 1024;
-
-/// The bytes of a file as they lie on disk.
-#[derive(Default)]
-struct Raw {
-    hasher: blake3::Hasher,
-    bytes: u64,
-    ended: bool,
-}
-
-struct RawReader<'a> {
-    file: File,
-    raw: Rc<RefCell<Raw>>,
-    progress: &'a dyn Progress,
-}
-
-impl Read for RawReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.file.read(buffer)?;
-        let mut raw = self.raw.borrow_mut();
-        raw.hasher.update(&buffer[..n]);
-        raw.bytes += n as u64;
-        raw.ended |= n == 0 && !buffer.is_empty();
-        self.progress.advance(n as u64);
-        Ok(n)
-    }
-}
 
 /// A source's lines.
 pub struct Lines<'a> {
     source: &'a Source,
     reader: Box<dyn BufRead + 'a>,
-    raw: Rc<RefCell<Raw>>,
-    /// Lines read so far.
+    pub known: Known,
+    /// Lines begun so far.
     pub line: u64,
+    /// Whether the line that was read last goes on.
+    goes_on: bool,
 }
 
 impl<'a> Lines<'a> {
-    pub fn open(source: &'a Source, progress: &'a dyn Progress) -> Result<Self, InputError> {
-        let io = |e| InputError::Io {
-            path: source.path.clone(),
-            source: e,
-        };
-        let raw = Rc::new(RefCell::new(Raw::default()));
-        let file = File::open(&source.path).map_err(io)?;
-        let reader = BufReader::with_capacity(
-            BUFFER,
-            RawReader {
-                file,
-                raw: raw.clone(),
-                progress,
-            },
-        );
-        let reader: Box<dyn BufRead + 'a> = match source.compression {
-            // An empty file is empty, whatever its name.
-            _ if source.bytes == 0 => Box::new(reader),
-            Compression::None => Box::new(reader),
-            Compression::Gzip => Box::new(BufReader::with_capacity(
-                BUFFER,
-                flate2::bufread::MultiGzDecoder::new(reader),
-            )),
-            Compression::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(io)?;
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-        };
+    pub fn open(
+        source: &'a Source,
+        options: &InputOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, InputError> {
+        let (reader, known) = bytes::open(source, options.encoding, progress)?;
         Ok(Self {
             source,
             reader,
-            raw,
+            known,
             line: 0,
+            goes_on: false,
         })
     }
 
-    /// Reads the next line, its line end included, into `line`; false at the end.
-    ///
-    /// A byte order mark at the start of the file is dropped.
-    pub fn next(&mut self, line: &mut Vec<u8>) -> Result<bool, InputError> {
-        line.clear();
-        self.reader
-            .read_until(b'\n', line)
-            .map_err(|e| self.error(e))?;
-        if line.is_empty() {
+    /// Reads on into `line`, up to the end of the line, which is included, or until it holds `most` bytes; false at the end.
+    pub fn next(&mut self, line: &mut Vec<u8>, most: usize) -> Result<bool, InputError> {
+        let before = line.len();
+        let left = most.saturating_sub(before).max(1) as u64;
+        let read = self.reader.by_ref().take(left).read_until(b'\n', line);
+        read.map_err(|e| self.known.error(self.source, self.line, e))?;
+        if line.len() == before {
             return Ok(false);
         }
-        if self.line == 0 && line.starts_with(b"\xef\xbb\xbf") {
-            line.drain(..3);
-        }
-        self.line += 1;
+        self.line += u64::from(!self.goes_on);
+        self.goes_on = line.last() != Some(&b'\n');
         Ok(true)
     }
 
-    fn error(&self, error: std::io::Error) -> InputError {
-        let path = self.source.path.clone();
-        let (compression, line) = (self.source.compression, self.line);
-        let of_the_system = error.raw_os_error().is_some() || compression == Compression::None;
-        if of_the_system && error.kind() != ErrorKind::UnexpectedEof {
-            return InputError::Io {
-                path,
-                source: error,
-            };
-        }
-        let name = if compression == Compression::Gzip {
-            "gzip"
-        } else {
-            "zstd"
-        };
-        let why = if error.kind() == ErrorKind::UnexpectedEof {
-            format!("the {name} data ends too early: the file is cut short")
-        } else {
-            format!("the {name} data is damaged, or something else follows it ({error})")
-        };
-        InputError::Compressed { path, line, why }
+    /// Whether what was read last is no whole line: it goes on, or the source ends in it.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
-    /// Size and blake3 of the whole file as it lies on disk; what was not read yet is read.
-    pub fn digest(self) -> Result<(u64, String), InputError> {
-        let raw = self.raw.borrow();
-        if raw.ended {
-            return Ok((raw.bytes, raw.hasher.finalize().to_hex().to_string()));
+    /// Passes over the rest of the line.
+    pub fn pass_over(&mut self) -> Result<(), InputError> {
+        let mut part = Vec::new();
+        while self.goes_on {
+            part.clear();
+            if !self.next(&mut part, 1 << 20)? {
+                self.goes_on = false;
+            }
         }
-        match cloze_shard::atomic::digest(&self.source.path) {
-            Ok(written) => Ok((written.bytes, written.blake3)),
-            Err(cloze_shard::Error::Io { path, source }) => Err(InputError::Io { path, source }),
-            Err(other) => Err(InputError::Io {
-                path: self.source.path.clone(),
-                source: std::io::Error::other(other),
-            }),
-        }
+        Ok(())
     }
 }
 
 /// `line` as text, or where it is not.
-pub fn utf8<'l>(source: &Source, number: u64, line: &'l [u8]) -> Result<&'l str, InputError> {
-    std::str::from_utf8(line).map_err(|e| InputError::Utf8 {
-        path: source.path.clone(),
-        line: number,
-        byte: e.valid_up_to() + 1,
-        value: line[e.valid_up_to()],
-        looks: (number == 1).then(|| looks(line)).flatten(),
+pub fn utf8<'l>(
+    source: &Source,
+    known: &Known,
+    number: u64,
+    line: &'l [u8],
+) -> Result<&'l str, InputError> {
+    std::str::from_utf8(line).map_err(|e| {
+        let at = e.valid_up_to();
+        let why = match known.encoding.get() {
+            Some(name) => format!("not {name}"),
+            None => format!(
+                "byte {} of the line: not UTF-8 (byte 0x{:02x})",
+                at + 1,
+                line[at]
+            ),
+        };
+        InputError::Utf8 {
+            path: source.path.clone(),
+            line: number,
+            why,
+            looks: (number == 1).then(|| looks(line)).flatten(),
+        }
     })
 }
 
 /// What the first bytes of a file that is not UTF-8 say it is.
 fn looks(first: &[u8]) -> Option<&'static str> {
     match first {
-        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
-            Some("it looks like UTF-16: convert it first (`iconv -f utf-16 -t utf-8 FILE`)")
-        }
         [0x1F, 0x8B, ..] => Some("it looks like gzip: let its name end in .gz"),
         [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("it looks like zstd: let its name end in .zst"),
+        [0xFD, b'7', b'z', b'X', b'Z', ..] => Some("it looks like xz: let its name end in .xz"),
+        [b'P', b'A', b'R', b'1', ..] => Some("it looks like Parquet: let its name end in .parquet"),
         _ if first.iter().take(512).any(|&b| b == 0) => {
             Some("it looks like a binary file, not text: leave it out of the inputs")
         }

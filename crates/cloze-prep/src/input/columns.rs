@@ -1,0 +1,176 @@
+//! Parquet: a column of text, and one of ids.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use parquet::record::reader::RowIter;
+use parquet::schema::types::Type;
+
+use super::resolve::Source;
+use super::{Found, InputError, InputOptions};
+use crate::Progress;
+
+/// What is shown of a message, which may hold the bytes that it is about.
+const MESSAGE: usize = 160;
+
+/// Rows of a file.
+pub struct Columns<'a> {
+    source: &'a Source,
+    rows: RowIter<'static>,
+    number: u64,
+    all: u64,
+    text: String,
+    id: Option<String>,
+    progress: &'a dyn Progress,
+    /// Bytes that progress was told of.
+    told: u64,
+}
+
+impl<'a> Columns<'a> {
+    pub fn open(
+        source: &'a Source,
+        options: &InputOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, InputError> {
+        let file = File::open(&source.path).map_err(|e| InputError::Io {
+            path: source.path.clone(),
+            source: e,
+        })?;
+        let (text, id) = (options.text_field.clone(), options.id_field.clone());
+        let opened = guarded(source, 0, || {
+            let reader = SerializedFileReader::new(file)?;
+            let all = reader.metadata().file_metadata().num_rows();
+            let schema = reader.metadata().file_metadata().schema();
+            let find = |name: &str| {
+                schema
+                    .get_fields()
+                    .iter()
+                    .find(|f| f.name() == name)
+                    .cloned()
+            };
+            let wanted = [Some(&text), id.as_ref()].into_iter().flatten();
+            let found: Vec<Option<Arc<Type>>> = wanted.clone().map(|n| find(n)).collect();
+            let names: Vec<String> = schema
+                .get_fields()
+                .iter()
+                .take(8)
+                .map(|f| f.name().to_owned())
+                .collect();
+            if let Some((name, _)) = wanted.zip(&found).find(|(_, f)| f.is_none()) {
+                return Ok(Err((name.clone(), names.join(", "))));
+            }
+            let mut fields: Vec<Arc<Type>> = found.into_iter().flatten().collect();
+            fields.dedup_by(|a, b| a.name() == b.name());
+            let projection = Type::group_type_builder(schema.name())
+                .with_fields(fields)
+                .build()?;
+            let rows = RowIter::from_file_into(Box::new(reader)).project(Some(projection))?;
+            Ok(Ok((rows, all)))
+        })?;
+        let (rows, all) = opened.map_err(|(name, names)| {
+            let option = if name == text {
+                "--text-field"
+            } else {
+                "--id-field"
+            };
+            InputError::Header {
+                path: source.path.clone(),
+                why: format!("no column {name:?}; it has [{names}]"),
+                hint: format!("give another {option}"),
+            }
+        })?;
+        Ok(Self {
+            source,
+            rows,
+            number: 0,
+            all: all.max(0) as u64,
+            text,
+            id,
+            progress,
+            told: 0,
+        })
+    }
+
+    pub fn next(&mut self) -> Result<Option<Found>, InputError> {
+        self.number += 1;
+        let (source, number, rows) = (self.source, self.number, &mut self.rows);
+        let row = guarded(source, number, || rows.next().transpose())?;
+        // How far it is in the file is known by rows alone.
+        let done = match row {
+            Some(_) => (source.bytes as f64 * (number as f64 / self.all.max(1) as f64)) as u64,
+            None => source.bytes,
+        };
+        let done = done.min(source.bytes);
+        self.progress.advance(done.saturating_sub(self.told));
+        self.told = self.told.max(done);
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let wrong = |why: String, hint: &'static str| InputError::Row {
+            path: source.path.clone(),
+            unit: "row",
+            number,
+            why,
+            hint,
+        };
+        let (mut text, mut id) = (None, None);
+        for (name, field) in row.into_columns() {
+            if Some(&name) == self.id.as_ref() {
+                let number = |n: &Field| match n {
+                    Field::Byte(n) => Some(n.to_string()),
+                    Field::Short(n) => Some(n.to_string()),
+                    Field::Int(n) => Some(n.to_string()),
+                    Field::Long(n) => Some(n.to_string()),
+                    Field::UByte(n) => Some(n.to_string()),
+                    Field::UShort(n) => Some(n.to_string()),
+                    Field::UInt(n) => Some(n.to_string()),
+                    Field::ULong(n) => Some(n.to_string()),
+                    _ => None,
+                };
+                id = Some(as_text(&field).or_else(|| number(&field)).ok_or_else(|| {
+                    let why = format!("{name:?} is neither text nor an integer");
+                    wrong(why, "give another --id-field")
+                })?);
+            }
+            if name == self.text {
+                let why = || format!("{name:?} is not text");
+                let field = as_text(&field);
+                text = Some(field.ok_or_else(|| wrong(why(), "give another --text-field"))?);
+            }
+        }
+        Ok(Some((id, text.unwrap_or_default())))
+    }
+}
+
+fn as_text(field: &Field) -> Option<String> {
+    match field {
+        Field::Str(text) => Some(text.clone()),
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).ok().map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// What the library says; it panics on some broken files.
+fn guarded<T>(
+    source: &Source,
+    number: u64,
+    work: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, InputError> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    let fail = |why: String| InputError::Damaged {
+        path: source.path.clone(),
+        why: match number {
+            0 => why,
+            number => format!("row {number}: {why}"),
+        },
+    };
+    match done {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(e)) => Err(fail(e.to_string().chars().take(MESSAGE).collect())),
+        Err(_) => Err(fail("is broken".into())),
+    }
+}

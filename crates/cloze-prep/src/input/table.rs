@@ -1,0 +1,147 @@
+//! CSV (RFC 4180) and TSV (IANA text/tab-separated-values: nothing is quoted), both with a header.
+
+use std::cell::Cell;
+use std::io::{BufRead, Read};
+use std::rc::Rc;
+
+use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+
+use super::bytes::{self, Known};
+use super::resolve::Source;
+use super::stream::utf8;
+use super::{Found, InputError, InputOptions, MOST};
+use crate::Progress;
+
+/// Fails where a row takes more than [`MOST`] bytes.
+struct Capped<'a> {
+    reader: Box<dyn BufRead + 'a>,
+    since: Rc<Cell<u64>>,
+}
+
+impl Read for Capped<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.since.get() > MOST as u64 {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        let n = self.reader.read(buffer)?;
+        self.since.set(self.since.get() + n as u64);
+        Ok(n)
+    }
+}
+
+/// Rows of a table.
+pub struct Table<'a> {
+    source: &'a Source,
+    reader: Reader<Capped<'a>>,
+    pub known: Known,
+    since: Rc<Cell<u64>>,
+    text: usize,
+    id: Option<usize>,
+    record: ByteRecord,
+    name: &'static str,
+}
+
+impl<'a> Table<'a> {
+    pub fn open(
+        source: &'a Source,
+        delimiter: u8,
+        options: &InputOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, InputError> {
+        let (reader, known) = bytes::open(source, options.encoding, progress)?;
+        let since = Rc::new(Cell::new(0));
+        let capped = Capped {
+            reader,
+            since: since.clone(),
+        };
+        let reader = ReaderBuilder::new()
+            .delimiter(delimiter)
+            .quoting(delimiter == b',')
+            .from_reader(capped);
+        let mut table = Self {
+            source,
+            reader,
+            known,
+            since,
+            text: 0,
+            id: None,
+            record: ByteRecord::new(),
+            name: if delimiter == b',' { "CSV" } else { "TSV" },
+        };
+        let header = table.reader.byte_headers().cloned();
+        let header = header.map_err(|e| table.broken(e))?;
+        let column = |name: &str, option: &str| {
+            let mut places = (0..).zip(&header).filter(|(_, n)| *n == name.as_bytes());
+            match (places.next(), places.next()) {
+                (Some((place, _)), None) => Ok(place),
+                (Some(_), Some(_)) => Err(table.no_column(format!("two columns {name:?}"), option)),
+                (None, _) => {
+                    let names = header.iter().take(8).map(String::from_utf8_lossy);
+                    let names = names.collect::<Vec<_>>().join(", ");
+                    Err(table.no_column(format!("no column {name:?}; it has [{names}]"), option))
+                }
+            }
+        };
+        // A file without a line has no header either.
+        if !header.is_empty() {
+            let id = options.id_field.as_deref();
+            let id = id.map(|name| column(name, "--id-field")).transpose()?;
+            (table.text, table.id) = (column(&options.text_field, "--text-field")?, id);
+        }
+        Ok(table)
+    }
+
+    fn no_column(&self, why: String, option: &str) -> InputError {
+        InputError::Header {
+            path: self.source.path.clone(),
+            why,
+            hint: format!("give another {option}; the first line names the columns"),
+        }
+    }
+
+    pub fn next(&mut self) -> Result<Option<Found>, InputError> {
+        self.since.set(0);
+        match self.reader.read_byte_record(&mut self.record) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(e) => return Err(self.broken(e)),
+        }
+        let line = self.record.position().map_or(0, csv::Position::line);
+        let cell = |place: usize| {
+            let cell = self.record.get(place).unwrap_or_default();
+            utf8(self.source, &self.known, line, cell).map(str::to_owned)
+        };
+        let id = self.id.map(cell).transpose()?;
+        Ok(Some((id, cell(self.text)?)))
+    }
+
+    fn broken(&self, error: csv::Error) -> InputError {
+        let path = self.source.path.clone();
+        let line = error.position().map_or(1, csv::Position::line);
+        let row = |why: String, hint: &'static str| InputError::Row {
+            path: path.clone(),
+            unit: "line",
+            number: line,
+            why,
+            hint,
+        };
+        match error.into_kind() {
+            ErrorKind::Io(e) if e.kind() == std::io::ErrorKind::FileTooLarge => {
+                let line = self.reader.position().line();
+                InputError::TooLong {
+                    path,
+                    line,
+                    rest: true,
+                }
+            }
+            ErrorKind::Io(e) => self.known.error(self.source, line, e),
+            ErrorKind::UnequalLengths {
+                expected_len, len, ..
+            } => row(
+                format!("has {len} cells, the header has {expected_len}"),
+                "put cells that hold the delimiter or a line break between double quotes (CSV), or give JSONL",
+            ),
+            kind => row(format!("broken {}: {kind:?}", self.name), "give JSONL"),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! However a corpus comes, the dataset is the same.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use cloze_tests::{Place, document, executable};
+
+/// All files but the manifest, which names the sources.
+fn rows(place: &Place, dataset: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = place.files(dataset);
+    files.retain(|(path, _)| path.extension().is_some_and(|e| e == "arrow"));
+    assert!(files.len() >= 3, "{files:?}");
+    files
+}
+
+/// Runs `cloze` with a file on its standard input.
+fn fed(place: &Place, file: &str, line: &str) -> std::process::Output {
+    Command::new(executable("cloze"))
+        .args(line.split_whitespace())
+        .current_dir(place.path("."))
+        .stdin(Stdio::from(File::open(place.path(file)).unwrap()))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_same_rows_from_tables_lists_and_standard_input() {
+    let place = Place::new();
+    let (mut csv, mut tsv) = (String::from("id,n,text\n"), String::from("text\tid\n"));
+    for i in 0..120 {
+        let text = document(i).replace('\n', " ");
+        writeln!(csv, "d{i},{i},\"{text}\"").unwrap();
+        writeln!(tsv, "{text}\td{i}").unwrap();
+    }
+    place.write("corpus.csv", &csv);
+    place.write("corpus.tsv", &tsv);
+    let options = "--id-field id --seq-len 32 --jobs 2";
+    place.prepare("corpus.csv", "csv", options);
+    place.prepare("corpus.tsv", "tsv", options);
+    assert!(rows(&place, "csv") == rows(&place, "tsv"));
+    let stdin = |file: &str, format: &str, out: &str| {
+        let line = format!(
+            "prepare - --input-format {format} --tokenizer tokenizer --out {out} --validation-fraction 0.1 {options}"
+        );
+        let ran = fed(&place, file, &line);
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    stdin("corpus.csv", "csv", "in");
+    stdin("corpus.tsv", "tsv", "in-tsv");
+    for name in ["in", "in-tsv"] {
+        assert!(rows(&place, name) == rows(&place, "csv"), "{name}");
+        let _ = place.cloze(&format!("verify {name}")).status(0);
+    }
+    // What it was made of can be said again, too.
+    let _ = place.cloze("verify csv --source corpus.csv").status(0);
+
+    place.prepare("corpus corpus.jsonl", "two", "--seq-len 32");
+    place.write("list", "corpus\r\n\n  \ncorpus.jsonl\n");
+    let list = "prepare --files-from list --tokenizer tokenizer --out listed --validation-fraction 0.1 --seq-len 32";
+    let _ = place.cloze(list).status(0);
+    assert!(place.files("two") == place.files("listed"), "manifests too");
+    let ran = fed(
+        &place,
+        "list",
+        &list
+            .replace("from list", "from -")
+            .replace("listed", "piped"),
+    );
+    assert!(ran.status.success(), "{ran:?}");
+    assert!(place.files("two") == place.files("piped"));
+    place.write("list", "\n");
+    let _ = place
+        .cloze(&list.replace("listed", "none"))
+        .status(2)
+        .says(&["list names no file"]);
+    let _ = place
+        .cloze("prepare --tokenizer tokenizer --out none")
+        .status(2);
+}
+
+#[test]
+fn encodings_are_said_or_found() {
+    let place = Place::new();
+    let text: String = (0..40)
+        .map(|i| format!("{} Café à la crème.\u{c}\n", document(i)))
+        .collect();
+    let latin: Vec<u8> = text.chars().map(|c| c as u8).collect();
+    place.write("utf8.txt", &text);
+    place.write("latin.txt", &latin);
+    place.prepare("utf8.txt", "utf8", "--seq-len 32");
+    for label in ["latin1", "windows-1252", "detect"] {
+        let ran = place.prepare(
+            "latin.txt",
+            label,
+            &format!("--seq-len 32 --encoding {label}"),
+        );
+        assert!(rows(&place, label) == rows(&place, "utf8"), "{label}");
+        assert!(
+            ran.err().contains("1 file read as windows-1252"),
+            "{}",
+            ran.err()
+        );
+    }
+    let wrong = |encoding: &str| {
+        place
+            .cloze(&format!(
+                "prepare latin.txt --tokenizer tokenizer --out bad {encoding}"
+            ))
+            .status(2)
+    };
+    let _ = wrong("").says(&["latin.txt: line 1, byte", "not UTF-8", "--encoding"]);
+    let _ = wrong("--encoding klingon").says(&["--encoding is \"klingon\"", "shift_jis"]);
+    let _ = place
+        .cloze("vocab train latin.txt --out v --encoding klingon")
+        .status(2)
+        .says(&["--encoding is \"klingon\""]);
+    let _ = place
+        .cloze("vocab train latin.txt --out v --encoding latin1")
+        .status(0);
+}
+
+/// What is read from a pipe cannot be read twice, so a stop begins anew, and gives the same.
+#[test]
+fn standard_input_is_no_file() {
+    let place = Place::new();
+    let _ = place
+        .cloze("prepare - --input-format parquet --tokenizer tokenizer --out a")
+        .status(2)
+        .says(&["standard input"]);
+    let _ = place
+        .cloze("prepare - - --tokenizer tokenizer --out a")
+        .status(2)
+        .says(&["given twice"]);
+    let line = "prepare - --tokenizer tokenizer --out a --seq-len 32";
+    let ran = fed(&place, "corpus/a.txt", line);
+    assert!(ran.status.success(), "{ran:?}");
+    place.prepare(
+        "corpus/a.txt",
+        "b",
+        "--seq-len 32 --validation-fraction 0.01",
+    );
+    assert!(rows(&place, "a") == rows(&place, "b"));
+}
