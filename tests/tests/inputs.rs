@@ -145,3 +145,44 @@ fn standard_input_is_no_file() {
     );
     assert!(rows(&place, "a") == rows(&place, "b"));
 }
+
+/// It is in the dataset, after cleaning and in other formats too, and `inspect` shows it.
+#[test]
+fn metadata_stays_with_its_document() {
+    let place = Place::new();
+    let row = |i: usize| {
+        let (text, id) = (document(i / 2), format!("d{i}"));
+        let row = serde_json::json!({"id": id, "text": text, "url": format!("https://x/{i}"), "year": 2000 + i});
+        format!("{row}\n")
+    };
+    place.write("meta.jsonl", (0..60).map(row).collect::<String>());
+    let options = "--seq-len 32 --id-field id --meta-field url,year";
+    for (name, more) in [("data", ""), ("clean", "--dedup exact --tidy-space")] {
+        place.prepare("meta.jsonl", name, &format!("{options} {more}"));
+        let _ = place.cloze(&format!("verify {name}")).status(0);
+        let ran = place.cloze(&format!("inspect {name} --doc d40")).status(0);
+        assert!(
+            ran.out()
+                .contains("{\"url\":\"https://x/40\",\"year\":2040}"),
+            "{}",
+            ran.out()
+        );
+        let ran = place
+            .cloze(&format!("inspect {name} --doc d40 --json"))
+            .status(0);
+        let shown: serde_json::Value = serde_json::from_str(&ran.out()).unwrap();
+        assert_eq!(shown["documents"][0]["meta"]["year"], 2040);
+    }
+    for (from, to, format) in [("data", "columns", "parquet"), ("columns", "back", "arrow")] {
+        let _ = place
+            .cloze(&format!("convert {from} {to} --to {format}"))
+            .status(0);
+    }
+    assert!(place.files("data") == place.files("back"));
+    // Where nothing is kept there is no column, and the bytes are what they were.
+    place.prepare("meta.jsonl", "none", "--seq-len 32 --id-field id");
+    let documents = |name: &str| std::fs::read(place.path(name).join("documents.arrow")).unwrap();
+    assert!(documents("none").len() < documents("data").len());
+    let ran = place.cloze("inspect none --doc d40").status(0);
+    assert!(!ran.out().contains("https://"), "{}", ran.out());
+}

@@ -1,8 +1,6 @@
 //! Back to Arrow: the same files as before.
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::Array;
 use cloze_shard::documents::{self, DocumentRecord};
 use cloze_shard::manifest::{FileRecord, ShardRecord, SplitRecord};
 use cloze_shard::rules::RowRules;
@@ -92,13 +90,17 @@ pub fn write_documents(source: &Source<'_>, path: &Path) -> Result<FileRecord> {
     // Batches are not kept in memory: the writer asks for a record when it has written those before.
     let (sender, receiver) = std::sync::mpsc::sync_channel::<DocumentRecord>(1 << 12);
     let written = std::thread::scope(|scope| {
-        let writing = scope.spawn(move || documents::write(path, receiver));
+        let metadata = !source.manifest.metadata.is_empty();
+        let writing = scope.spawn(move || documents::write(path, metadata, receiver));
         let read = source.documents(&mut |batch| {
-            if (0..batch.num_columns()).any(|c| c != 3 && batch.column(c).null_count() > 0) {
+            if (0..batch.num_columns())
+                .any(|c| !documents::may_be_null(c) && batch.column(c).null_count() > 0)
+            {
                 return Err(source.other_than_manifest(record, "nulls where none may be"));
             }
             // A writer that stopped has an error of its own to show.
-            let _ = (0..batch.num_rows()).try_for_each(|i| sender.send(document(&batch, i)));
+            let _ =
+                (0..batch.num_rows()).try_for_each(|i| sender.send(documents::record(&batch, i)));
             Ok(())
         });
         drop(sender);
@@ -112,17 +114,4 @@ pub fn write_documents(source: &Source<'_>, path: &Path) -> Result<FileRecord> {
         bytes: written.bytes,
         blake3: written.blake3,
     })
-}
-
-fn document(batch: &RecordBatch, i: usize) -> DocumentRecord {
-    let u32s = |c: usize| batch.column(c).as_primitive::<UInt32Type>().value(i);
-    let ids = batch.column(3).as_string::<i32>();
-    DocumentRecord {
-        doc: batch.column(0).as_primitive::<Int64Type>().value(i),
-        source: u32s(1),
-        index: batch.column(2).as_primitive::<UInt64Type>().value(i),
-        id: ids.is_valid(i).then(|| ids.value(i).to_owned()),
-        sentences: u32s(4),
-        tokens: u32s(5),
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use cloze_shard::documents;
 use cloze_shard::manifest::{FileRecord, Manifest};
 use serde_json::json;
 
@@ -20,7 +19,8 @@ pub fn write(
     let about = about(&source.manifest);
     let table = &source.manifest.documents.path;
     let name = parquet_name(table);
-    let mut writer = TableWriter::create(&output.place(&name)?, &documents::schema(), &about)?;
+    let mut writer =
+        TableWriter::create(&output.place(&name)?, &source.documents_schema(), &about)?;
     source.documents(&mut |batch| writer.write(&batch))?;
     let mut files = vec![file(table, name, writer)?];
     files.extend(by_shard(source, |shard| {

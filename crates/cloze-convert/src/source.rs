@@ -96,9 +96,14 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    /// The schema of the table of documents.
+    pub fn documents_schema(&self) -> SchemaRef {
+        documents::schema(!self.manifest.metadata.is_empty())
+    }
+
     /// Hands the batches of the table of documents to `each`, as above.
     pub fn documents(&self, each: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
-        self.read(&self.manifest.documents, &documents::schema(), each)
+        self.read(&self.manifest.documents, &self.documents_schema(), each)
     }
 
     fn read(

@@ -167,7 +167,8 @@ pub fn keep_what_stays(
         left.tokens += tokens.input_ids.len() as u64;
         let is_unknown = |&&id: &&u32| Some(id) == unknown;
         left.unknown_tokens += tokens.input_ids.iter().filter(is_unknown).count() as u64;
-        out.push_of(document.source, document.index, document.id, &tokens)?;
+        let about = [document.id, document.meta];
+        out.push_of(document.source, document.index, about, &tokens)?;
     }
     report.repeated_paragraphs = decisions.removed_paragraphs;
     out.finish()?;

@@ -94,6 +94,13 @@ pub struct Config {
     /// JSONL, CSV, TSV, Parquet: a field that identifies the document; without it, documents are identified by their text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FIELD"))]
     pub id_field: Option<String>,
+    /// JSONL, CSV, TSV, Parquet: fields that are kept beside each document, for `inspect` to show, such as url,date
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "FIELD", value_delimiter = ',')
+    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub meta_field: Vec<String>,
     /// Plain text: what a document and a sentence look like
     #[cfg_attr(feature = "clap", arg(long, default_value = "prose", value_enum))]
     pub text_form: TextForm,
@@ -237,6 +244,7 @@ impl Default for Config {
             encoding: utf8(),
             text_field: "text".into(),
             id_field: None,
+            meta_field: Vec::new(),
             text_form: TextForm::Prose,
             language: "en".into(),
             on_bad_input: OnBadInput::Fail,
@@ -445,6 +453,7 @@ mod tests {
             "clean",
             "encoding",
             "input_format",
+            "meta_field",
         ] {
             assert!(plain.get(name).is_none(), "{name}");
         }

@@ -240,7 +240,9 @@ impl Preparation<'_> {
 
         let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
         let records = (0..store.len()).map(|i| document_record(&store, i));
-        let table = documents::write(&self.out.join(documents::FILE_NAME), records)?;
+        let with_meta = !config.meta_field.is_empty();
+        let path = self.out.join(documents::FILE_NAME);
+        let table = documents::write(&path, with_meta, records)?;
         atomic::sync_folder(self.out)?;
         let manifest = Manifest {
             format: Manifest::format_name(),
@@ -257,6 +259,7 @@ impl Preparation<'_> {
             config: serde_json::to_value(config).map_err(|e| Error::Threads(e.to_string()))?,
             counts: counts(&tokenized, &paired),
             sources: tokenized.sources.clone(),
+            metadata: config.meta_field.clone(),
             documents: FileRecord {
                 path: documents::FILE_NAME.into(),
                 bytes: table.bytes,
@@ -396,6 +399,7 @@ fn document_record(store: &TokenStore, i: u64) -> DocumentRecord {
         source: document.source,
         index: document.index,
         id: document.id.map(str::to_owned),
+        meta: document.meta.map(str::to_owned),
         sentences: document.sentence_ends.len() as u32,
         tokens: document.input_ids.len() as u32,
     }

@@ -46,6 +46,7 @@ fn schema(id_type: IdType) -> SchemaRef {
         Field::new("source", DataType::UInt32, false),
         Field::new("index", DataType::UInt64, false),
         Field::new("id", DataType::Utf8, true),
+        Field::new("meta", DataType::Utf8, true),
         Field::new("sentence_ends", list_of(DataType::UInt32), false),
         Field::new("input_ids", list_of(id_type.data_type()), false),
     ]))
@@ -65,6 +66,7 @@ struct Columns {
     source: UInt32Builder,
     index: UInt64Builder,
     id: StringBuilder,
+    meta: StringBuilder,
     sentence_ends: ListBuilder<UInt32Builder>,
     u16: ListBuilder<UInt16Builder>,
     u32: ListBuilder<UInt32Builder>,
@@ -80,6 +82,7 @@ impl Columns {
             source: UInt32Builder::new(),
             index: UInt64Builder::new(),
             id: StringBuilder::new(),
+            meta: StringBuilder::new(),
             sentence_ends: ListBuilder::new(UInt32Builder::new())
                 .with_field(item(DataType::UInt32)),
             u16: ListBuilder::new(UInt16Builder::new()).with_field(item(DataType::UInt16)),
@@ -104,16 +107,16 @@ impl TokenStoreWriter {
 
     /// Appends a document that has tokens.
     pub fn push(&mut self, document: &Document, tokens: &TokenizedDocument) -> Result<()> {
-        let id = document.id.as_deref();
-        self.push_of(document.source, document.index, id, tokens)
+        let (id, meta) = (document.id.as_deref(), document.meta.as_deref());
+        self.push_of(document.source, document.index, [id, meta], tokens)
     }
 
-    /// Appends document `index` of source `source`, whose id is `id`.
+    /// Appends document `index` of source `source`, with its id and what else was kept of it.
     pub fn push_of(
         &mut self,
         source: u32,
         index: u64,
-        id: Option<&str>,
+        [id, meta]: [Option<&str>; 2],
         tokens: &TokenizedDocument,
     ) -> Result<()> {
         let count = tokens.input_ids.len();
@@ -134,6 +137,7 @@ impl TokenStoreWriter {
         columns.source.append_value(source);
         columns.index.append_value(index);
         columns.id.append_option(id);
+        columns.meta.append_option(meta);
         columns
             .sentence_ends
             .values()
@@ -174,6 +178,7 @@ impl TokenStoreWriter {
             Arc::new(columns.source.finish()),
             Arc::new(columns.index.finish()),
             Arc::new(columns.id.finish()),
+            Arc::new(columns.meta.finish()),
             Arc::new(columns.sentence_ends.finish()),
             ids,
         ];
@@ -207,6 +212,8 @@ pub struct StoredDocument<'a> {
     pub index: u64,
     /// What the corpus calls it.
     pub id: Option<&'a str>,
+    /// What else was kept of it.
+    pub meta: Option<&'a str>,
     /// Token ids, at least one.
     pub input_ids: Ids<'a>,
     /// Exclusive end of each sentence; the last is the number of tokens.
@@ -227,6 +234,7 @@ struct Batch {
     source: ScalarBuffer<u32>,
     index: ScalarBuffer<u64>,
     id: StringArray,
+    meta: StringArray,
     ends: (OffsetBuffer<i32>, ScalarBuffer<u32>),
     ids: (OffsetBuffer<i32>, IdValues),
 }
@@ -282,8 +290,8 @@ impl TokenStore {
 
 impl Batch {
     fn new(batch: &RecordBatch) -> Self {
-        let ends: &ListArray = batch.column(4).as_list();
-        let ids: &ListArray = batch.column(5).as_list();
+        let ends: &ListArray = batch.column(5).as_list();
+        let ids: &ListArray = batch.column(6).as_list();
         let values = match ids.value_type() {
             DataType::UInt16 => {
                 IdValues::U16(ids.values().as_primitive::<UInt16Type>().values().clone())
@@ -303,6 +311,7 @@ impl Batch {
                 .values()
                 .clone(),
             id: batch.column(3).as_string::<i32>().clone(),
+            meta: batch.column(4).as_string::<i32>().clone(),
             ends: (
                 ends.offsets().clone(),
                 ends.values().as_primitive::<UInt32Type>().values().clone(),
@@ -319,6 +328,7 @@ impl Batch {
             source: self.source[i],
             index: self.index[i],
             id: self.id.is_valid(i).then(|| self.id.value(i)),
+            meta: self.meta.is_valid(i).then(|| self.meta.value(i)),
             input_ids: match &self.ids.1 {
                 IdValues::U16(values) => Ids::U16(&values[ids]),
                 IdValues::U32(values) => Ids::U32(&values[ids]),

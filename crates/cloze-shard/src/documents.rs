@@ -27,28 +27,38 @@ pub struct DocumentRecord {
     pub index: u64,
     /// The id that the corpus gives it, where it does.
     pub id: Option<String>,
+    /// What else the corpus says of it and was kept: a JSON object.
+    pub meta: Option<String>,
     /// Sentences.
     pub sentences: u32,
     /// Tokens.
     pub tokens: u32,
 }
 
-/// The schema of `documents.arrow`.
+/// The schema of `documents.arrow`, where the manifest names `metadata` and where it does not.
 #[must_use]
-pub fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
+pub fn schema(metadata: bool) -> SchemaRef {
+    let mut fields = vec![
         Field::new("doc", DataType::Int64, false),
         Field::new("source", DataType::UInt32, false),
         Field::new("index", DataType::UInt64, false),
         Field::new("id", DataType::Utf8, true),
         Field::new("sentences", DataType::UInt32, false),
         Field::new("tokens", DataType::UInt32, false),
-    ]))
+    ];
+    if metadata {
+        fields.push(Field::new("meta", DataType::Utf8, true));
+    }
+    Arc::new(Schema::new(fields))
 }
 
 /// Writes `records`, in order, to `path`.
-pub fn write(path: &Path, records: impl IntoIterator<Item = DocumentRecord>) -> Result<Written> {
-    let mut writer = IpcFileWriter::create(path, &schema())?;
+pub fn write(
+    path: &Path,
+    metadata: bool,
+    records: impl IntoIterator<Item = DocumentRecord>,
+) -> Result<Written> {
+    let mut writer = IpcFileWriter::create(path, &schema(metadata))?;
     let mut records = records.into_iter();
     loop {
         let batch: Vec<DocumentRecord> = records.by_ref().take(BATCH).collect();
@@ -58,20 +68,22 @@ pub fn write(path: &Path, records: impl IntoIterator<Item = DocumentRecord>) -> 
         let column = |f: fn(&DocumentRecord) -> u32| {
             Arc::new(UInt32Array::from_iter_values(batch.iter().map(f)))
         };
-        let columns: Vec<Arc<dyn Array>> = vec![
+        let texts = |f: fn(&DocumentRecord) -> Option<&str>| {
+            Arc::new(batch.iter().map(f).collect::<StringArray>())
+        };
+        let mut columns: Vec<Arc<dyn Array>> = vec![
             Arc::new(Int64Array::from_iter_values(batch.iter().map(|r| r.doc))),
             column(|r| r.source),
             Arc::new(UInt64Array::from_iter_values(batch.iter().map(|r| r.index))),
-            Arc::new(
-                batch
-                    .iter()
-                    .map(|r| r.id.as_deref())
-                    .collect::<StringArray>(),
-            ),
+            texts(|r| r.id.as_deref()),
             column(|r| r.sentences),
             column(|r| r.tokens),
         ];
-        let batch = RecordBatch::try_new(schema(), columns).map_err(|e| ipc::arrow(path, &e))?;
+        if metadata {
+            columns.push(texts(|r| r.meta.as_deref()));
+        }
+        let batch =
+            RecordBatch::try_new(schema(metadata), columns).map_err(|e| ipc::arrow(path, &e))?;
         writer.write(&batch)?;
     }
 }
@@ -83,14 +95,14 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Maps `path`.
-    pub fn open(path: &Path) -> Result<Self> {
-        let batches = ipc::map_batches(path, &schema())?;
+    /// Maps `path`, which has a column of metadata or has none.
+    pub fn open(path: &Path, metadata: bool) -> Result<Self> {
+        let batches = ipc::map_batches(path, &schema(metadata))?;
         if let Some(batch) = batches.iter().find(|b| {
             b.columns()
                 .iter()
                 .enumerate()
-                .any(|(i, c)| i != 3 && c.null_count() > 0)
+                .any(|(i, c)| !may_be_null(i) && c.null_count() > 0)
         }) {
             let why = format!("{} nulls where none may be", batch.num_rows());
             return Err(Error::Shard {
@@ -173,13 +185,25 @@ impl Documents {
     }
 }
 
-fn record(batch: &RecordBatch, i: usize) -> DocumentRecord {
-    let ids = batch.column(3).as_string::<i32>();
+/// Whether a column of the table may hold nulls, by its place.
+#[must_use]
+pub fn may_be_null(column: usize) -> bool {
+    column == 3 || column == 6
+}
+
+/// A row of the table, whose columns are those of [`schema`].
+#[must_use]
+pub fn record(batch: &RecordBatch, i: usize) -> DocumentRecord {
+    let text = |column: usize| {
+        let texts = batch.columns().get(column)?.as_string::<i32>();
+        texts.is_valid(i).then(|| texts.value(i).to_owned())
+    };
     DocumentRecord {
         doc: batch.column(0).as_primitive::<Int64Type>().value(i),
         source: batch.column(1).as_primitive::<UInt32Type>().value(i),
         index: batch.column(2).as_primitive::<UInt64Type>().value(i),
-        id: ids.is_valid(i).then(|| ids.value(i).to_owned()),
+        id: text(3),
+        meta: text(6),
         sentences: batch.column(4).as_primitive::<UInt32Type>().value(i),
         tokens: batch.column(5).as_primitive::<UInt32Type>().value(i),
     }
@@ -199,12 +223,23 @@ mod tests {
                 source: i as u32 / 7,
                 index: i as u64,
                 id: (i % 3 == 0).then(|| format!("id-{i}")),
+                meta: (i % 5 == 0).then(|| format!("{{\"n\":{i}}}")),
                 sentences: 1,
                 tokens: i as u32,
             })
             .collect();
-        write(&path, records.iter().cloned()).unwrap();
-        let documents = Documents::open(&path).unwrap();
+        let plain = || {
+            records
+                .iter()
+                .cloned()
+                .map(|r| DocumentRecord { meta: None, ..r })
+        };
+        write(&path, false, records.iter().cloned()).unwrap();
+        assert!(Documents::open(&path, true).is_err());
+        assert!(Documents::open(&path, false).unwrap().iter().eq(plain()));
+        write(&path, true, records.iter().cloned()).unwrap();
+        assert!(Documents::open(&path, false).is_err());
+        let documents = Documents::open(&path, true).unwrap();
         assert!(documents.iter().eq(records.iter().cloned()));
         assert_eq!(documents.len(), 70_000);
         assert_eq!(

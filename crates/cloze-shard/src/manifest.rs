@@ -45,6 +45,9 @@ pub struct Manifest {
     pub sources: Vec<SourceRecord>,
     /// What preparation counted.
     pub counts: BTreeMap<String, u64>,
+    /// Names of what is kept of each document beside its id, in the column `meta` of the table of documents; there is none where nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<String>,
     /// The table of documents, see [`crate::documents`].
     pub documents: FileRecord,
     /// `train`, `validation`.

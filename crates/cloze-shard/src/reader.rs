@@ -93,7 +93,7 @@ impl Dataset {
     /// Maps the table of documents.
     pub fn documents(&self) -> Result<Documents> {
         let path = check_file(&self.path, &self.manifest.documents)?;
-        Documents::open(&path)
+        Documents::open(&path, !self.manifest.metadata.is_empty())
     }
 }
 

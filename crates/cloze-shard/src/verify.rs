@@ -131,7 +131,10 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report> {
         digested += u64::from(check_bytes(path, record, &mut report));
         progress(record.bytes);
     }
-    if let Err(error) = Documents::open(&path.join(&manifest.documents.path)) {
+    if let Err(error) = Documents::open(
+        &path.join(&manifest.documents.path),
+        !manifest.metadata.is_empty(),
+    ) {
         add_unless_known(&mut report, path, &manifest.documents, &error);
     }
     check_tokenizer(path, &manifest, &mut report);

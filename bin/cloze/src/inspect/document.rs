@@ -126,8 +126,10 @@ fn heading(opened: &Opened, document: &Named) -> String {
         .id
         .as_ref()
         .map_or_else(String::new, |id| format!(" · id {id:?}"));
+    let meta = record.meta.as_ref();
+    let meta = meta.map_or_else(String::new, |m| format!("  {}\n", visible(m)));
     format!(
-        "#{} · doc {:016x}{} · {} document {}\n  {} sentences, {} tokens\n",
+        "#{} · doc {:016x}{} · {} document {}\n{meta}  {} sentences, {} tokens\n",
         document.ordinal,
         record.doc,
         id,
@@ -260,6 +262,8 @@ fn as_json(
             let coverage = coverage.get(i).map(|c| {
                 json!({"exact": c.in_part.is_some(), "sentences": c.sentences, "covered": c.covered, "in_part": c.in_part})
             });
+            let meta = n.record.meta.as_deref();
+            let meta: Option<Value> = meta.and_then(|m| serde_json::from_str(m).ok());
             let sentences = sources.get(i).map(|s| {
                 let states = s.states(uses);
                 let each = states.iter().zip(&s.texts);
@@ -267,7 +271,7 @@ fn as_json(
                     .collect::<Vec<_>>()
             });
             json!({
-                "ordinal": n.ordinal, "doc": format!("{:016x}", n.record.doc), "id": n.record.id, "source": path,
+                "ordinal": n.ordinal, "doc": format!("{:016x}", n.record.doc), "id": n.record.id, "source": path, "meta": meta,
                 "index": n.record.index, "sentences": n.record.sentences, "tokens": n.record.tokens,
                 "coverage": coverage, "text": sentences,
             })

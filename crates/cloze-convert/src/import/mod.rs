@@ -186,7 +186,7 @@ fn manifest(
             blake3: written.blake3,
         });
     }
-    let table = documents::write(&plan.output.place(documents::FILE_NAME)?, [])?;
+    let table = documents::write(&plan.output.place(documents::FILE_NAME)?, false, [])?;
     let masking = match static_masks {
         // Files do not say how their masks were drawn; this is what both programs do where nothing else is asked for.
         true => Masking::Static {
@@ -218,6 +218,7 @@ fn manifest(
         }),
         sources: all().map(source).collect(),
         counts: BTreeMap::from([("skipped".to_owned(), skipped)]),
+        metadata: Vec::new(),
         documents: FileRecord {
             path: documents::FILE_NAME.into(),
             bytes: table.bytes,

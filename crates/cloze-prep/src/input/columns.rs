@@ -1,5 +1,6 @@
 //! Parquet: a column of text, and one of ids.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
+use super::documents::metadata;
 use super::resolve::Source;
 use super::{Found, InputError, InputOptions};
 use crate::Progress;
@@ -25,6 +27,7 @@ pub struct Columns<'a> {
     all: u64,
     text: String,
     id: Option<String>,
+    meta: Vec<String>,
     progress: &'a dyn Progress,
     /// Bytes that progress was told of.
     told: u64,
@@ -53,6 +56,7 @@ impl<'a> Columns<'a> {
                     .cloned()
             };
             let wanted = [Some(&text), id.as_ref()].into_iter().flatten();
+            let wanted = wanted.chain(&options.meta_fields);
             let found: Vec<Option<Arc<Type>>> = wanted.clone().map(|n| find(n)).collect();
             let names: Vec<String> = schema
                 .get_fields()
@@ -64,7 +68,8 @@ impl<'a> Columns<'a> {
                 return Ok(Err((name.clone(), names.join(", "))));
             }
             let mut fields: Vec<Arc<Type>> = found.into_iter().flatten().collect();
-            fields.dedup_by(|a, b| a.name() == b.name());
+            let mut seen = HashSet::new();
+            fields.retain(|f| seen.insert(f.name().to_owned()));
             let projection = Type::group_type_builder(schema.name())
                 .with_fields(fields)
                 .build()?;
@@ -74,8 +79,10 @@ impl<'a> Columns<'a> {
         let (rows, all) = opened.map_err(|(name, names)| {
             let option = if name == text {
                 "--text-field"
-            } else {
+            } else if Some(&name) == id.as_ref() {
                 "--id-field"
+            } else {
+                "--meta-field"
             };
             InputError::Header {
                 path: source.path.clone(),
@@ -90,6 +97,7 @@ impl<'a> Columns<'a> {
             all: all.max(0) as u64,
             text,
             id,
+            meta: options.meta_fields.clone(),
             progress,
             told: 0,
         })
@@ -118,7 +126,10 @@ impl<'a> Columns<'a> {
             hint,
         };
         let (mut text, mut id) = (None, None);
-        for (name, field) in row.into_columns() {
+        let columns = row.into_columns();
+        let kept = |name: &str| columns.iter().find(|(n, _)| n == name);
+        let meta = metadata(&self.meta, |name| Some(kept(name)?.1.to_json_value()));
+        for (name, field) in columns {
             if Some(&name) == self.id.as_ref() {
                 let number = |n: &Field| match n {
                     Field::Byte(n) => Some(n.to_string()),
@@ -142,7 +153,8 @@ impl<'a> Columns<'a> {
                 text = Some(field.ok_or_else(|| wrong(why(), "give another --text-field"))?);
             }
         }
-        Ok(Some((id, text.unwrap_or_default())))
+        let text = text.unwrap_or_default();
+        Ok(Some(Found { id, meta, text }))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Document {
     pub index: u64,
     /// What the corpus calls it.
     pub id: Option<String>,
+    /// What else was kept of it: a JSON object.
+    pub meta: Option<String>,
     /// Its text; never blank.
     pub text: String,
 }
@@ -143,7 +145,7 @@ impl<'a> SourceReader<'a> {
             };
             match found {
                 Ok(None) => self.ended = true,
-                Ok(Some((_, text))) if text.trim().is_empty() => {
+                Ok(Some(found)) if found.text.trim().is_empty() => {
                     self.index += 1;
                     let place = format!(
                         "{}: document {}",
@@ -152,13 +154,14 @@ impl<'a> SourceReader<'a> {
                     );
                     self.skip("empty document", place);
                 }
-                Ok(Some((id, text))) => {
+                Ok(Some(Found { id, meta, text })) => {
                     self.documents += 1;
                     self.index += 1;
                     return Ok(Some(Document {
                         source: self.number,
                         index: self.index - 1,
                         id,
+                        meta,
                         text,
                     }));
                 }
@@ -239,19 +242,19 @@ impl<'a> SourceReader<'a> {
                 Err(error) => self.pass_over(error)?,
             }
             if stop.is_some() {
-                return Ok(Some((None, text)));
+                return Ok(Some(Found::of(text)));
             }
             if ends || (prose && text.len() >= LONGEST_TEXT) {
                 self.cut += 1;
-                return Ok(Some((None, text)));
+                return Ok(Some(Found::of(text)));
             }
             let blank = piece.trim_ascii().is_empty();
             if !prose && blank && !text.trim().is_empty() {
-                return Ok(Some((None, text)));
+                return Ok(Some(Found::of(text)));
             }
         }
         // Blank lines after the last document are not a document.
-        Ok((any && !(text.trim().is_empty() && self.index > 0)).then_some((None, text)))
+        Ok((any && !(text.trim().is_empty() && self.index > 0)).then(|| Found::of(text)))
     }
 
     /// Documents that were cut because they are too long.
@@ -358,9 +361,10 @@ fn next_json(
             }
         },
     };
+    let meta = metadata(&options.meta_fields, |name| object.get(name).cloned());
     let name = &options.text_field;
     match object.get_mut(name).map(Value::take) {
-        Some(Value::String(text)) => Ok(Some((id, text))),
+        Some(Value::String(text)) => Ok(Some(Found { id, meta, text })),
         Some(_) => Err(field(
             format!("{name:?} is not text"),
             "give another --text-field",
@@ -371,6 +375,26 @@ fn next_json(
             Err(field(why, "give another --text-field"))
         }
     }
+}
+
+impl Found {
+    /// A text alone.
+    pub(super) fn of(text: String) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+}
+
+/// The fields that there are, as one JSON object.
+pub(super) fn metadata(
+    names: &[String],
+    mut value: impl FnMut(&str) -> Option<Value>,
+) -> Option<String> {
+    let kept = names.iter().filter_map(|n| Some((n.clone(), value(n)?)));
+    let kept: serde_json::Map<String, Value> = kept.collect();
+    (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 
 /// Where `text` is cut that goes on: after the last white space, else between characters.

@@ -61,7 +61,7 @@ impl<'a> Page<'a> {
             why: e.to_string(),
             hint: "convert the page to text",
         })?;
-        Ok(Some((None, text)))
+        Ok(Some(Found::of(text)))
     }
 }
 

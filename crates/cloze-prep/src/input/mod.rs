@@ -50,8 +50,13 @@ const MOST: usize = 256 << 20;
 /// Bytes of plain text after which a document is ended where a line ends.
 const LONGEST_TEXT: usize = 64 << 20;
 
-/// What a document's source gives: its id, where it has one, and its text.
-type Found = (Option<String>, String);
+/// What a document's source gives.
+#[derive(Default)]
+struct Found {
+    id: Option<String>,
+    meta: Option<String>,
+    text: String,
+}
 
 /// How inputs are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +67,8 @@ pub struct InputOptions {
     pub encoding: Encoding,
     /// JSONL, CSV, TSV, Parquet: the field that holds the text.
     pub text_field: String,
+    /// Fields that are kept beside the document.
+    pub meta_fields: Vec<String>,
     /// The field that holds the document's id.
     pub id_field: Option<String>,
     /// Plain text: what a document looks like.
@@ -79,6 +86,7 @@ impl InputOptions {
             // Checked before.
             encoding: Encoding::of(&config.encoding).unwrap_or(Encoding::Named(encoding_rs::UTF_8)),
             text_field: config.text_field.clone(),
+            meta_fields: config.meta_field.clone(),
             id_field: config.id_field.clone(),
             text_form: config.text_form,
             on_bad_input: config.on_bad_input,

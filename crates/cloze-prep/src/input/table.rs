@@ -1,12 +1,14 @@
 //! CSV (RFC 4180) and TSV (IANA text/tab-separated-values: nothing is quoted), both with a header.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::rc::Rc;
 
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::bytes::{self, Known};
+use super::documents::metadata;
 use super::resolve::Source;
 use super::stream::utf8;
 use super::{Found, InputError, InputOptions, MOST};
@@ -37,6 +39,7 @@ pub struct Table<'a> {
     since: Rc<Cell<u64>>,
     text: usize,
     id: Option<usize>,
+    meta: Vec<(String, usize)>,
     record: ByteRecord,
     name: &'static str,
 }
@@ -65,6 +68,7 @@ impl<'a> Table<'a> {
             since,
             text: 0,
             id: None,
+            meta: Vec::new(),
             record: ByteRecord::new(),
             name: if delimiter == b',' { "CSV" } else { "TSV" },
         };
@@ -86,7 +90,11 @@ impl<'a> Table<'a> {
         if !header.is_empty() {
             let id = options.id_field.as_deref();
             let id = id.map(|name| column(name, "--id-field")).transpose()?;
-            (table.text, table.id) = (column(&options.text_field, "--text-field")?, id);
+            let meta = options.meta_fields.iter();
+            let meta = meta.map(|n| Ok((n.clone(), column(n, "--meta-field")?)));
+            let meta = meta.collect::<Result<_, _>>()?;
+            let text = column(&options.text_field, "--text-field")?;
+            (table.text, table.id, table.meta) = (text, id, meta);
         }
         Ok(table)
     }
@@ -112,7 +120,15 @@ impl<'a> Table<'a> {
             utf8(self.source, &self.known, line, cell).map(str::to_owned)
         };
         let id = self.id.map(cell).transpose()?;
-        Ok(Some((id, cell(self.text)?)))
+        let cells = self
+            .meta
+            .iter()
+            .map(|(name, place)| Ok((name.as_str(), cell(*place)?)));
+        let cells: HashMap<&str, String> = cells.collect::<Result<_, _>>()?;
+        let names: Vec<String> = self.meta.iter().map(|(name, _)| name.clone()).collect();
+        let meta = metadata(&names, |name| cells.get(name).map(|c| c.as_str().into()));
+        let text = cell(self.text)?;
+        Ok(Some(Found { id, meta, text }))
     }
 
     fn broken(&self, error: csv::Error) -> InputError {

@@ -478,3 +478,41 @@ fn a_decompression_bomb_is_stopped() {
         "{error}"
     );
 }
+
+#[test]
+fn what_is_kept_beside_a_document() {
+    let folder = Folder::new();
+    let mut options = options();
+    options.meta_fields = vec!["other".into(), "id".into(), "none".into()];
+    let file = folder.write("a.jsonl", jsonl());
+    let (documents, ..) = read(&file, &options).unwrap();
+    assert_eq!(documents[3].meta.as_deref(), Some("{\"other\":1,\"id\":3}"));
+    // A table has a column in all of its rows or in none.
+    for (name, bytes, expected) in [
+        ("a.csv", csv_of(b','), "{\"other\":\"x,y\",\"id\":\"3\"}"),
+        (
+            "a.parquet",
+            parquet_of(true, false),
+            "{\"other\":3,\"id\":3}",
+        ),
+    ] {
+        let file = folder.write(name, bytes);
+        let error = read(&file, &options).unwrap_err();
+        assert!(error.to_string().contains("no column \"none\""), "{error}");
+        assert!(error.hint().unwrap().contains("--meta-field"));
+        let mut known = options.clone();
+        known.meta_fields.pop();
+        let (documents, ..) = read(&file, &known).unwrap();
+        assert_eq!(documents[3].meta.as_deref(), Some(expected), "{name}");
+        known.meta_fields.clear();
+        assert!(
+            read(&file, &known)
+                .unwrap()
+                .0
+                .iter()
+                .all(|d| d.meta.is_none())
+        );
+    }
+    let plain = folder.write("a.txt", "Some text.");
+    assert_eq!(read(&plain, &options).unwrap().0[0].meta, None);
+}

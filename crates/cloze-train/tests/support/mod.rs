@@ -119,7 +119,7 @@ pub fn dataset_of(
             SplitRecord::new(vec![writer.finish(&shard).unwrap()], rows),
         );
     }
-    let table = documents::write(&path.join(documents::FILE_NAME), []).unwrap();
+    let table = documents::write(&path.join(documents::FILE_NAME), false, []).unwrap();
     Manifest {
         format: Manifest::format_name(),
         format_version: FORMAT_VERSION,
@@ -132,6 +132,7 @@ pub fn dataset_of(
         config: serde_json::json!({}),
         sources: vec![],
         counts: BTreeMap::new(),
+        metadata: Vec::new(),
         documents: file(documents::FILE_NAME, table),
         splits,
     }
