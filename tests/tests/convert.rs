@@ -232,9 +232,9 @@ fn manifests_are_not_trusted() {
         ),
         (
             "\"format_version\": 4",
-            "\"format_version\": 5",
+            "\"format_version\": 6",
             2,
-            "version 1 to 4",
+            "version 1 to 5",
         ),
         (
             "\"format_version\": 1",

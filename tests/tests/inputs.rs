@@ -173,6 +173,20 @@ fn metadata_stays_with_its_document() {
         let shown: serde_json::Value = serde_json::from_str(&ran.out()).unwrap();
         assert_eq!(shown["documents"][0]["meta"]["year"], 2040);
     }
+    // An older program must not take it for what it knows.
+    let manifest = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(place.path(name).join("manifest.json")).unwrap())
+            .unwrap()
+    };
+    assert_eq!(manifest("data")["format_version"], 5);
+    let mut older = manifest("data");
+    older["format_version"] = 1.into();
+    place.prepare("meta.jsonl", "older", options);
+    place.write("older/manifest.json", older.to_string());
+    let _ = place
+        .cloze("inspect older")
+        .status(2)
+        .says(&["metadata need version 5"]);
     for (from, to, format) in [("data", "columns", "parquet"), ("columns", "back", "arrow")] {
         let _ = place
             .cloze(&format!("convert {from} {to} --to {format}"))
@@ -183,6 +197,7 @@ fn metadata_stays_with_its_document() {
     place.prepare("meta.jsonl", "none", "--seq-len 32 --id-field id");
     let documents = |name: &str| std::fs::read(place.path(name).join("documents.arrow")).unwrap();
     assert!(documents("none").len() < documents("data").len());
+    assert_eq!(manifest("none")["format_version"], 1);
     let ran = place.cloze("inspect none --doc d40").status(0);
     assert!(!ran.out().contains("https://"), "{}", ran.out());
 }

@@ -249,6 +249,7 @@ impl Preparation<'_> {
             format_version: Manifest::version_of(
                 config.objective_record(),
                 &config.masking_record(),
+                &config.meta_field,
             ),
             created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
             objective: config.objective_record(),

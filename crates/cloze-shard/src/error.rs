@@ -27,7 +27,7 @@ pub enum Error {
         path: PathBuf,
         /// The version in the manifest.
         found: u64,
-        /// [`crate::FILES_VERSION`], the newest.
+        /// [`crate::METADATA_VERSION`], the newest.
         supported: u32,
     },
     /// The dataset's rows lie in files of another format, see `docs/format.md`, version 4.

@@ -41,3 +41,5 @@ pub const UNITS_VERSION: u32 = 2;
 pub const OBJECTIVES_VERSION: u32 = 3;
 /// The version of datasets whose rows lie in files of another format than Arrow: `cloze convert` makes and reads them.
 pub const FILES_VERSION: u32 = 4;
+/// The version of datasets that keep metadata of documents.
+pub const METADATA_VERSION: u32 = 5;

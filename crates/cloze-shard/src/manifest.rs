@@ -10,7 +10,8 @@ use crate::masking::MaskingRule;
 use crate::schema::IdType;
 use crate::vocabulary::{SpecialTokens, Vocabulary};
 use crate::{
-    Error, FILES_VERSION, FORMAT_VERSION, OBJECTIVES_VERSION, Result, UNITS_VERSION, atomic,
+    Error, FILES_VERSION, FORMAT_VERSION, METADATA_VERSION, OBJECTIVES_VERSION, Result,
+    UNITS_VERSION, atomic,
 };
 
 /// The manifest's file name.
@@ -284,11 +285,13 @@ pub fn read_text(dataset: &Path) -> Result<(u32, String)> {
     let found = head.get("format_version").and_then(|v| v.as_u64());
     let found = found.unwrap_or(0);
     match u32::try_from(found) {
-        Ok(version) if (FORMAT_VERSION..=FILES_VERSION).contains(&version) => Ok((version, text)),
+        Ok(version) if (FORMAT_VERSION..=METADATA_VERSION).contains(&version) => {
+            Ok((version, text))
+        }
         _ => Err(Error::Version {
             path,
             found,
-            supported: FILES_VERSION,
+            supported: METADATA_VERSION,
         }),
     }
 }
@@ -300,10 +303,13 @@ impl Manifest {
         FORMAT.into()
     }
 
-    /// The oldest format version that knows such rows.
+    /// The oldest format version that knows such rows, and such metadata.
     #[must_use]
-    pub fn version_of(objective: Objective, masking: &Masking) -> u32 {
-        objective.format_version().max(masking.format_version())
+    pub fn version_of(objective: Objective, masking: &Masking, metadata: &[String]) -> u32 {
+        match metadata {
+            [] => objective.format_version().max(masking.format_version()),
+            _ => METADATA_VERSION,
+        }
     }
 
     /// Reads `DATASET/manifest.json`. A folder without one is not a dataset.
@@ -330,10 +336,10 @@ impl Manifest {
 
     /// Whether its version is one that its masks may have; what is wrong, if not.
     pub fn check_version(&self) -> std::result::Result<(), String> {
-        let needed = Self::version_of(self.objective, &self.masking);
+        let needed = Self::version_of(self.objective, &self.masking, &self.metadata);
         if self.format_version < needed {
             return Err(format!(
-                "format version {}, but its objective or its masks need version {needed}",
+                "format version {}, but its objective, its masks or its metadata need version {needed}",
                 self.format_version
             ));
         }
