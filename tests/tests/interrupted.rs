@@ -73,22 +73,24 @@ fn state(place: &Place, run: &str) -> [Vec<u8>; 3] {
 #[test]
 fn a_signal_writes_a_checkpoint_and_the_run_goes_on() {
     let place = place();
-    let _ = place.cloze(&format!("{TRAIN} --out whole")).status(0);
+    // So long that a busy machine is not done before the signal is there.
+    let line = TRAIN.replace("--steps 400", "--steps 2000");
+    let _ = place.cloze(&format!("{line} --out whole")).status(0);
     for (name, code) in [("TERM", 0), ("HUP", 0), ("INT", 130)] {
         let run = format!("run-{name}");
-        let mut child = place.start(&format!("{TRAIN} --out {run}"));
+        let mut child = place.start(&format!("{line} --out {run}"));
         let ended = wait_for(&place, &run, &mut child, 5);
         assert!(ended.is_none(), "it was too fast for this test");
         signal(&child, name);
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(code), "{name}: {status:?}");
         let last = checkpoints(&place, &run).pop().unwrap();
-        assert_ne!(last, "step-00000400", "it was too fast for this test");
+        assert_ne!(last, "step-00002000", "it was too fast for this test");
         let stopped = || {
             let report = fs::read_to_string(place.path(&run).join("report.html"));
             report
                 .unwrap()
-                .contains("stopped before its last step, 400")
+                .contains("stopped before its last step, 2,000")
         };
         assert!(stopped(), "{name}");
         let _ = place
@@ -182,7 +184,7 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     let mut line = Command::new("nohup");
     let mut child = line
         .arg(cloze_tests::executable("cloze"))
-        .args(format!("{TRAIN} --out run").split(' '))
+        .args(format!("{} --out run", TRAIN.replace("--steps 400", "--steps 2000")).split(' '))
         .current_dir(place.path("."))
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
@@ -193,5 +195,5 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     assert!(ended.is_none(), "it was too fast for this test");
     signal(&child, "HUP");
     assert!(child.wait().unwrap().success());
-    assert_eq!(checkpoints(&place, "run").pop().unwrap(), "step-00000400");
+    assert_eq!(checkpoints(&place, "run").pop().unwrap(), "step-00002000");
 }

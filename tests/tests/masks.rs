@@ -121,8 +121,8 @@ fn manifests_say_what_masks_are_of() {
         ),
         (
             "\"format_version\": 2",
-            "\"format_version\": 5",
-            "version 1 to 4",
+            "\"format_version\": 6",
+            "version 1 to 5",
         ),
         ("\"unit\": \"word\"", "\"unit\": \"sentence\"", "sentence"),
         ("\"unit\": \"word\"", "\"units\": \"word\"", "units"),
