@@ -206,7 +206,8 @@ impl Error {
             Self::Checkpoint { path, .. } if in_checkpoint(path) => Some(DAMAGED.into()),
             Self::Checkpoint { .. } => Some("give a Hugging Face folder with config.json and model.safetensors or pytorch_model.bin".into()),
             Self::NonFinite { rows, model, .. } => {
-                let rows = match rows.contains(" row ") {
+                // Where no row has a finite loss, it is not the rows.
+                let rows = match rows.contains(" row ") && !rows.starts_with("none of") {
                     true => "look at the rows that are named; if nothing is wrong with them, ",
                     false => "",
                 };
