@@ -90,11 +90,20 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
             text += &format!(" It was stopped before {before}; --resume goes on.");
         }
         Ok(_) => {}
-        Err(error) => text += &format!(" It could not go on: {error}."),
+        Err(error) => {
+            let why = error.to_string();
+            text += &format!(
+                " It could not go on: {}.",
+                why.trim_end_matches(['…', ',', ' '])
+            );
+        }
     }
     let validations = validations(records);
     if let (Some(first), Some(last)) = (validations.first(), validations.last()) {
-        text += &format!(" {}", came_to(&first.report, &last.report));
+        text += &match first.step == last.step {
+            true => format!(" {}", was(last)),
+            false => format!(" {}", came_to(&first.report, &last.report)),
+        };
         let best = validations
             .iter()
             .min_by(|a, b| loss(a).total_cmp(&loss(b)));
@@ -119,6 +128,17 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
 
 fn loss(record: &ValidationRecord) -> f64 {
     record.report.mlm_loss.unwrap_or(f64::INFINITY)
+}
+
+/// The only evaluation.
+fn was(only: &ValidationRecord) -> String {
+    let loss = only.report.mlm_loss.unwrap_or(f64::NAN);
+    format!(
+        "On {} validation rows the MLM loss was {loss:.3} nats (perplexity {:.1}) after step {}; it was not measured again.",
+        format::count(only.report.rows),
+        loss.exp(),
+        format::count(only.step)
+    )
 }
 
 fn came_to(first: &EvalReport, last: &EvalReport) -> String {

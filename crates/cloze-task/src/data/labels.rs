@@ -250,6 +250,11 @@ impl Table {
     /// A single label as text.
     fn label(&self, number: u64, name: &str, value: &Value) -> Result<String> {
         match value {
+            Value::String(label) if label.trim().is_empty() => Err(self.fail(
+                number,
+                format!("its {name:?} is empty, expected a label"),
+                "give it a label, or leave the row out",
+            )),
             Value::String(label) => Ok(label.clone()),
             Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
             other => Err(self.fail(

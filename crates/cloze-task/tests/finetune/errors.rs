@@ -90,6 +90,16 @@ fn bad_files_are_refused_by_line() {
         &line("{\"text\": \"x\", \"label\": [\"a\"]}"),
         &["line 4: ", "multi-label"],
     );
+    refused(
+        "t.csv",
+        b"text,label\nx,a\ny,\n",
+        &["line 3: ", "\"label\" is empty", "leave the row out"],
+    );
+    refused(
+        "t.jsonl",
+        &line("{\"text\": \"x\", \"label\": \" \"}"),
+        &["line 4: ", "\"label\" is empty"],
+    );
     for (labels, expected) in [
         (
             ["[0,1,1]", "[0,1]"],
