@@ -454,3 +454,59 @@ fn killed() {
     }
     assert!(stopped > 0, "no kill came in time");
 }
+
+/// A stranger's dataset must not make us read what is not in its folder, or wait for ever.
+#[test]
+#[cfg(unix)]
+fn links_and_pipes_in_a_dataset() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    let shard = "train/part-00000.arrow";
+    let (inside, outside) = ("data/train/kept.arrow", "elsewhere.arrow");
+    let shard_of = |data: &str| place.path(data).join(shard);
+    for verb in ["verify", "inspect"] {
+        for file in [shard, "documents.arrow", "tokenizer/vocab.txt"] {
+            place.prepare("corpus.jsonl", "data", "--seq-len 32");
+            let path = place.path("data").join(file);
+            fs::rename(&path, place.path(outside)).unwrap();
+            symlink(place.path(outside), &path).unwrap();
+            let status = if verb == "verify" { 1 } else { 2 };
+            let ran = place.cloze(&format!("{verb} data"));
+            // Sizes of tokenizer and documents are looked at where they are used.
+            if verb == "verify" || file == shard {
+                let ran = ran.status(status);
+                let said = ran.out() + &ran.err();
+                assert!(
+                    said.contains(file) && said.contains("leads out of"),
+                    "{said}"
+                );
+            }
+            fs::remove_dir_all(place.path("data")).unwrap();
+        }
+    }
+    place.prepare("corpus.jsonl", "data", "--seq-len 32");
+    // A link inside is a name for a file of the dataset, and the whole may lie elsewhere.
+    fs::rename(shard_of("data"), place.path(inside)).unwrap();
+    symlink("kept.arrow", shard_of("data")).unwrap();
+    symlink(place.path("data"), place.path("link")).unwrap();
+    let _ = place.cloze("verify link").status(0);
+    // A pipe that nobody writes to.
+    fs::remove_file(shard_of("data")).unwrap();
+    let pipe = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    pipe(&shard_of("data"));
+    let found = place.cloze("verify data").status(1).out();
+    assert!(found.contains("no regular file"), "{found}");
+    let _ = place
+        .cloze("inspect data")
+        .status(2)
+        .says(&["no regular file", "hint:"]);
+    fs::remove_file(place.path("data/manifest.json")).unwrap();
+    pipe(&place.path("data/manifest.json"));
+    let _ = place
+        .cloze("inspect data")
+        .status(2)
+        .says(&["manifest.json", "no regular file"]);
+}

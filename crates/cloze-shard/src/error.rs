@@ -46,6 +46,14 @@ pub enum Error {
         /// Line and reason.
         why: String,
     },
+    /// A file of a dataset is something else, or somewhere else.
+    #[error("{}: {why}", path.display())]
+    NoFile {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is there.
+        why: String,
+    },
     /// A file's size is not the one that the manifest binds.
     #[error("{}: {found} bytes, the manifest says {expected}", path.display())]
     Size {
@@ -157,6 +165,7 @@ impl Error {
                  where it came from, or prepare the dataset again; `cloze verify` lists every problem"
                     .into()
             }
+            Self::NoFile { .. } => "put the file itself there; a link to the whole dataset is followed".into(),
             Self::Vocabulary { .. } => "give a Hugging Face tokenizer folder, a tokenizer.json or a BERT \
                                         vocab.txt that holds [PAD] [UNK] [CLS] [SEP] [MASK]"
                 .into(),

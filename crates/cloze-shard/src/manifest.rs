@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::masking::MaskingRule;
+use crate::reader::regular_file;
 use crate::schema::IdType;
 use crate::vocabulary::{SpecialTokens, Vocabulary};
 use crate::{
@@ -19,6 +20,8 @@ pub const FILE_NAME: &str = "manifest.json";
 /// The folder of the tokenizer's own files.
 pub const TOKENIZER_FOLDER: &str = "tokenizer";
 const FORMAT: &str = "cloze-dataset";
+/// Bytes of a manifest that are read: one of a million shards is shorter.
+const LONGEST: u64 = 1 << 30;
 
 /// The whole manifest. Field order is the order in the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -267,6 +270,9 @@ pub fn read_text(dataset: &Path) -> Result<(u32, String)> {
         path: dataset.into(),
         why: why.into(),
     };
+    if path.exists() && regular_file(&path)? > LONGEST {
+        return Err(absent("its manifest.json is longer than 1 GiB"));
+    }
     let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound if !dataset.exists() => absent("there is no such folder"),
         std::io::ErrorKind::NotFound => absent("it has no manifest.json"),

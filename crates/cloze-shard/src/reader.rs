@@ -113,7 +113,13 @@ pub fn check_file(dataset: &Path, record: &FileRecord) -> Result<PathBuf> {
             why,
         });
     }
-    let found = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+    let found = regular_file(&path)?;
+    // A link may lead to another file of the dataset, and the dataset may be behind one.
+    let real = |path: &Path| std::fs::canonicalize(path).map_err(Error::io(path));
+    if !real(&path)?.starts_with(real(dataset)?) {
+        let why = "leads out of the dataset by a symbolic link".into();
+        return Err(Error::NoFile { path, why });
+    }
     if found != record.bytes {
         return Err(Error::Size {
             path,
@@ -122,6 +128,18 @@ pub fn check_file(dataset: &Path, record: &FileRecord) -> Result<PathBuf> {
         });
     }
     Ok(path)
+}
+
+/// The size of a regular file. What may be read without end, or may never answer, is refused.
+pub(crate) fn regular_file(path: &Path) -> Result<u64> {
+    let found = std::fs::metadata(path).map_err(Error::io(path))?;
+    match found.is_file() {
+        true => Ok(found.len()),
+        false => Err(Error::NoFile {
+            path: path.into(),
+            why: "is no regular file".into(),
+        }),
+    }
 }
 
 /// A split: its shards' rows, numbered through.
