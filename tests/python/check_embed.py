@@ -78,6 +78,18 @@ def retrieval(cloze, model, work):
     print(f"retrieval: recall@5 {np.mean(recall[5]):.3f}, nDCG@10 {np.mean(ndcg):.3f}, as computed anew")
 
 
+def distilled(cloze, words, lines, work):
+    """A DistilBERT has no token types: what is exported as a BERT must hold those that it was read with."""
+    from transformers import DistilBertConfig, DistilBertModel
+    vocab = AutoTokenizer.from_pretrained(sys.argv[2])
+    folder, exported = work / "distil", work / "distil-exported"
+    torch.manual_seed(3)
+    DistilBertModel(DistilBertConfig(vocab_size=len(vocab), dim=64, n_layers=2, n_heads=4, hidden_dim=128, max_position_embeddings=128)).save_pretrained(folder)
+    vocab.save_pretrained(folder)
+    cloze_embed(cloze, lines, "--model", folder, "--out", work / "distil.npy", "--export", exported, "--pooling", "mean")
+    close("DistilBERT, exported, in AutoModel", reference(exported, words, "mean", True, 128), np.load(work / "distil.npy"))
+
+
 def main():
     cloze, model, work = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     shutil.rmtree(work, ignore_errors=True)
@@ -102,6 +114,7 @@ def main():
         else:
             from sentence_transformers import SentenceTransformer
             close("  exported, in SentenceTransformer", SentenceTransformer(str(folder), device="cpu").encode(words), ours)
+    distilled(cloze, words, lines, work)
     retrieval(cloze, model, work)
 
 

@@ -102,6 +102,35 @@ fn a_signal_writes_a_checkpoint_and_the_run_goes_on() {
     }
 }
 
+/// A terminal that is closed, `timeout`, and many launchers send more than one signal at once: together they ask for one orderly end.
+#[test]
+fn signals_that_come_together_are_one() {
+    let place = place();
+    let line = TRAIN.replace("--steps 400", "--steps 2000");
+    for (number, (first, second, code)) in [
+        ("HUP", "HUP", 0),
+        ("TERM", "HUP", 0),
+        ("TERM", "TERM", 0),
+        ("INT", "INT", 130),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let run = format!("run-{number}");
+        let mut child = place.start(&format!("{line} --out {run}"));
+        let ended = wait_for(&place, &run, &mut child, 5);
+        assert!(ended.is_none(), "it was too fast for this test");
+        signal(&child, first);
+        // It may be done before.
+        let _ = Command::new("kill")
+            .args(["-s", second, &child.id().to_string()])
+            .status();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{first} {second}: {status:?}");
+        assert!(!checkpoints(&place, &run).is_empty(), "{first} {second}");
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
     let place = place();

@@ -50,7 +50,8 @@ Examples:
   cloze pretrain notes papers --mix 0.7,0.3 --init DIR --out run        two datasets, 70 % of the tokens from the first
   cloze pretrain data --init DIR --out run --resume auto        for a job that may be stopped and started again
 
-Ctrl-C and SIGTERM write a checkpoint after the step that is under way, and stop; a second one stops at once.
+Ctrl-C (exit status 130), SIGTERM and a closed terminal (0) write a checkpoint after the step that is under way, and stop; Ctrl-C or SIGTERM once more, a second later or
+after that, stops at once.
 
 Several processes, one for each GPU, train as one would. Any of these starts them:
   torchrun --no-python --nproc-per-node 8 cloze-train pretrain ...

@@ -65,7 +65,8 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&found)?)?;
     } else {
-        write!(out, "{}", found.text())?;
+        // Tokens are what somebody wrote into a vocabulary.
+        write!(out, "{}", cloze_cli::visible_lines(&found.text()))?;
     }
     Ok(Status::Done)
 }

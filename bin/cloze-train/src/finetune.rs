@@ -304,8 +304,8 @@ impl<'a> View<'a> {
     }
 
     fn line(&self, text: &str) {
-        // A log that cannot be shown is not worth stopping for.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        // Labels are somebody else's. A log that cannot be shown is not worth stopping for.
+        let _ = writeln!(std::io::stderr(), "{}", cloze_cli::visible_lines(text));
     }
 
     fn data(&self, data: &Data) {

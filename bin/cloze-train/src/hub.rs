@@ -13,7 +13,31 @@ pub fn folder(named: &Path, dataset: &Path) -> anyhow::Result<PathBuf> {
 
 /// As [`folder`], for no dataset.
 pub fn model(named: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(hint) = instead(named) {
+        return Err(crate::Hinted {
+            why: format!("{}: is no model: it has no config.json", named.display()),
+            hint,
+        }
+        .into());
+    }
     name_of(named).map_or_else(|| Ok(named.into()), download)
+}
+
+/// What somebody meant who gave a folder of another kind.
+fn instead(named: &Path) -> Option<String> {
+    let is = |name: &str| named.join(name).is_file();
+    if !named.is_dir() || is("config.json") {
+        return None;
+    }
+    if is("model/config.json") {
+        let model = named.join("model");
+        return Some(format!(
+            "it is the folder of a run, whose model is {}",
+            model.display()
+        ));
+    }
+    is(cloze_shard::manifest::FILE_NAME)
+        .then(|| "it is a dataset; give the folder of a model".to_owned())
 }
 
 fn name_of(named: &Path) -> Option<&str> {
@@ -130,6 +154,20 @@ mod tests {
         ] {
             assert!(!is_name(path), "{path}");
         }
+    }
+
+    #[test]
+    fn folders_of_another_kind_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path();
+        assert_eq!(instead(run), None);
+        std::fs::write(run.join("manifest.json"), "{}").unwrap();
+        assert!(instead(run).unwrap().contains("is a dataset"));
+        std::fs::create_dir(run.join("model")).unwrap();
+        std::fs::write(run.join("model/config.json"), "{}").unwrap();
+        let hint = instead(run).unwrap();
+        assert!(hint.contains("of a run") && hint.ends_with("model"));
+        assert_eq!(instead(&run.join("model")), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use cloze_cli::{Status, format};
+use cloze_train::engine::Objective;
 use cloze_train::parallel::World;
 use cloze_train::{Error, Start, pretrain_on, stored_config};
 
@@ -30,6 +31,14 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     if world.rank == 0 {
         crate::warn(&args.datasets, args.init.as_deref(), typed);
     }
+    if args.resume == Some(ResumeArg::Auto) && world.world_size == 1 {
+        for (aside, why) in cloze_train::checkpoint::set_damaged_aside(&args.out)? {
+            eprintln!(
+                "warning: the newest checkpoint is damaged, and is {} now; the run goes on from the one before it: {why}",
+                aside.display()
+            );
+        }
+    }
     let stored = if args.resume.is_some() {
         stored_config(&args.out)?
     } else {
@@ -42,7 +51,16 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     if world.rank == 0 && typed.has("nsp_weight") && !config.objective.has_pairs() {
         eprintln!("warning: --nsp-weight has no effect: --objective mlm trains no head on pairs");
     }
-    let mut view = view::choose(args.view, world.rank, config.steps, &args.out, &stop)?;
+    if world.rank == 0 && config.objective == Objective::MlmNsp {
+        warn_of_one_label(&args.datasets);
+    }
+    let mut view = view::choose(
+        args.view,
+        world.rank,
+        (config.steps, config.hours),
+        &args.out,
+        &stop,
+    )?;
     let datasets: Vec<&Path> = args.datasets.iter().map(AsRef::as_ref).collect();
     let trained = pretrain_on(&world, &datasets, &start, &args.out, &config, view.as_mut());
     let time = view.elapsed();
@@ -93,6 +111,24 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         writeln!(out, "{}", view::validation(&report))?;
     }
     Ok(Status::Done)
+}
+
+/// Says where a head would learn nothing but to say always the same.
+fn warn_of_one_label(datasets: &[PathBuf]) {
+    for path in datasets {
+        // What is wrong with a dataset is said when it is opened.
+        let Ok(manifest) = cloze_shard::Manifest::read(path) else {
+            continue;
+        };
+        let labels = manifest.splits.get("train").map(|s| s.labels);
+        let Some(labels) = labels.unwrap_or_default().only() else {
+            continue;
+        };
+        eprintln!(
+            "warning: all pairs of {} {labels}: next sentence prediction has nothing to learn there; --objective mlm+sop or mlm is meant, perhaps",
+            path.display()
+        );
+    }
 }
 
 /// Says where the report is, or why there is none.

@@ -227,6 +227,18 @@ impl LabelCounts {
     }
 }
 
+impl LabelCounts {
+    /// What all labelled rows are, in words; `None` where they differ, or there are none.
+    #[must_use]
+    pub fn only(&self) -> Option<&'static str> {
+        match (self.is_next, self.not_next) {
+            (1.., 0) => Some("follow one another"),
+            (0, 1..) => Some("are random"),
+            _ => None,
+        }
+    }
+}
+
 impl std::ops::AddAssign for LabelCounts {
     fn add_assign(&mut self, other: Self) {
         self.is_next += other.is_next;

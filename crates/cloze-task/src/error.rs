@@ -57,6 +57,14 @@ pub enum Error {
         /// The norm.
         norm: f64,
     },
+    /// What a model says are no numbers any more.
+    #[error("seed {seed}, step {step}: what the model says of an example is no finite number")]
+    Diverged {
+        /// The seed.
+        seed: u64,
+        /// The step after which it was measured.
+        step: u64,
+    },
     /// Somebody asked to stop, and there was nothing to keep.
     #[error("seed {seed} was stopped at step {step}")]
     Stopped {
@@ -99,7 +107,7 @@ impl Error {
             Self::Taken { option, .. } => {
                 Some(format!("give {option} a path where there is nothing yet"))
             }
-            Self::NonFinite { .. } => {
+            Self::NonFinite { .. } | Self::Diverged { .. } => {
                 Some("train with a smaller --learning-rate or more --warmup-steps".into())
             }
         }

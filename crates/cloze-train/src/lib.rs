@@ -16,6 +16,7 @@ pub mod feed;
 pub mod golden;
 mod log;
 mod matching;
+mod memory;
 pub mod native;
 pub mod optimizer;
 pub mod parallel;

@@ -9,10 +9,11 @@ use crate::checkpoint::{
     LoadReport, TrainerState, initial_parameters, latest, publish_again, read_model, read_state,
 };
 use crate::device::{self, Build};
-use crate::engine::{Engine, EngineState};
+use crate::engine::{Engine, EngineKind, EngineState};
 use crate::feed::{Feed, Position, joined_digest};
 use crate::log::LOG;
 use crate::matching;
+use crate::memory;
 use crate::parallel::World;
 use crate::plan::PretrainConfig;
 use crate::samples::MaskedRow;
@@ -97,6 +98,18 @@ pub fn begin(
         evaluation_due: config.eval_every > 0,
         seconds: 0.0,
     };
+    if let (0, None, Some(model)) = (world.rank, &checkpoint, finished_model(run)) {
+        return Err(taken(
+            &format!(
+                "holds a model ({}) and no checkpoint to go on from",
+                model.display()
+            ),
+            &format!(
+                "give another --out; to train that model further, also --init {}",
+                model.display()
+            ),
+        ));
+    }
     // A run that was stopped before its first checkpoint is begun anew, where that was asked for.
     let (start, again) = match start {
         Start::ResumeOr(_) if checkpoint.is_some() => (&Start::Resume, false),
@@ -134,7 +147,10 @@ pub fn begin(
                         "the run was started differently: {}",
                         differences.join("; ")
                     ),
-                    "resume with what it was started with, or begin another run",
+                    &format!(
+                        "resume with what it was started with; to train its model in another way or for longer, begin another run with --init {}",
+                        run.join(crate::checkpoint::MODEL).display()
+                    ),
                 ));
             }
             trainer.config = asked;
@@ -195,6 +211,20 @@ pub fn begin(
         ..trainer.config.build()
     };
     let built = device::build(asked, &model, config.objective, state)?;
+    // So does a step that is too large.
+    if trainer.config.engine == EngineKind::Native && !built.engine.on_gpu() {
+        let splits = split_rows(datasets, "train");
+        let sum = |of: &dyn Fn(&cloze_shard::manifest::SplitRecord) -> u64| {
+            let record = |d: &Dataset| d.manifest().splits.get("train").map_or(0, of);
+            splits.iter().map(|(d, _)| record(d)).sum::<u64>()
+        };
+        memory::check(
+            &trainer.config,
+            &model,
+            sum(&|s| s.tokens),
+            sum(&|s| s.rows),
+        )?;
+    }
     trainer.config.precision = Some(built.precision);
     let lock = match (world.rank, lock) {
         (0, None) => {
@@ -219,6 +249,12 @@ pub fn begin(
 /// Whether every dataset passes.
 fn check_each(datasets: &[Dataset], check: impl FnMut(&Dataset) -> Result<()>) -> Result<()> {
     datasets.iter().try_for_each(check)
+}
+
+/// The model of a run whose checkpoints are gone.
+fn finished_model(run: &Path) -> Option<PathBuf> {
+    let names = [crate::checkpoint::MODEL, crate::checkpoint::BEST];
+    names.map(|n| run.join(n)).into_iter().find(|m| m.is_dir())
 }
 
 /// Whether there is anything in the folder, but for the lock of a run that never began.

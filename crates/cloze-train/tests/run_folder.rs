@@ -142,6 +142,118 @@ fn a_damaged_checkpoint_is_not_gone_on_with() {
     assert_eq!(train(&data, Start::Resume, &run).unwrap().steps, 6);
 }
 
+/// Everything of the newest checkpoint that a run goes on from.
+fn newest(run: &Path) -> [Vec<u8>; 2] {
+    let newest = checkpoint::latest(run).unwrap().unwrap();
+    [
+        "trainer_state/state.json",
+        "trainer_state/optimizer.safetensors",
+    ]
+    .map(|name| fs::read(newest.join(name)).unwrap())
+}
+
+#[test]
+fn a_job_that_is_left_alone_goes_on_from_the_checkpoint_before_a_damaged_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    train(&data, Start::Config(config(folder.path())), &run).unwrap();
+    assert!(checkpoint::set_damaged_aside(&run).unwrap().is_empty());
+    let whole = newest(&run);
+    let last = run.join("checkpoints/step-00000006");
+    fs::write(last.join("trainer_state/optimizer.safetensors"), "x").unwrap();
+    let aside = checkpoint::set_damaged_aside(&run).unwrap();
+    let damaged = run.join("checkpoints/step-00000006.damaged");
+    assert_eq!(aside.len(), 1);
+    assert!(aside[0].0 == damaged && damaged.is_dir() && !last.exists());
+    assert!(aside[0].1.to_string().contains("optimizer.safetensors"));
+    train(&data, Start::Resume, &run).unwrap();
+    assert!(newest(&run) == whole);
+    // The only one there is stays where it is: beginning anew is for a person to decide.
+    for step in ["step-00000004", "step-00000006.damaged"] {
+        fs::remove_dir_all(run.join("checkpoints").join(step)).ok();
+    }
+    let all = fs::read_dir(run.join("checkpoints")).unwrap();
+    for entry in all.flatten().filter(|e| e.path() != last) {
+        fs::remove_dir_all(entry.path()).unwrap();
+    }
+    fs::write(last.join("trainer_state/state.json"), "{").unwrap();
+    assert!(checkpoint::set_damaged_aside(&run).unwrap().is_empty());
+    assert!(last.is_dir());
+}
+
+/// A run that goes on writes the checkpoint that it went on from again, if an evaluation was due.
+#[test]
+fn a_checkpoint_that_is_written_again_is_there_throughout() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    train(&data, Start::Config(config(folder.path())), &run).unwrap();
+    let whole = newest(&run);
+    // Killed between the two renames: the old one has its other name, the new one none yet.
+    let checkpoints = run.join("checkpoints");
+    let aside = checkpoints.join(".step-00000006.old");
+    fs::rename(checkpoints.join("step-00000006"), &aside).unwrap();
+    fs::create_dir(checkpoints.join(".step-00000006.partial")).unwrap();
+    assert_eq!(checkpoint::latest(&run).unwrap().unwrap(), aside);
+    assert!(newest(&run) == whole);
+    assert_eq!(train(&data, Start::Resume, &run).unwrap().steps, 6);
+    // After both, the new one counts.
+    fs::create_dir(checkpoints.join("step-00000006")).unwrap();
+    assert!(
+        checkpoint::latest(&run)
+            .unwrap()
+            .unwrap()
+            .ends_with("step-00000006")
+    );
+}
+
+#[test]
+fn a_model_whose_checkpoints_are_gone_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    let fresh = || Start::Config(config(folder.path()));
+    train(&data, fresh(), &run).unwrap();
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let model = fs::read(run.join("model/model.safetensors")).unwrap();
+    for start in [fresh(), Start::Resume, Start::ResumeOr(Box::new(fresh()))] {
+        let expected = [
+            "no checkpoint to go on from",
+            "give another --out",
+            "--init",
+        ];
+        fails(&data, start, &run, &expected);
+    }
+    assert!(fs::read(run.join("model/model.safetensors")).unwrap() == model);
+}
+
+#[test]
+fn no_step_at_all_writes_the_model_as_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    let none = PretrainConfig {
+        steps: 0,
+        warmup_steps: 0,
+        ..short()
+    };
+    let start = || Start::Config(config(folder.path()));
+    let summary = pretrain(&data, &start(), &run, &none, &mut Quiet).unwrap();
+    assert!(summary.steps == 0 && !summary.stopped && summary.validation.is_some());
+    let (_, state) = checkpoint::read_state(&checkpoint::latest(&run).unwrap().unwrap()).unwrap();
+    let shape = cloze_train::BertConfig::read(&config(folder.path())).unwrap();
+    let drawn = checkpoint::initial_parameters(&shape, none.seed);
+    assert!(state.parameters == drawn);
+    let again = Start::ResumeOr(Box::new(start()));
+    assert_eq!(
+        pretrain(&data, &again, &run, &none, &mut Quiet)
+            .unwrap()
+            .steps,
+        0
+    );
+}
+
 #[test]
 fn a_tokenizer_that_is_not_the_datasets_is_found_before_the_first_step() {
     let folder = tempfile::tempdir().unwrap();

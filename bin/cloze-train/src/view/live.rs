@@ -56,6 +56,7 @@ type Sink = Box<dyn FnMut(&str)>;
 pub struct Live<'a> {
     plain: Plain<'a, Sink>,
     steps: u64,
+    hours: Option<f64>,
     run: PathBuf,
     line: Option<Instant>,
     /// Gone when the thread shall end.
@@ -64,8 +65,13 @@ pub struct Live<'a> {
 }
 
 impl<'a> Live<'a> {
-    /// Shows a run of so many steps in folder `run`.
-    pub fn new(steps: u64, style: bool, run: &Path, stop: &'a Stop) -> io::Result<Self> {
+    /// Shows a run of so many steps, or hours, in folder `run`.
+    pub fn new(
+        (steps, hours): (u64, Option<f64>),
+        style: bool,
+        run: &Path,
+        stop: &'a Stop,
+    ) -> io::Result<Self> {
         let (events, receive) = sync_channel(WAITING);
         let painter = Painter {
             screen: Screen::new(io::stderr()),
@@ -89,6 +95,7 @@ impl<'a> Live<'a> {
         Ok(Self {
             plain: Plain::new(steps, style, stop, Box::new(sink)),
             steps,
+            hours,
             run: run.to_owned(),
             line: None,
             events: Some(events),
@@ -128,9 +135,8 @@ impl Observer for Live<'_> {
     fn on_start(&mut self, begun: &Begun<'_>) {
         self.plain.on_start(begun);
         let before = logged(&self.run, begun.step);
-        self.tell(Event::Begin(Box::new(Panel::new(
-            self.steps, begun.step, before,
-        ))));
+        let panel = Panel::new(self.steps, begun.step, before).by_the_clock(self.hours);
+        self.tell(Event::Begin(Box::new(panel)));
     }
 
     fn on_step(&mut self, record: &StepRecord) {

@@ -29,7 +29,7 @@ pub trait View: Observer {
 pub fn choose<'a>(
     asked: ViewArg,
     rank: usize,
-    steps: u64,
+    (steps, hours): (u64, Option<f64>),
     run: &Path,
     stop: &'a Stop,
 ) -> anyhow::Result<Box<dyn View + 'a>> {
@@ -40,7 +40,7 @@ pub fn choose<'a>(
     let style = terminal && std::env::var_os("NO_COLOR").is_none();
     let term = std::env::var("TERM").unwrap_or_default();
     Ok(if live(asked, terminal, &term) && rank == 0 {
-        Box::new(Live::new(steps, style, run, stop)?)
+        Box::new(Live::new((steps, hours), style, run, stop)?)
     } else {
         Box::new(Plain::new(steps, style, stop, |text: &str| {
             // A log that cannot be shown is not worth stopping for.

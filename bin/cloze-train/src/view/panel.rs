@@ -23,6 +23,8 @@ const FIGURES: u16 = 36;
 #[derive(Debug, Default)]
 pub struct Panel {
     steps: u64,
+    /// Of a run that ends by the clock.
+    hours: Option<f64>,
     first_step: u64,
     step: u64,
     /// When `step` was logged.
@@ -69,6 +71,12 @@ impl Panel {
         panel
     }
 
+    /// The same panel, of a run that ends when so many hours are over.
+    pub fn by_the_clock(mut self, hours: Option<f64>) -> Self {
+        self.hours = hours;
+        self
+    }
+
     fn draw_on(&mut self, step: u64, loss: f64) {
         let smooth = self.smooth.push(loss).filter(|_| loss.is_finite());
         if let Some(mean) = smooth {
@@ -106,6 +114,11 @@ impl Panel {
     }
 
     fn left(&self, now: Duration) -> Option<Duration> {
+        if self.hours.is_some() {
+            let left = self.last.as_ref()?.seconds_left;
+            let since = now.saturating_sub(self.at).as_secs_f64();
+            return Duration::try_from_secs_f64((left - since).max(0.0)).ok();
+        }
         let done = self.step.checked_sub(self.first_step).filter(|&n| n > 0)?;
         let each = self.at.as_secs_f64() / done as f64;
         let left = each * self.steps.saturating_sub(self.step) as f64;
@@ -156,16 +169,25 @@ impl Panel {
     }
 
     fn gauge(&self, now: Duration, stage: Stage, paint: Paint, area: Rect, buf: &mut Buffer) {
-        let ratio = match self.steps {
-            0 => 1.0,
-            steps => (self.step as f64 / steps as f64).clamp(0.0, 1.0),
+        let ratio = match (self.hours, self.steps) {
+            (Some(hours), _) => {
+                let left = self.left(now).map_or(0.0, |left| left.as_secs_f64());
+                let over = 1.0 - left / (3_600.0 * hours);
+                // Nothing is known before the first step.
+                self.last.as_ref().map_or(0.0, |_| over.clamp(0.0, 1.0))
+            }
+            (None, 0) => 1.0,
+            (None, steps) => (self.step as f64 / steps as f64).clamp(0.0, 1.0),
         };
-        let left = format!(
-            "{} of {}  {:.0} %",
-            format::count(self.step),
-            format::count(self.steps),
-            (100.0 * ratio).floor()
-        );
+        let steps = match self.hours {
+            Some(_) => format::counted(self.step, "step"),
+            None => format!(
+                "{} of {}",
+                format::count(self.step),
+                format::count(self.steps)
+            ),
+        };
+        let left = format!("{steps}  {:.0} %", (100.0 * ratio).floor());
         let time = format::duration(now);
         let rest = match stage {
             Stage::Runs => self

@@ -130,6 +130,21 @@ fn everything_is_there_at_80_columns() {
 }
 
 #[test]
+fn a_run_by_the_clock_tells_of_its_time() {
+    let mut panel = Panel::new(u64::from(u32::MAX), 0, std::iter::empty()).by_the_clock(Some(2.0));
+    let begun = shown(&panel, 80, 24);
+    assert_holds(&begun, &["0 steps  0 %"]);
+    let mut record = trained(500, 6.0);
+    record.seconds_left = 1_830.0;
+    panel.step(record, Duration::from_secs(1_170));
+    // 30 of these seconds are over.
+    assert_holds(
+        &shown(&panel, 80, 24),
+        &["500 steps  75 %", "30 min 00 s left"],
+    );
+}
+
+#[test]
 fn less_room_shows_less() {
     let narrow = shown(&panel(), 60, 20);
     assert_holds(

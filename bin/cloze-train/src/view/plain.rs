@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cloze_cli::{format, table};
+use cloze_cli::{format, table, visible};
 use cloze_train::checkpoint::LoadReport;
 use cloze_train::parallel::World;
 use cloze_train::record::{SkipRecord, StepRecord, ValidationRecord};
@@ -113,7 +113,7 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
             self.line("the first rows that it is fed; what it has to predict is in [ ]:");
         }
         for row in begun.first {
-            self.line(&format!("row      {}", first_row(row)));
+            self.line(&format!("row      {}", visible(&first_row(row))));
         }
         if step >= self.steps {
             self.line(&format!(
@@ -128,9 +128,10 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
 
     fn on_step(&mut self, r: &StepRecord) {
         if !self.header {
-            let header = self.bold(
-                "    step     loss      mlm      nsp        rate   norm    tok/s   wait   left",
-            );
+            let pair = if r.sop_loss.is_some() { "sop" } else { "nsp" };
+            let header = self.bold(&format!(
+                "    step     loss      mlm      {pair}        rate   norm    tok/s   wait   left"
+            ));
             self.line(&header);
             self.header = true;
         }

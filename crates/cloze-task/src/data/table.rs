@@ -1,5 +1,7 @@
 //! CSV (RFC 4180) and TSV (IANA text/tab-separated-values: nothing is quoted), both with a header.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use csv::{ErrorKind, ReaderBuilder};
@@ -13,15 +15,21 @@ pub fn read(path: &Path, delimiter: u8) -> Result<Table> {
         .delimiter(delimiter)
         .quoting(delimiter == b',')
         .from_path(path)
-        .map_err(|e| broken(path, e))?;
-    let header = reader.headers().map_err(|e| broken(path, e))?.clone();
+        .map_err(|e| broken(path, e, 0))?;
+    let header = reader.headers().map_err(|e| broken(path, e, 0))?.clone();
     let names: Vec<&str> = (header.iter())
         .map(|name| name.trim_start_matches('\u{feff}'))
         .collect();
+    if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+        let why = format!("its header has {:?} twice", names[twice]);
+        return Err(wrong(path, "line", 1, why, "name each column once"));
+    }
+    // A line's end of two bytes is counted with the line after it.
+    let behind = u64::from(ends_with_two_bytes(path)?);
     let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|e| broken(path, e))?;
-        let number = record.position().map_or(0, csv::Position::line);
+        let record = record.map_err(|e| broken(path, e, behind))?;
+        let number = record.position().map_or(0, csv::Position::line) + behind;
         let cells = record.iter().map(|cell| Value::String(cell.into()));
         let fields: Map<String, Value> =
             (names.iter().map(|n| (*n).to_owned())).zip(cells).collect();
@@ -35,8 +43,17 @@ pub fn read(path: &Path, delimiter: u8) -> Result<Table> {
     })
 }
 
-fn broken(path: &Path, error: csv::Error) -> Error {
-    let number = error.position().map_or(1, csv::Position::line);
+/// Whether the first line ends with a carriage return before its line feed.
+fn ends_with_two_bytes(path: &Path) -> Result<bool> {
+    let io = |e| Error::from(cloze_shard::Error::io(path)(e));
+    let mut line = Vec::new();
+    let mut file = BufReader::new(File::open(path).map_err(io)?);
+    file.read_until(b'\n', &mut line).map_err(io)?;
+    Ok(line.ends_with(b"\r\n"))
+}
+
+fn broken(path: &Path, error: csv::Error, behind: u64) -> Error {
+    let number = error.position().map_or(1, |p| p.line() + behind);
     match error.into_kind() {
         ErrorKind::Io(source) => cloze_shard::Error::io(path)(source).into(),
         ErrorKind::Utf8 { err, .. } => {

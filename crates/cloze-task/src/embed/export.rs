@@ -75,10 +75,11 @@ fn weights(embedder: &mut Embedder, path: &Path) -> Result<Vec<u8>> {
     let parameters = embedder.model.engine.parameters()?;
     let layout = Layout::new(embedder.config());
     let made = &embedder.model.report.initialised;
+    let left_out = |name: &String| name.starts_with("bert.pooler.") && made.contains(name);
     let own = layout.parameters().iter().filter_map(|p| {
         let name = p.name.strip_prefix("bert.")?;
         let bytes = parameters[p.range()].iter().flat_map(|v| v.to_le_bytes());
-        (!made.contains(&p.name)).then(|| (name, p.shape.clone(), bytes.collect::<Vec<u8>>()))
+        (!left_out(&p.name)).then(|| (name, p.shape.clone(), bytes.collect::<Vec<u8>>()))
     });
     let own: Vec<_> = own.collect();
     let fail = |e: safetensors::SafeTensorError| Error::Model {

@@ -17,7 +17,7 @@ pub struct Text {
     pub text: String,
 }
 
-/// Reads texts: an object a line where the name ends in `.jsonl` or `.json`, else a text a line.
+/// Reads texts: an object a line where the name ends in `.jsonl`, `.ndjson` or `.json`, or where standard input begins with one, else a text a line.
 #[allow(missing_debug_implementations)]
 pub struct Texts {
     path: PathBuf,
@@ -28,16 +28,29 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Opens `path`; `-` is standard input, of plain lines.
+    /// Opens `path`; `-` is standard input. A file whose name says that it holds no lines of text is refused: its bytes would be embedded as if they were.
     pub fn open(path: &Path, text_field: &str, id_field: &str) -> Result<Self> {
+        let io = || cloze_shard::Error::io(path);
+        let ending = path.extension().and_then(|e| e.to_str());
+        let ending = ending.unwrap_or_default().to_ascii_lowercase();
+        if OTHERS.contains(&ending.as_str()) {
+            return Err(Error::Data {
+                path: path.into(),
+                place: String::new(),
+                why: format!("is a .{ending} file, expected JSONL or a text a line"),
+                hint: "convert it, or send its texts through standard input: a text or an object a line"
+                    .into(),
+            });
+        }
+        let mut objects = ["jsonl", "ndjson", "json"].contains(&ending.as_str());
         let lines: Box<dyn BufRead> = if path == Path::new("-") {
-            Box::new(std::io::stdin().lock())
+            let mut input = BufReader::with_capacity(1 << 20, std::io::stdin().lock());
+            objects = begins_with_object(input.fill_buf().map_err(io())?, text_field);
+            Box::new(input)
         } else {
-            let file = File::open(path).map_err(cloze_shard::Error::io(path))?;
+            let file = File::open(path).map_err(io())?;
             Box::new(BufReader::with_capacity(1 << 20, file))
         };
-        let named = path.extension().and_then(|e| e.to_str());
-        let objects = named.is_some_and(|e| e == "jsonl" || e == "json");
         Ok(Self {
             path: path.into(),
             lines,
@@ -81,6 +94,19 @@ impl Texts {
     }
 }
 
+/// Names of files that hold something else than lines.
+const OTHERS: [&str; 8] = ["csv", "tsv", "parquet", "arrow", "gz", "zst", "xz", "bz2"];
+
+/// Whether what there is of a first line is an object with the field, or may be the beginning of one.
+fn begins_with_object(bytes: &[u8], text_field: &str) -> bool {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
+    match serde_json::from_slice::<Value>(line) {
+        Ok(value) => value.get(text_field).is_some_and(Value::is_string),
+        Err(e) => e.is_eof() && line.len() == bytes.len() && line.starts_with(b"{"),
+    }
+}
+
 impl Iterator for Texts {
     type Item = Result<Text>;
 
@@ -111,6 +137,37 @@ impl Iterator for Texts {
                 continue;
             }
             return Some(self.object(line));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_told_from_texts() {
+        let told = |text: &str| begins_with_object(text.as_bytes(), "text");
+        assert!(told("{\"text\": \"a\"}\n"));
+        assert!(told("\u{feff}{\"text\": \"a\", \"id\": 1}\nmore"));
+        assert!(told("{\"text\": \"the rest has not come yet"));
+        for plain in [
+            "",
+            "a\n",
+            "{\"body\": \"a\"}\n",
+            "{\"text\": 5}\n",
+            "{ is a brace\n",
+            "[1]\n",
+        ] {
+            assert!(!told(plain), "{plain:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_hold_no_lines_are_refused() {
+        for name in ["a.csv", "a.CSV", "a.jsonl.gz", "a.parquet"] {
+            let error = Texts::open(Path::new(name), "text", "id").err().unwrap();
+            assert!(error.to_string().contains("expected JSONL"), "{error}");
         }
     }
 }

@@ -124,7 +124,7 @@ pub fn train(
 /// What became of a seed that failed in a way that leaves others alone, else the failure.
 fn cut(seed: u64, error: Error) -> Result<(Cut, Error)> {
     let (step, why) = match &error {
-        Error::NonFinite { step, .. } => (*step, "diverged"),
+        Error::NonFinite { step, .. } | Error::Diverged { step, .. } => (*step, "diverged"),
         Error::Stopped { step, .. } => (*step, "stopped"),
         _ => return Err(error),
     };
@@ -301,6 +301,10 @@ impl Run<'_> {
         };
         let (engine, head) = (self.engine.as_mut(), &self.head);
         let outputs = outputs(engine, head, self.hidden, size, set, &mut go_on)?;
+        // Nothing is worse than any other there, so nothing could be chosen by it.
+        if outputs.iter().flatten().any(|o| !o.is_finite()) {
+            return Err(Error::Diverged { seed, step });
+        }
         Ok((measure(&self.head, self.task, set, &outputs), outputs))
     }
 

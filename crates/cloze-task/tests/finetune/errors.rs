@@ -142,6 +142,21 @@ fn bad_files_are_refused_by_line() {
         &["line 3: ", "UTF-8"],
     );
     refused("t.csv", b"text,name\nx,a\n", &["line 2: ", "text, name"]);
+    refused(
+        "t.csv",
+        b"text,label\r\nx,a\r\ny,\r\n",
+        &["line 3: ", "\"label\" is empty"],
+    );
+    refused(
+        "t.csv",
+        b"text,label\r\nx,a\r\ny,b,c\r\n",
+        &["line 3: ", "3 cells"],
+    );
+    refused(
+        "t.csv",
+        b"text,label,label\nx,a,b\n",
+        &["line 1: ", "\"label\" twice"],
+    );
     refused("t.csv", b"text,label\n", &["no row"]);
     refused(
         "t.parquet",

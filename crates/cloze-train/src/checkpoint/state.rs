@@ -68,7 +68,8 @@ pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
     Ok(all(run)?.pop())
 }
 
-/// All checkpoints of `run`, oldest first. A checkpoint appears by rename, so each that is there is whole.
+/// All checkpoints of `run`, oldest first. A checkpoint appears by rename, so each that is there is whole. One that was about to be written again when the
+/// process was killed is there as `.step-NNNNNNNN.old`.
 pub(crate) fn all(run: &Path) -> Result<Vec<PathBuf>> {
     let folder = run.join(CHECKPOINTS);
     let entries = match fs::read_dir(&folder) {
@@ -91,15 +92,35 @@ pub(crate) fn all(run: &Path) -> Result<Vec<PathBuf>> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if let Some(step) = name
-            .strip_prefix("step-")
-            .and_then(|n| n.parse::<u64>().ok())
-        {
-            found.push((step, path));
+        let aside = name.strip_prefix('.').and_then(|n| n.strip_suffix(".old"));
+        let step = aside.unwrap_or(&name).strip_prefix("step-");
+        if let Some(step) = step.and_then(|n| n.parse::<u64>().ok()) {
+            found.push((step, aside.is_some(), path));
         }
     }
     found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    // Where there are both, the new one is whole.
+    found.dedup_by_key(|(step, ..)| *step);
+    Ok(found.into_iter().map(|(.., path)| path).collect())
+}
+
+/// Puts the newest checkpoints of `run` aside, under the name `step-NNNNNNNN.damaged`, as long as they are damaged and there is one before them. Returns
+/// them, with what is wrong with each.
+pub fn set_damaged_aside(run: &Path) -> Result<Vec<(PathBuf, Error)>> {
+    let mut all = all(run)?;
+    let mut damaged = Vec::new();
+    while all.len() > 1 {
+        let Some(newest) = all.pop() else { break };
+        let Err(error) = read_state(&newest) else {
+            break;
+        };
+        let mut name = newest.file_name().unwrap_or_default().to_owned();
+        name.push(".damaged");
+        let aside = newest.with_file_name(name);
+        fs::rename(&newest, &aside).map_err(cloze_shard::Error::io(&aside))?;
+        damaged.push((aside, error));
+    }
+    Ok(damaged)
 }
 
 /// Reads how far `checkpoint` came, and what was asked for.

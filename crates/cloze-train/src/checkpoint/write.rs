@@ -53,9 +53,15 @@ pub fn write_checkpoint(run: &Path, checkpoint: &Checkpoint<'_>, keep: usize) ->
         blake3,
     )?;
     let path = folder.join(&name);
-    remove(&path)?;
+    // A run that goes on writes the checkpoint of its first step again. Until the new one has its name, the old one stays, under another that readers know.
+    let old = folder.join(format!(".{name}.old"));
+    if path.exists() {
+        remove(&old)?;
+        rename(&path, &old)?;
+    }
     rename(&partial, &path)?;
     atomic::sync_folder(&folder)?;
+    remove(&old)?;
     publish(run, MODEL, &path)?;
     let best = checkpoint.trainer.best.map(|best| best.step);
     if best == Some(checkpoint.trainer.step) {

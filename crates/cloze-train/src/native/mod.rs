@@ -20,6 +20,7 @@ use crate::parallel::{Collective, summed_beside};
 use crate::parameters::{ALIGN, Bucket, Layout, Parameter, Stage};
 use crate::{BertConfig, Error, Result};
 
+pub(crate) use room::bytes as room_bytes;
 use room::{Room, Sent, Size};
 use step::Pass;
 use weights::Weights;

@@ -137,6 +137,26 @@ pub struct Room {
     pub head2: View,
 }
 
+/// Bytes of a room for `tokens` in `rows`, `masked` of them predicted, where activations are in single precision: on the CPU.
+pub fn bytes(config: &BertConfig, tokens: u64, rows: u64, masked: u64, shared: bool) -> u64 {
+    let (h, f) = (config.hidden_size as u64, config.intermediate_size as u64);
+    let (layers, heads) = (
+        config.num_hidden_layers as u64,
+        config.num_attention_heads as u64,
+    );
+    let v = (config.vocab_size as u64).next_multiple_of(ALIGN as u64);
+    // As `Room::new` takes them: what layers share, what each has, embeddings and gradients, and the heads.
+    let layer = 8 * h + 2 * f + heads + 4;
+    let own = match shared {
+        true => layer + (layers.max(1) - 1) * h,
+        false => layers * layer,
+    };
+    let around = 5 * h + 2 + f.max(3 * h) + 4;
+    let heads = masked * (4 * h + v + 2) + rows * (2 * h + ALIGN as u64);
+    let both = masked.max(rows) * (2 * h + 2);
+    4 * (tokens * (own + around) + heads + both)
+}
+
 impl Room {
     /// A room that holds at least `needed`, in place of `old`.
     pub fn fitting(
@@ -389,6 +409,34 @@ impl Sent {
         Self {
             narrow: narrow(batch),
             masks: masks.map(|p| (p.key.words().0, p.masker.replacing())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cloze_kernels::cpu::{Cpu, isa};
+
+    #[test]
+    fn bytes_are_those_of_the_places() {
+        let text = serde_json::json!({"model_type": "bert", "vocab_size": 1_000, "hidden_size": 64, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "intermediate_size": 200, "max_position_embeddings": 64});
+        let config = BertConfig::parse(&text.to_string()).unwrap();
+        let size = Size {
+            tokens: 4_096,
+            rows: 96,
+            masked: 640,
+            labelled: 96,
+            longest: 64,
+        };
+        for shared in [false, true] {
+            let mut ops = Cpu::new(isa::Precision::F32);
+            let room = Room::new(&mut ops, &config, size, shared).unwrap();
+            let taken: u64 = room.all.iter().map(|v| 4 * v.len() as u64).sum();
+            let said = bytes(&config, 4_096, 96, 640, shared);
+            let off = said.abs_diff(taken) as f64 / taken as f64;
+            assert!(off < 0.02, "{shared}: {said} {taken}");
         }
     }
 }
