@@ -76,9 +76,12 @@ fn seeds_that_diverge_leave_the_others_alone() {
         let plan = FinetuneConfig { seed, ..short() };
         match place.run(&format!("{seed}"), &plan, &mut Seen::default()) {
             Ok(results) => well.push(results.seeds[0].clone()),
-            Err(Error::NonFinite {
-                seed: named, step, ..
-            }) => {
+            Err(
+                Error::NonFinite {
+                    seed: named, step, ..
+                }
+                | Error::Diverged { seed: named, step },
+            ) => {
                 assert_eq!(named, seed);
                 bad.push((seed, step, "diverged"));
             }
