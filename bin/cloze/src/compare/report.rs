@@ -134,7 +134,8 @@ impl Told<'_> {
                 .iter()
                 .map(|b| examples(b.budget, b.rows)),
         );
-        let rows = self.arms().iter().enumerate().map(|(i, arm)| {
+        let arms = self.arms();
+        let rows = arms.iter().enumerate().map(|(i, arm)| {
             let scores = self
                 .outcome
                 .budgets
@@ -333,7 +334,8 @@ impl Told<'_> {
     fn by_budget(&self) -> Lines {
         let judge = &self.outcome.judge;
         let scale = if judge.is_share() { 100.0 } else { 1.0 };
-        let series = self.arms().iter().enumerate().map(|(i, arm)| Series {
+        let arms = self.arms();
+        let series = arms.iter().enumerate().map(|(i, arm)| Series {
             name: arm.name(),
             mark: Mark::Dots,
             points: (self.outcome.budgets.iter())
