@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 16] = [
+const WALLS: [(&str, &[&str]); 17] = [
     (
         "cloze-clean",
         &[
@@ -44,6 +44,19 @@ const WALLS: [(&str, &[&str]); 16] = [
             "cloze-train",
             "cloze-cli",
             "tokenizers",
+            "clap",
+        ],
+    ),
+    (
+        "cloze-metrics",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-task",
+            "cloze-cli",
+            "serde",
             "clap",
         ],
     ),
@@ -141,7 +154,7 @@ const WALLS: [(&str, &[&str]); 16] = [
             "arrow-array",
         ],
     ),
-    ("cloze", &["cloze-train", "candle-core"]),
+    ("cloze", &["cloze-train", "cloze-task", "candle-core"]),
     ("cloze-train-bin", &["cloze-prep"]),
     (
         "cloze-gpu",

@@ -84,7 +84,7 @@ pub struct PretrainArgs {
     /// Go on from the newest checkpoint in the run's folder, with the options that the run was started with; `auto` begins where there is none
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, default_missing_value = "always")]
     pub resume: Option<ResumeArg>,
-    /// Optimizer steps, at most [default: 10000, or as many as --hours allow]
+    /// Optimizer steps, at most; 0 writes the model as it begins [default: 10000, or as many as --hours allow]
     #[arg(long)]
     pub steps: Option<u64>,
     /// Hours of the clock, at most, evaluations and checkpoints included, and over all processes that the run goes on in: the rate then falls by the clock

@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cloze_prep::input::{Format, InputError, OnBadInput, listed};
 
+use crate::compare::CompareArgs;
 use crate::inspect::InspectArgs;
 
 /// Prepare corpora for BERT pre-training, look at them, and train from them
@@ -28,6 +29,8 @@ A whole road:
   cloze eval data --model run/model
   cloze finetune --model run/model --train train.jsonl --dev dev.jsonl --out task
   cloze embed texts.jsonl --model run/model --out vectors.npy
+And whether it is worth it:
+  cloze compare corpus/ --init bert-base-uncased/ --task task/ --out comparison
 
 Exit status: 0 done, 1 a check found problems, 2 could not run.";
 
@@ -37,6 +40,7 @@ pub enum Verb {
     Inspect(InspectArgs),
     Verify(VerifyArgs),
     Convert(ConvertArgs),
+    Compare(Box<CompareArgs>),
     /// Make a vocabulary, or add your words to that of a model
     Vocab {
         #[command(subcommand)]

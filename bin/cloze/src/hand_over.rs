@@ -52,7 +52,7 @@ pub fn trainer_does(verb: &str, arguments: &[&OsStr]) -> anyhow::Result<ExitStat
     status.with_context(|| format!("cannot run {}", trainer.display()))
 }
 
-fn trainer() -> anyhow::Result<PathBuf> {
+pub fn trainer() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let trainer = own.with_file_name(format!("cloze-train{}", std::env::consts::EXE_SUFFIX));
     if trainer.exists() {

@@ -1,6 +1,7 @@
 //! The `cloze` executable: prepares, inspects and verifies datasets, and hands training verbs to `cloze-train` beside it.
 
 mod cli;
+mod compare;
 mod convert;
 mod extend;
 mod hand_over;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
             Verb::Inspect(args) => inspect::run(&args),
             Verb::Verify(args) => verify::run(&args),
             Verb::Convert(args) => convert::run(&args),
+            Verb::Compare(args) => compare::run(&args),
             Verb::Vocab {
                 verb: VocabVerb::Train(args),
             } => vocab::train(&args),
@@ -64,6 +66,14 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         .or_else(|| {
             e.downcast_ref::<hand_over::NoTrainer>()
                 .map(hand_over::NoTrainer::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<compare::Refused>()
+                .map(compare::Refused::hint)
+        })
+        .or_else(|| {
+            e.downcast_ref::<compare::Failed>()
+                .map(compare::Failed::hint)
         })
         .or_else(|| {
             e.downcast_ref::<inspect::Refused>()

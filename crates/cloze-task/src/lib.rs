@@ -8,7 +8,7 @@ pub mod embed;
 mod error;
 pub mod finetune;
 pub mod heads;
-pub mod metrics;
+pub use cloze_metrics as metrics;
 mod model;
 mod rows;
 

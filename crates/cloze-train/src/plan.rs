@@ -20,7 +20,7 @@ pub struct PretrainConfig {
     pub device: DeviceChoice,
     /// How products are computed; `None` for the device's own way, or on resuming what the run was started with.
     pub precision: Option<Precision>,
-    /// Optimizer steps, at most.
+    /// Optimizer steps, at most; with 0 the model is written as it begins.
     pub steps: u64,
     /// Hours, at most, of the clock: over all processes that the run goes on in. Where it is given the rate falls by the clock, and another run differs.
     pub hours: Option<f64>,
@@ -139,7 +139,6 @@ impl PretrainConfig {
                 fail(option, format!("is {value}, must be over 0"))
             }
         };
-        positive("--steps", self.steps as f64)?;
         positive("--learning-rate", self.learning_rate)?;
         positive("--log-every", self.log_every as f64)?;
         if let Some(hours) = self.hours {

@@ -202,6 +202,13 @@ impl<'a> Run<'a> {
                 return Ok(None);
             }
         }
+        if config.steps == 0 && self.trainer.step == 0 {
+            // The model as it begins is what was asked for.
+            if self.has_validation() && validation.is_none() {
+                validation = self.validate(observer)?;
+            }
+            self.checkpoint(observer)?;
+        }
         let mut clock = Clock::start();
         while !self.is_last() {
             self.ask_ahead(ask);

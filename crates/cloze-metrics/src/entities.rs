@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Metrics;
+use crate::Metrics;
 
 /// A type, the first word and the last.
 pub type Entity = (String, usize, usize);
