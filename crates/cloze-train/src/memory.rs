@@ -107,7 +107,7 @@ mod tests {
         assert!(of(8_192, 0, 1 << 30) > 19 * one / 10);
         assert_eq!(of(1 << 20, 4_096, 1 << 30), one);
         assert_eq!(of(1 << 40, 0, 4_096), of(4_096, 0, 4_096));
-        let parts = fitting(&config(1 << 20, 0), &model(), 0.01, 4 * one);
+        let parts = fitting(&config(1 << 20, 0), &model(), 0.01, 5 * one);
         assert_eq!(parts, 8_192);
     }
 

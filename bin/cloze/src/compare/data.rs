@@ -214,21 +214,33 @@ fn text_fields(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(fields.map(|n| (*n).to_owned()).collect())
 }
 
-/// Mean tokens of a step: rows are taken in order while they fit into the budget.
-///
-/// A batch ends before the row that does not fit. That row is longer than rows are on the average, of length E\[L²\]/E\[L\], and on the average begins half its length before the end.
+/// Mean tokens of a step: rows are taken in random order while they fit into the budget. Found by doing so, with rows of these lengths.
 pub fn tokens_a_step(lengths: &BTreeMap<u16, u64>, batch_tokens: usize) -> f64 {
-    let (mut rows, mut sum, mut squares) = (0.0, 0.0, 0.0);
+    let mut ends = Vec::with_capacity(lengths.len());
+    let mut rows = 0;
     for (&length, &n) in lengths {
-        let (length, n) = (f64::from(length), n as f64);
-        (rows, sum, squares) = (rows + n, sum + n * length, squares + n * length * length);
+        rows += n;
+        ends.push((rows, u64::from(length)));
     }
-    if rows == 0.0 {
-        return batch_tokens as f64;
+    let budget = batch_tokens as u64;
+    let mut draws = Key::new(0, Stage::Sample).stream(0, 3);
+    let (mut steps, mut now, mut all) = (0u64, 0, 0u64);
+    for _ in 0..ENOUGH_ROWS * u64::from(rows > 0) {
+        let row = draws.below(rows);
+        let length = ends[ends.partition_point(|e| e.0 <= row)].1;
+        if now + length > budget {
+            (steps, now, all) = (steps + 1, 0, all + now);
+        }
+        now += length;
     }
-    let left = (squares / sum - 1.0) / 2.0;
-    (batch_tokens as f64 - left).max(sum / rows)
+    match steps {
+        0 => budget as f64,
+        _ => all as f64 / steps as f64,
+    }
 }
+
+/// Rows after which a mean is known well.
+const ENOUGH_ROWS: u64 = 200_000;
 
 /// Labelled examples, a line each.
 pub struct Rows {
@@ -447,31 +459,51 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_a_step_are_what_a_feed_takes() {
-        use cloze_shard::random::Stream;
-        let mut draws: Stream = Key::new(1, Stage::Sample).stream(0, 0);
-        for (low, high, budget) in [
-            (128, 128, 4_096),
-            (10, 128, 4_096),
-            (3, 64, 512),
-            (60, 64, 600),
-        ] {
-            let (mut lengths, mut steps, mut now, mut all) = (BTreeMap::new(), 0u64, 0, 0u64);
-            for _ in 0..200_000 {
-                let length = draws.between(low, high);
-                *lengths.entry(length as u16).or_insert(0) += 1;
-                if now + length > budget {
-                    (steps, now) = (steps + 1, 0);
+    fn tokens_of_a_step_are_what_fits() {
+        let of = |lengths: &[(u16, u64)], budget| {
+            tokens_a_step(&lengths.iter().copied().collect(), budget)
+        };
+        assert_eq!(of(&[(128, 9)], 4_096), 4_096.0);
+        assert_eq!(of(&[(100, 9)], 4_096), 4_000.0);
+        assert_eq!(of(&[], 4_096), 4_096.0);
+        assert_eq!(of(&[(64, 1)], 64), 64.0);
+        // By hand: of rows of 1 and 3 tokens into 4, a step is 4, unless it begins with 1 and 1 and 1 and 3, or 3 and 3, and so on.
+        let seen = of(&[(1, 1), (3, 1)], 4);
+        let exact = {
+            // Chains of what is in a step when it ends: a step begins with a row drawn, or with the one that did not fit.
+            let (mut sum, mut n) = (0.0, 0.0);
+            // Begun by 3: next 1 → full, and the step after begins anew; next 3 → ends with 3, begins with 3.
+            // Begun by 1: 3 → 4; 1, 3 → ends with 2, begins with 3; 1, 1, 3 → ends with 3, begins with 3; 1, 1, 1 → 4.
+            let from = [
+                [(4.0, 0.5, None), (3.0, 0.5, Some(3))].to_vec(),
+                [
+                    (4.0, 0.5, None),
+                    (2.0, 0.25, Some(3)),
+                    (3.0, 0.125, Some(3)),
+                    (4.0, 0.125, None),
+                ]
+                .to_vec(),
+            ];
+            let mut share = [0.5, 0.5];
+            for _ in 0..200 {
+                let mut next = [0.0; 2];
+                for (which, ends) in from.iter().enumerate() {
+                    for &(tokens, p, first) in ends {
+                        let weight = share[which] * p;
+                        (sum, n) = (sum + weight * tokens, n + weight);
+                        match first {
+                            Some(_) => next[0] += weight,
+                            None => {
+                                (next[0], next[1]) =
+                                    (next[0] + weight / 2.0, next[1] + weight / 2.0)
+                            }
+                        }
+                    }
                 }
-                now += length;
-                all += length;
+                share = next;
             }
-            let seen = (all - now) as f64 / steps as f64;
-            let said = tokens_a_step(&lengths, budget as usize);
-            assert!(
-                (seen - said).abs() / seen < 0.015,
-                "{low} {high} {budget}: {seen} {said}"
-            );
-        }
+            sum / n
+        };
+        assert!((seen - exact).abs() < 0.01, "{seen} {exact}");
     }
 }

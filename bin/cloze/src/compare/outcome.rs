@@ -145,7 +145,7 @@ impl Outcome {
             .collect();
         let figures: Vec<ArmOutcome> = arms
             .iter()
-            .map(|arm| figures(plan, *arm, &cells, datasets, out))
+            .map(|arm| figures(*arm, &cells, datasets, out))
             .collect();
         let mut outcome = Self {
             judge: Judge {
@@ -194,15 +194,18 @@ impl Outcome {
                 judged = Some(table);
             }
         } else {
-            let all: Vec<(usize, u32, f64)> = (outcome.arms.iter().enumerate())
-                .flat_map(|(i, a)| {
-                    a.figures
-                        .get("mlm_loss")
-                        .into_iter()
-                        .flatten()
-                        .map(move |v| (i, v.0, v.1))
-                })
-                .collect();
+            let mut all: Vec<(usize, u32, f64)> = Vec::new();
+            for (i, arm) in arms.iter().enumerate() {
+                let measured = outcome.arms[i].figures.get("mlm_loss");
+                let measured = measured.map_or(&[][..], Vec::as_slice);
+                match measured {
+                    // What no seed has changed was measured once, and is the same with each.
+                    [(_, once)] if arm.objective == Objective::None => {
+                        all.extend((0..plan.seeds(*arm)).map(|seed| (i, seed, *once)));
+                    }
+                    _ => all.extend(measured.iter().map(|v| (i, v.0, v.1))),
+                }
+            }
             judged = Some(Table::of_numbers(&all, RESAMPLES, 0));
         }
         if let Some(table) = judged {
@@ -314,7 +317,7 @@ fn scores(
 }
 
 /// What was measured of an arm on held-out text and queries, and what it cost.
-fn figures(plan: &Plan, arm: Arm, cells: &[Cell], datasets: &Datasets, out: &Path) -> ArmOutcome {
+fn figures(arm: Arm, cells: &[Cell], datasets: &Datasets, out: &Path) -> ArmOutcome {
     let mut found = ArmOutcome {
         name: arm.name(),
         arm: Some(arm),
@@ -347,7 +350,6 @@ fn figures(plan: &Plan, arm: Arm, cells: &[Cell], datasets: &Datasets, out: &Pat
             }
         }
     }
-    let _ = plan;
     found
 }
 
@@ -382,30 +384,25 @@ fn take_measures(found: &mut ArmOutcome, seed: u32, measured: &Value, datasets: 
 /// Tokens that a run was trained on, and its validation losses by tokens.
 fn curve(log: &Path) -> (u64, Vec<(f64, f64)>) {
     let text = fs::read_to_string(log).unwrap_or_default();
-    let (mut tokens, mut at, mut curve) = (0, 0.0, Vec::new());
     let lines: Vec<Value> = text
         .lines()
         .filter_map(|l| serde_json::from_str(l).ok())
         .collect();
-    let rate = lines
-        .iter()
-        .rev()
-        .find_map(|l| Some(l["tokens"].as_f64()? / l["step"].as_f64()?));
-    for line in &lines {
-        if let Some(seen) = line["tokens"].as_u64().filter(|_| line["kind"] == "train") {
-            tokens = seen;
-        }
-        if let ("validation", Some(step), Some(loss)) = (
-            line["kind"].as_str().unwrap_or_default(),
-            line["step"].as_f64(),
-            line["mlm_loss"].as_f64(),
-        ) {
-            at = step * rate.unwrap_or(1.0);
-            curve.push((at, loss));
-        }
-    }
-    let _ = at;
-    (tokens, curve)
+    let trained = || lines.iter().filter(|l| l["kind"] == "train");
+    let tokens = trained()
+        .filter_map(|l| l["tokens"].as_u64())
+        .max()
+        .unwrap_or(0);
+    let steps = trained()
+        .filter_map(|l| l["step"].as_u64())
+        .max()
+        .unwrap_or(1);
+    // Evaluations are logged by step; a step has as many tokens as another, nearly.
+    let each = tokens as f64 / steps.max(1) as f64;
+    let validated = lines.iter().filter(|l| l["kind"] == "validation");
+    let curve =
+        validated.filter_map(|l| Some((l["step"].as_f64()? * each, l["mlm_loss"].as_f64()?)));
+    (tokens, curve.collect())
 }
 
 #[cfg(test)]

@@ -66,7 +66,14 @@ pub fn terminal(outcome: &Outcome) -> String {
 
 fn contrasts(outcome: &Outcome) -> Cells {
     let judge = &outcome.judge;
-    let header = ["", "better by", "seeds", ""].map(str::to_owned).into();
+    let header = [
+        "",
+        &format!("better by,{}", verdict::points(judge)),
+        "seeds",
+        "",
+    ]
+    .map(str::to_owned)
+    .into();
     let rows = outcome.contrasts.iter().map(|c| {
         let d = &c.difference;
         let seen = match (d.is_seen(), d.knows_seeds) {
@@ -312,7 +319,7 @@ impl Told<'_> {
     fn intervals(&self) -> Intervals {
         let judge = &self.outcome.judge;
         let scale = if judge.is_share() { 100.0 } else { 1.0 };
-        let unit = if judge.is_share() { "points" } else { "nats" };
+        let unit = verdict::points(judge).trim();
         let rows = self.outcome.contrasts.iter().map(|c| {
             let d = &c.difference;
             Interval {

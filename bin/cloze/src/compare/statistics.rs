@@ -308,24 +308,24 @@ mod tests {
     #[test]
     fn chance_is_seldom_taken_for_a_difference() {
         for (seeds, arms, sd) in [(2, 4, 0.03), (3, 3, 0.03), (5, 2, 0.02), (3, 4, 0.0)] {
-            let trials = 300;
+            let trials = 150;
             let seen = (0..trials).into_par_iter().filter(|&trial| {
-                let models = models(trial, arms, seeds, 300, sd, |_| 0.7);
-                Table::new(&models, 400, trial)
+                let models = models(trial, arms, seeds, 200, sd, |_| 0.7);
+                Table::new(&models, 200, trial)
                     .difference(0, 1, 0.95)
                     .unwrap()
                     .is_seen()
             });
-            // 15 are expected; 30 come about with a probability of 0.0004. Sampling noise of the examples is also in the noise of seeds here, as models
+            // 7.5 are expected at most; over 19 come about with a probability of 0.0001. Sampling noise of the examples is also in the noise of seeds here, as models
             // answer independently, so fewer may be seen.
             let seen = seen.count();
-            assert!(seen <= 30, "{seeds} seeds, {arms} arms: {seen} of {trials}");
+            assert!(seen <= 19, "{seeds} seeds, {arms} arms: {seen} of {trials}");
         }
     }
 
     #[test]
     fn a_difference_is_seen() {
-        let seen = (0..100).into_par_iter().filter(|&trial| {
+        let seen = (0..40).into_par_iter().filter(|&trial| {
             let models = models(
                 trial,
                 4,
@@ -340,7 +340,7 @@ mod tests {
             assert!((found.mean - found.by_seed.iter().sum::<f64>() / 3.0).abs() < 1e-12);
             found.is_seen()
         });
-        assert!(seen.count() >= 95);
+        assert!(seen.count() >= 38);
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub fn metric(judge: &Judge) -> String {
     }
 }
 
-fn points(judge: &Judge) -> &'static str {
+/// The unit of a difference, after a blank.
+pub fn points(judge: &Judge) -> &'static str {
     match (judge.is_share(), judge.name.as_str()) {
         (true, _) => " points",
         (false, "mlm_loss") => " nats",
