@@ -1,4 +1,4 @@
-//! `cargo xtask debian-docs OUT`: some 118 MB of technical English, from the documentation packages of Debian.
+//! `cargo xtask debian-docs OUT`: some 115 MB of technical English, from the documentation packages of Debian.
 //!
 //! Packages are downloaded and unpacked, never installed. A document is a page, a manual, or some pages of a dictionary; a paragraph is a
 //! line, and one that stood before, anywhere, is left out. The order is that of a hash of the names. Deterministic for the same packages:

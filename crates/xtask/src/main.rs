@@ -21,7 +21,7 @@ usage: cargo xtask COMMAND
                              target/gpu-kit: one folder that checks and measures training on a machine with a GPU,
                              beside PyTorch; on the demo's corpus unless one is given
   debian-corpus OUT          a real 24 MB corpus with a labelled task, from Debian's package index (needs apt-get)
-  debian-docs OUT            118 MB of technical English without a task, from Debian's documentation packages (needs
+  debian-docs OUT            115 MB of technical English without a task, from Debian's documentation packages (needs
                              apt-get and dpkg-deb; downloads 300 MB, takes some minutes)
 ";
 
