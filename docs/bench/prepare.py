@@ -29,7 +29,7 @@ import shutil
 import sys
 
 from preparing import measure, page, plot
-from preparing.check import golden, same_ids, sentences_found
+from preparing.check import REFERENCE, golden, same_ids, sentences_found
 from preparing.ways import ROOT, SLOW, TARGET, all_ways, build, pack, tokenizer_folder
 
 CORPUS = TARGET / "debian-docs/docs.jsonl"
@@ -158,6 +158,7 @@ def main():
     cores = sorted(os.sched_getaffinity(0))
     ways, versions = all_ways(corpus.files, tokenizer, len(cores), say)
     wanted = [word.strip() for word in options.only.split(",") if word.strip()]
+    reference = next((way for way in ways if way.key == f"tokenize documents: {REFERENCE}"), None)
     ways = [way for way in ways if not wanted or any(word in way.key for word in wanted)]
     if not ways:
         stop("no way is left to run")
@@ -183,7 +184,7 @@ def main():
         "broken": broken,
     }
     say("comparing ids and sentences")
-    results["ids"] = same_ids([w for w in ways if w.key not in broken], corpus, 16 if options.quick else 1, cores, say)
+    results["ids"] = same_ids(reference, [w for w in ways if w.key not in broken], corpus, 16 if options.quick else 1, cores, say)
     results["sentences"] = sentences_found([w for w in ways if w.key not in broken], corpus, cores)
     results["golden"] = golden([w for w in ways if w.key not in broken], corpus, cores)
     processor = re.sub(r"[^a-z0-9]+", "-", (results["machine"]["processor"] + " " + results["machine"]["family_model"]).lower()).strip("-")

@@ -16,17 +16,15 @@ def output(way, corpus, path, every, cores):
     run(command, cores[-1:], way.environment)
 
 
-def same_ids(ways, corpus, every, cores, say):
+def same_ids(reference, ways, corpus, every, cores, say):
     """For each way: how many documents were compared, and how many have the ids that the reference gives."""
-    ways = {way.name: way for way in ways if way.kind == "tokenize documents"}
-    if REFERENCE not in ways:
+    ways = {way.name: way for way in ways if way.kind == "tokenize documents" and way.name != REFERENCE}
+    if not reference or not ways:
         return {}
     found = {}
     expected, other = corpus.work / "expected.txt", corpus.work / "ids.txt"
-    output(ways[REFERENCE], corpus, expected, every, cores)
+    output(reference, corpus, expected, every, cores)
     for name, way in ways.items():
-        if name == REFERENCE:
-            continue
         each = max(every, EVERY.get(name, 1))
         output(way, corpus, other, each, cores)
         compared = equal = 0

@@ -40,30 +40,44 @@ def timed(work):
     return made, time.perf_counter() - clock, time.process_time() - processor
 
 
-def tokenize(way, folder, texts):
-    """The ids of each text; special tokens in a text are text where a way can be told so, and none are added."""
+def pieces(texts):
+    """The texts in lists of about 2 MB, as a program has them that streams."""
+    all_pieces, held = [[]], 0
+    for text in texts:
+        if held > 2_000_000:
+            all_pieces.append([])
+            held = 0
+        all_pieces[-1].append(text)
+        held += len(text)
+    return all_pieces
+
+
+def tokenize(way, folder, texts, keep):
+    """How many ids there are, and if they are asked for those of each text. Special tokens in a text are text where a way can be told so, and none are added."""
     if way == "nanotoken":
         import nanotoken
 
         tokenizer = nanotoken.Tokenizer(folder)
-        ids, *times = timed(lambda: tokenizer.encode_batch(texts, add_special_tokens=False))
-        return ids, ids.num_tokens, times
-    import tokenizers
 
-    tokenizer = tokenizers.Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
+        def encode(piece):
+            ids = tokenizer.encode_batch(piece, add_special_tokens=False)
+            return ids.num_tokens, ids.to_list() if keep else []
 
-    def batches():
-        ids = []
-        for start in range(0, len(texts), 1000):
-            encodings = tokenizer.encode_batch_fast(texts[start : start + 1000], add_special_tokens=False)
-            ids += [encoding.ids for encoding in encodings]
-        return ids
+    else:
+        import tokenizers
 
-    ids, *times = timed(batches)
-    return ids, sum(map(len, ids)), times
+        tokenizer = tokenizers.Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+
+        def encode(piece):
+            ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(piece, add_special_tokens=False)]
+            return sum(map(len, ids)), ids if keep else []
+
+    parts = pieces(texts)
+    found, *times = timed(lambda: [encode(piece) for piece in parts])
+    return [ids for _, of_piece in found for ids in of_piece], sum(count for count, _ in found), times
 
 
 def segmenter(way, language):
@@ -81,7 +95,7 @@ def segmenter(way, language):
     return pysbd.Segmenter(language=language, clean=False).segment
 
 
-def sentences(way, language, texts):
+def sentences(way, language, texts, _):
     segment = segmenter(way, language)
     found, *times = timed(lambda: [segment(text) for text in texts])
     found = [[sentence.strip() for sentence in of_text if sentence.strip()] for of_text in found]
@@ -104,12 +118,10 @@ def main():
         every, first = options.every
         texts = file.read().split("\0")[first::every]
     work = tokenize if options.kind == "tokenize" else sentences
-    found, count, (seconds, processor) = work(options.way, options.model, texts)
+    found, count, (seconds, processor) = work(options.way, options.model, texts, bool(options.out))
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
-            for index in range(len(texts)):
-                row = found[index]
-                row = row if isinstance(row, list) else row.tolist()
+            for row in found:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     size = sum(len(text.encode()) for text in texts)
     print(json.dumps({"bytes": size, "texts": len(texts), "count": count, "seconds": seconds, "processor_seconds": processor}))

@@ -83,15 +83,13 @@ fn main() -> Result<()> {
     let mut out = job.out.map(std::io::BufWriter::new);
     let (seconds, processor_seconds, count) = match kind {
         "tokenize" => {
-            let done = tokens::pass(way, model, &texts)?;
-            let mut start = 0;
-            for &end in &done.made.ends {
+            let done = tokens::pass(way, model, &texts, out.is_some())?;
+            for ids in &done.made.of_texts {
                 if let Some(out) = &mut out {
-                    writeln!(out, "{:?}", &done.made.ids[start..end])?;
+                    writeln!(out, "{ids:?}")?;
                 }
-                start = end;
             }
-            (done.seconds, done.processor_seconds, done.made.ids.len())
+            (done.seconds, done.processor_seconds, done.made.count)
         }
         "sentences" => {
             let done = sentences::pass(way, model, &texts)?;

@@ -1,14 +1,18 @@
 //! Ways to tokenize. Special tokens in a text are text, where a way can be told so; none are added.
 
 use cloze_wordpiece::{Isa, WordPiece};
-use tokenizers_rc::pipeline::{EncodeOptions, Override};
+use tokenizers_rc::pipeline::{EncodeOptions, Override, PipelineToken};
 
 use crate::{Result, Timed, timed};
 
-/// The ids of all texts, and where those of each end.
+/// Bytes of text that are encoded into the same buffer, as by a program that streams. New memory for all ids would cost more than some tokenizers do.
+const PIECE: usize = 2_000_000;
+
+/// How many ids there are; and where they are asked for, those of each text.
+#[derive(Default)]
 pub struct Ids {
-    pub ids: Vec<u32>,
-    pub ends: Vec<usize>,
+    pub count: usize,
+    pub of_texts: Vec<Vec<u32>>,
 }
 
 pub fn ways() -> Vec<String> {
@@ -18,31 +22,48 @@ pub fn ways() -> Vec<String> {
     ours.chain(theirs).collect()
 }
 
+/// Texts in pieces.
+fn pieces<'a, 't>(texts: &'a [&'t str]) -> Vec<&'a [&'t str]> {
+    let (mut all, mut start, mut held) = (Vec::new(), 0, 0);
+    for (number, text) in texts.iter().enumerate() {
+        held += text.len();
+        if held >= PIECE {
+            all.push(&texts[start..=number]);
+            (start, held) = (number + 1, 0);
+        }
+    }
+    all.push(&texts[start..]);
+    all
+}
+
 /// Encodes the texts one by one.
-fn one_by_one<T: Into<u32>>(
+fn one_by_one<T: Into<u32> + Copy>(
     texts: &[&str],
+    keep: bool,
     mut encode: impl FnMut(&str, &mut Vec<T>) -> Result<()>,
 ) -> Result<Timed<Ids>> {
-    let bytes: usize = texts.iter().map(|text| text.len()).sum();
-    let done = timed(|| {
-        let mut ids = Vec::with_capacity(bytes / 3);
-        let mut ends = Vec::with_capacity(texts.len());
-        for text in texts {
-            encode(text, &mut ids)?;
-            ends.push(ids.len());
+    let pieces = pieces(texts);
+    let mut ids = Vec::with_capacity(PIECE);
+    timed(|| {
+        let mut all = Ids::default();
+        for piece in pieces {
+            ids.clear();
+            for text in piece {
+                let before = ids.len();
+                encode(text, &mut ids)?;
+                if keep {
+                    all.of_texts.push(ids[before..].iter().map(|&id| id.into()).collect());
+                }
+            }
+            std::hint::black_box(&ids);
+            all.count += ids.len();
         }
-        Ok((ids, ends))
-    })?;
-    let (ids, ends) = done.made;
-    let ids = ids.into_iter().map(Into::into).collect();
-    Ok(Timed {
-        made: Ids { ids, ends },
-        seconds: done.seconds,
-        processor_seconds: done.processor_seconds,
+        Ok(all)
     })
 }
 
-pub fn pass(way: &str, folder: &str, texts: &[&str]) -> Result<Timed<Ids>> {
+/// Encodes the texts; ids are kept only if asked for, and then the time says nothing.
+pub fn pass(way: &str, folder: &str, texts: &[&str], keep: bool) -> Result<Timed<Ids>> {
     let path = format!("{folder}/tokenizer.json");
     let json = std::fs::read_to_string(&path)?;
     match way {
@@ -51,7 +72,7 @@ pub fn pass(way: &str, folder: &str, texts: &[&str]) -> Result<Timed<Ids>> {
             tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
             tokenizer.with_padding(None);
             tokenizer.set_encode_special_tokens(true);
-            one_by_one(texts, |text, ids: &mut Vec<u32>| {
+            one_by_one(texts, keep, |text, ids: &mut Vec<u32>| {
                 let encoding = tokenizer.encode_fast(text, false).map_err(|e| e.to_string())?;
                 ids.extend_from_slice(encoding.get_ids());
                 Ok(())
@@ -66,7 +87,7 @@ pub fn pass(way: &str, folder: &str, texts: &[&str]) -> Result<Timed<Ids>> {
                 padding: Override::Off,
                 truncation: Override::Off,
             };
-            one_by_one(texts, |text, ids| {
+            one_by_one(texts, keep, |text, ids: &mut Vec<PipelineToken>| {
                 tokenizer.encode_into(text, &options, ids).map_err(|e| e.to_string().into())
             })
         }
@@ -74,14 +95,21 @@ pub fn pass(way: &str, folder: &str, texts: &[&str]) -> Result<Timed<Ids>> {
             let mut tokenizer = tokie::Tokenizer::from_json(&path).map_err(|e| e.to_string())?;
             tokenizer.no_truncation();
             tokenizer.no_padding();
+            let pieces = pieces(texts);
             timed(|| {
-                let (ids, lengths) = tokenizer.encode_batch_flat(texts, false);
-                let mut end = 0;
-                let ends = lengths.iter().map(|&length| {
-                    end += length as usize;
-                    end
-                });
-                Ok(Ids { ends: ends.collect(), ids })
+                let mut all = Ids::default();
+                for piece in pieces {
+                    let (ids, lengths) = tokenizer.encode_batch_flat(piece, false);
+                    all.count += ids.len();
+                    let mut rest = ids.as_slice();
+                    for &length in lengths.iter().filter(|_| keep) {
+                        let of_text;
+                        (of_text, rest) = rest.split_at(length as usize);
+                        all.of_texts.push(of_text.to_vec());
+                    }
+                    std::hint::black_box(&ids);
+                }
+                Ok(all)
             })
         }
         _ => {
@@ -90,7 +118,7 @@ pub fn pass(way: &str, folder: &str, texts: &[&str]) -> Result<Timed<Ids>> {
             let tokenizer = WordPiece::from_json(&serde_json::from_str(&json)?).map_err(|e| e.to_string())?;
             let tokenizer = tokenizer.with(isa).ok_or("this processor lacks it")?;
             let mut scratch = tokenizer.scratch();
-            one_by_one(texts, |text, ids: &mut Vec<u32>| {
+            one_by_one(texts, keep, |text, ids: &mut Vec<u32>| {
                 tokenizer.encode_into(&mut scratch, text, ids);
                 Ok(())
             })
