@@ -71,7 +71,8 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (kind, way, path, model, options) = match words.as_slice() {
         [list] if list == "list" => {
-            let ways = serde_json::json!({ "tokenize": tokens::ways(), "sentences": sentences::ways() });
+            let ways =
+                serde_json::json!({ "tokenize": tokens::ways(), "sentences": sentences::ways() });
             println!("{ways}");
             return Ok(());
         }
@@ -94,7 +95,10 @@ fn main() -> Result<()> {
         "sentences" => {
             let done = sentences::pass(way, model, &texts)?;
             if let Some(out) = &mut out {
-                for (text, ranges) in texts.iter().zip(sentences::pass_by_text(way, model, &texts)?) {
+                for (text, ranges) in texts
+                    .iter()
+                    .zip(sentences::pass_by_text(way, model, &texts)?)
+                {
                     let sentences: Vec<&str> = ranges.into_iter().map(|r| text[r].trim()).collect();
                     writeln!(out, "{}", serde_json::json!(sentences))?;
                 }

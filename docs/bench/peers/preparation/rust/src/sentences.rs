@@ -27,10 +27,14 @@ fn way(name: &str, language: &str) -> Result<Way> {
             }));
         }));
     }
-    let isa = Isa::ALL.into_iter().find(|isa| format!("cloze {isa:?}").to_lowercase() == name);
+    let isa = Isa::ALL
+        .into_iter()
+        .find(|isa| format!("cloze {isa:?}").to_lowercase() == name);
     let isa = isa.ok_or_else(|| format!("unknown way {name}"))?;
     let segmenter = Segmenter::rules(language).map_err(|e| e.to_string())?;
-    Ok(Box::new(move |text, out| segmenter.sentences_with(isa, text, out)))
+    Ok(Box::new(move |text, out| {
+        segmenter.sentences_with(isa, text, out)
+    }))
 }
 
 /// How many sentences there are.

@@ -52,7 +52,8 @@ fn one_by_one<T: Into<u32> + Copy>(
                 let before = ids.len();
                 encode(text, &mut ids)?;
                 if keep {
-                    all.of_texts.push(ids[before..].iter().map(|&id| id.into()).collect());
+                    all.of_texts
+                        .push(ids[before..].iter().map(|&id| id.into()).collect());
                 }
             }
             std::hint::black_box(&ids);
@@ -68,12 +69,15 @@ pub fn pass(way: &str, folder: &str, texts: &[&str], keep: bool) -> Result<Timed
     let json = std::fs::read_to_string(&path)?;
     match way {
         "tokenizers" => {
-            let mut tokenizer = tokenizers::Tokenizer::from_bytes(&json).map_err(|e| e.to_string())?;
+            let mut tokenizer =
+                tokenizers::Tokenizer::from_bytes(&json).map_err(|e| e.to_string())?;
             tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
             tokenizer.with_padding(None);
             tokenizer.set_encode_special_tokens(true);
             one_by_one(texts, keep, |text, ids: &mut Vec<u32>| {
-                let encoding = tokenizer.encode_fast(text, false).map_err(|e| e.to_string())?;
+                let encoding = tokenizer
+                    .encode_fast(text, false)
+                    .map_err(|e| e.to_string())?;
                 ids.extend_from_slice(encoding.get_ids());
                 Ok(())
             })
@@ -88,7 +92,9 @@ pub fn pass(way: &str, folder: &str, texts: &[&str], keep: bool) -> Result<Timed
                 truncation: Override::Off,
             };
             one_by_one(texts, keep, |text, ids: &mut Vec<PipelineToken>| {
-                tokenizer.encode_into(text, &options, ids).map_err(|e| e.to_string().into())
+                tokenizer
+                    .encode_into(text, &options, ids)
+                    .map_err(|e| e.to_string().into())
             })
         }
         "tokie" => {
@@ -113,9 +119,12 @@ pub fn pass(way: &str, folder: &str, texts: &[&str], keep: bool) -> Result<Timed
             })
         }
         _ => {
-            let isa = Isa::ALL.into_iter().find(|isa| format!("cloze {isa:?}").to_lowercase() == way);
+            let isa = Isa::ALL
+                .into_iter()
+                .find(|isa| format!("cloze {isa:?}").to_lowercase() == way);
             let isa = isa.ok_or_else(|| format!("unknown way {way}"))?;
-            let tokenizer = WordPiece::from_json(&serde_json::from_str(&json)?).map_err(|e| e.to_string())?;
+            let tokenizer =
+                WordPiece::from_json(&serde_json::from_str(&json)?).map_err(|e| e.to_string())?;
             let tokenizer = tokenizer.with(isa).ok_or("this processor lacks it")?;
             let mut scratch = tokenizer.scratch();
             one_by_one(texts, keep, |text, ids: &mut Vec<u32>| {
