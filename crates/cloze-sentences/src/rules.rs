@@ -174,10 +174,12 @@ impl<'a, 'o, S: Sight<'a>> Walk<'a, 'o, S> {
         let closed = self.sight.closers(behind);
         // "「行くよ。」と言った。": the sentence goes on behind the quotation.
         let rest = &self.text[closed.end..];
-        let asked = matches!(c, Some('！' | '？'));
+        let asked = matches!(c, Some('！' | '？' | '!' | '?'));
         let quoted =
             closed.end > behind && self.traits.after_quote.iter().any(|w| rest.starts_with(w));
-        if quoted || (asked && (rest.starts_with('と') || rest.starts_with("って"))) {
+        // "《为什么？》这本书": a title.
+        let title = matches!(char_before(self.text, closed.end), Some('》' | '〉'));
+        if quoted || title || (asked && (rest.starts_with('と') || rest.starts_with("って"))) {
             return;
         }
         if matches!(char_at(self.text, closed.end), Some(c) if matches!(c, '，' | '、' | ',' | '：' | '；' | '）'))
@@ -204,6 +206,10 @@ impl<'a, 'o, S: Sight<'a>> Walk<'a, 'o, S> {
             return false;
         };
         if !char_before(self.text, at).is_some_and(char::is_whitespace) {
+            return false;
+        }
+        // "A. B. Smith": initials.
+        if item::read(self.text, self.start).is_some_and(|(_, end)| at <= end) {
             return false;
         }
         match item::read(self.text, at) {

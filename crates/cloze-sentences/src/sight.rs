@@ -162,6 +162,11 @@ pub(crate) fn is_dash(c: char) -> bool {
     matches!(c, '-' | '–' | '—' | '―')
 }
 
+/// Letters of Chinese and Japanese, which are written without spaces.
+pub(crate) fn is_wide(c: char) -> bool {
+    matches!(c, '\u{3041}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
+}
+
 pub(crate) fn class_of(c: char) -> Class {
     match c {
         _ if c.is_uppercase() => Class::Upper,
@@ -446,6 +451,9 @@ pub(crate) fn after_slowly(text: &str, from: usize) -> Next {
             word = behind;
         } else if is_dash(c) && char_at(text, behind) == Some(' ') {
             word = behind + 1;
+        } else if is_dash(c) && c != '-' && char_at(text, behind).is_some_and(char::is_alphabetic) {
+            // "—¡No! —gritó él."
+            word = behind;
         } else {
             break;
         }
@@ -459,8 +467,23 @@ pub(crate) fn after_slowly(text: &str, from: usize) -> Next {
     // ".NET", "./configure"
     let named = char_at(text, word) == Some('.')
         && char_at(text, word + 1).is_some_and(|c| c.is_alphanumeric() || c == '/');
-    let class = if named { Class::Other } else { class };
+    let class = if named {
+        Class::Other
+    } else if class == Class::Lower && elided(text, word) {
+        Class::Upper
+    } else {
+        class
+    };
     Next { at, word, class }
+}
+
+/// Whether a word that lost its beginning stands there, before the one that has the capital: "'s Avonds", "’t Is".
+fn elided(text: &str, word: usize) -> bool {
+    let rest = text.as_bytes().get(word + 1..).unwrap_or_default();
+    matches!(char_before(text, word), Some('\'' | '’'))
+        && text.as_bytes()[word].is_ascii_lowercase()
+        && rest.first() == Some(&b' ')
+        && rest.get(1).is_some_and(u8::is_ascii_uppercase)
 }
 
 /// The closing marks at a place, character by character.

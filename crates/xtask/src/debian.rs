@@ -28,19 +28,25 @@ pub fn run(out: &Path) -> Result<(), String> {
     result
 }
 
-fn fetch(lists: &Path) -> Result<(), String> {
+/// What makes apt look into an index of our own, and leave that of the system alone.
+pub fn apt_options(lists: &Path) -> Vec<String> {
+    let options = [
+        "Acquire::Languages=en".to_owned(),
+        "Acquire::GzipIndexes=false".to_owned(),
+        "Dir::Cache::pkgcache=".to_owned(),
+        "Dir::Cache::srcpkgcache=".to_owned(),
+        format!("Dir::State::Lists={}", lists.display()),
+    ];
+    let options = options.into_iter();
+    options.flat_map(|value| ["-o".to_owned(), value]).collect()
+}
+
+/// Fetches the index into the folder `lists`.
+pub fn fetch(lists: &Path) -> Result<(), String> {
     fs::create_dir_all(lists.join("partial")).map_err(|e| format!("{}: {e}", lists.display()))?;
     let status = Command::new("apt-get")
-        .args([
-            "-qq",
-            "-o",
-            "Acquire::Languages=en",
-            "-o",
-            "Acquire::GzipIndexes=false",
-            "-o",
-        ])
-        .arg(format!("Dir::State::Lists={}", lists.display()))
-        .arg("update")
+        .args(apt_options(lists))
+        .args(["-qq", "update"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()

@@ -1,6 +1,7 @@
-//! Project automation: `cargo xtask demo | test | gpu-kit | debian-corpus OUT`.
+//! Project automation: `cargo xtask demo | test | gpu-kit | debian-corpus OUT | debian-docs OUT`.
 
 mod debian;
+mod debian_docs;
 mod demo;
 mod demo_corpus;
 mod gpu_kit;
@@ -20,6 +21,8 @@ usage: cargo xtask COMMAND
                              target/gpu-kit: one folder that checks and measures training on a machine with a GPU,
                              beside PyTorch; on the demo's corpus unless one is given
   debian-corpus OUT          a real 24 MB corpus with a labelled task, from Debian's package index (needs apt-get)
+  debian-docs OUT            115 MB of technical English without a task, from Debian's documentation packages (needs
+                             apt-get and dpkg-deb; downloads 300 MB, takes some minutes)
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         }
         ["gpu-kit", options @ ..] => gpu_kit::run(options),
         ["debian-corpus", out] => debian::run(out.as_ref()),
+        ["debian-docs", out] => debian_docs::run(out.as_ref()),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

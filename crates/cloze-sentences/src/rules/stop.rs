@@ -3,7 +3,7 @@
 use super::Walk;
 use crate::language::Flags;
 use crate::sight::{
-    Class, Closed, Next, Shape, Sight, Word, char_at, char_before, is_break, space_at,
+    Class, Closed, Next, Shape, Sight, Word, char_at, char_before, is_break, is_wide, space_at,
 };
 
 /// Dots that are counted, at most.
@@ -110,7 +110,9 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
                     part && word.start > self.start && !self.traits.ordinals
                 }
                 Class::Digit => !self.traits.ordinals,
-                _ if self.traits.ordinals && word.text.len() < 3 => upper && self.starter(next),
+                _ if self.traits.ordinals && word.text.len() < 3 && !self.referred(word) => {
+                    upper && self.starter(next)
+                }
                 _ => true,
             },
             Shape::Letter { upper: true } => {
@@ -144,6 +146,11 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
     pub(super) fn mark(&mut self, at: usize, behind: usize) {
         let closed = self.sight.closers(behind);
         if !space_at(self.text, closed.end) {
+            // "太好了!我们走吧。"
+            let wide = |c: Option<char>| c.is_some_and(is_wide);
+            if wide(char_before(self.text, at)) && wide(char_at(self.text, closed.end)) {
+                self.wide_stop(at, behind);
+            }
             return;
         }
         let next = self.sight.after(closed.end);
@@ -185,7 +192,8 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         }
         let left_out = closed.bracket && matches!(before, Some('[' | '('));
         let apart = before.is_none_or(char::is_whitespace);
-        let goes_on = dots <= 3 && (apart || self.first_person(next));
+        let person = self.first_person(next);
+        let goes_on = dots <= 3 && (person || (apart && !self.starter(next)));
         let said = closed.quote && self.says(next);
         if !(left_out || goes_on || said) {
             self.end(closed.end);
@@ -261,6 +269,19 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         }
         let pair = std::str::from_utf8(&room[..end]).unwrap_or("");
         alone.then(|| self.sight.flags(pair))
+    }
+
+    /// Whether a number is what a reference is to, and so no ordinal: "Abb. 3".
+    fn referred(&self, number: &Word<'a>) -> bool {
+        let stop = number.start.checked_sub(2).filter(|&s| s > self.start);
+        stop.is_some_and(|stop| {
+            &self.text.as_bytes()[stop..number.start] == b". "
+                && self
+                    .sight
+                    .before(stop, self.start)
+                    .flags
+                    .has(Flags::REFERENCE)
+        })
     }
 
     /// Whether the word before a letter is one that has it for a name: "Plan B", "in C".
