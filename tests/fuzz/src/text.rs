@@ -1,7 +1,7 @@
 //! Texts out of bytes: awkward ones come up often.
 
 /// Pieces that rules and tables trip over.
-const PIECES: [&str; 128] = [
+const PIECES: [&str; 129] = [
     " ",
     ".",
     "\n",
