@@ -88,7 +88,7 @@ impl Container {
 
     /// Every file that there must be is there, once, and all paths stay inside.
     fn check(&self) -> std::result::Result<(), String> {
-        self.dataset.check_version()?;
+        self.dataset.check()?;
         if self.dataset.format_version == FILES_VERSION {
             let version = self.dataset.format_version;
             return Err(format!("the dataset in it has format version {version}"));

@@ -7,6 +7,7 @@ use std::path::Path;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema, SchemaRef};
 use cloze_shard::atomic::{AtomicFile, Written};
+use cloze_shard::parquet_footer;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -103,6 +104,7 @@ pub fn read(
     fits: &dyn Fn(&Schema) -> Result<(), String>,
     each: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
+    parquet_footer::check(path)?;
     let file = File::open(path).map_err(cloze_shard::Error::io(path))?;
     // The library panics on some broken files.
     let outcome = catch_unwind(AssertUnwindSafe(|| {

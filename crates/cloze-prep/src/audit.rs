@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_shard::row::RowRef;
 use cloze_shard::verify::{Check, Looked, Report};
-use cloze_shard::{Dataset, NextSentenceLabel, Vocabulary, manifest::TOKENIZER_FOLDER};
+use cloze_shard::{Dataset, NextSentenceLabel, regular_file};
 use cloze_text::Tokenizer;
 
 use crate::input::{InputOptions, InputPlan};
@@ -41,13 +41,18 @@ pub fn audit(
     if !exclude.is_empty() {
         config.clean.exclude = exclude.to_vec();
     }
-    let tokenizer = Tokenizer::open(&dataset.path().join(TOKENIZER_FOLDER))?;
+    // The manifest may be a stranger's.
+    config.check()?;
+    for path in &config.clean.exclude {
+        regular_file(path)?;
+    }
+    let tokenizer = Tokenizer::open(&dataset.tokenizer()?)?;
     let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
-    let vocabulary = Vocabulary::read(&dataset.path().join(TOKENIZER_FOLDER))?;
+    let vocabulary = dataset.vocabulary()?;
     let key = Key::of_dataset(&config, &tokenizer, &vocabulary)?.of_tokens();
     let mut folder = TokenFolder::open(&work.join("tokens"), &key, &sources.sources)?;
     pool.install(|| {

@@ -50,18 +50,7 @@ pub fn plan(
     paths: &[PathBuf],
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let pairer = Pairer {
-        documents,
-        config,
-        rule: PairingRule {
-            max_tokens: config.max_tokens(),
-            short_seq_prob: config.short_seq_prob(),
-            random_next_ratio: match config.objective {
-                ObjectiveKind::Nsp => config.random_next_ratio,
-                _ => 0.0,
-            },
-        },
-    };
+    let pairer = Pairer::new(documents, config);
     let mut bins = Bins {
         edges: config.bins(),
         spills: paths
@@ -70,7 +59,7 @@ pub fn plan(
             .collect::<Result<_>>()?,
         planned: Planned::default(),
     };
-    let chunks = documents.len().div_ceil(CHUNK);
+    let chunks = pairer.chunks();
     for duplicate in 0..config.dupe_factor {
         let mut begin = 0;
         while begin < chunks {
@@ -112,13 +101,34 @@ pub fn plan(
 }
 
 /// Makes rows of documents.
-struct Pairer<'a, D> {
+pub struct Pairer<'a, D> {
     documents: &'a D,
     config: &'a Config,
     rule: PairingRule,
 }
 
-impl<D: Documents> Pairer<'_, D> {
+impl<'a, D: Documents> Pairer<'a, D> {
+    /// As `config` has it.
+    pub fn new(documents: &'a D, config: &'a Config) -> Self {
+        Self {
+            documents,
+            config,
+            rule: PairingRule {
+                max_tokens: config.max_tokens(),
+                short_seq_prob: config.short_seq_prob(),
+                random_next_ratio: match config.objective {
+                    ObjectiveKind::Nsp => config.random_next_ratio,
+                    _ => 0.0,
+                },
+            },
+        }
+    }
+
+    /// The number of chunks of documents.
+    pub fn chunks(&self) -> u64 {
+        self.documents.len().div_ceil(CHUNK)
+    }
+
     fn documents_of(&self, chunk: u64) -> Range<u64> {
         chunk * CHUNK..((chunk + 1) * CHUNK).min(self.documents.len())
     }
@@ -138,7 +148,7 @@ impl<D: Documents> Pairer<'_, D> {
     }
 
     /// The recipes of a chunk, each with the length of its row.
-    fn chunk(
+    pub fn chunk(
         &self,
         chunk: u64,
         duplicate: u32,

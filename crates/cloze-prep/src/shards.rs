@@ -58,7 +58,7 @@ impl<'a, D: Documents> RowMaker<'a, D> {
     }
 
     /// What rows must keep to.
-    fn rules(&self, config: &Config) -> RowRules {
+    pub fn rules(&self, config: &Config) -> RowRules {
         let special = self.vocabulary.special();
         let masked = self.masker.is_some();
         let rules = RowRules::new(self.vocabulary.len(), special, config.seq_len, masked);
@@ -66,7 +66,7 @@ impl<'a, D: Documents> RowMaker<'a, D> {
     }
 
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
-    fn fill(&self, number: u64, recipe: &Recipe, row: &mut Row, drawn: &mut Drawn) {
+    pub fn fill(&self, number: u64, recipe: &Recipe, row: &mut Row, drawn: &mut Drawn) {
         let special = self.vocabulary.special();
         row.input_ids.clear();
         row.input_ids.push(special.cls);
@@ -138,7 +138,7 @@ impl<'a, D: Documents> RowMaker<'a, D> {
 
 /// Memory for drawing masks, used again.
 #[derive(Default)]
-struct Drawn {
+pub struct Drawn {
     scratch: Scratch,
     places: Vec<u32>,
 }

@@ -268,7 +268,7 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// As [`Table::flags`], by looking through the whole file.
-#[cfg(test)]
+#[cfg(any(test, feature = "naive"))]
 pub(crate) fn flags_by_reading(file: &str, word: &str) -> Flags {
     let same = |known: &str| {
         known

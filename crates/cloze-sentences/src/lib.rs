@@ -7,8 +7,8 @@ mod error;
 mod general;
 mod language;
 mod long;
-#[cfg(test)]
-mod naive;
+#[cfg(any(test, feature = "naive"))]
+pub mod naive;
 mod rules;
 mod scan;
 mod segmenter;

@@ -31,10 +31,13 @@ impl<'a> Sight<'a> for Plain<'a> {
     }
 }
 
-/// The sentences of a text, character by character.
-pub(crate) fn sentences(code: &str, text: &str) -> Vec<Range<usize>> {
-    let language = Language::find(code).unwrap();
+/// The sentences of a text, character by character; none where the language has no rules of our own.
+#[must_use]
+pub fn sentences(code: &str, text: &str) -> Vec<Range<usize>> {
     let mut out = vec![];
+    let Some(language) = Language::find(code) else {
+        return out;
+    };
     let sight = Plain {
         text,
         file: language.file,

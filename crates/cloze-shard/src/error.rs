@@ -165,7 +165,7 @@ impl Error {
                  where it came from, or prepare the dataset again; `cloze verify` lists every problem"
                     .into()
             }
-            Self::NoFile { .. } => "put the file itself there; a link to the whole dataset is followed".into(),
+            Self::NoFile { .. } => "put the file itself there, as it was written; a link to the whole dataset is followed".into(),
             Self::Vocabulary { .. } => "give a Hugging Face tokenizer folder, a tokenizer.json or a BERT \
                                         vocab.txt that holds [PAD] [UNK] [CLS] [SEP] [MASK]"
                 .into(),

@@ -1,6 +1,6 @@
 //! `manifest.json`: what binds a dataset together, and to what made it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -347,9 +347,71 @@ impl Manifest {
             why: format!("not a manifest: {e}"),
         })?;
         manifest
-            .check_version()
+            .check()
             .map_err(|why| Error::Manifest { path, why })?;
         Ok(manifest)
+    }
+
+    /// Whether what it says can be of any dataset: its version, counts that can be added up, files that are named once, special tokens; what is wrong, if not.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        self.check_version()?;
+        self.counts_can_be_added()?;
+        let shards = self.splits.values().flat_map(|s| &s.shards);
+        let mut seen = HashSet::new();
+        for record in shards.map(|s| &s.file).chain([&self.documents]) {
+            // Names that differ may be of one file.
+            let parts: Vec<_> = Path::new(&record.path).components().collect();
+            if !seen.insert(parts) {
+                return Err(format!("names the file {:?} twice", record.path));
+            }
+        }
+        let record = &self.tokenizer;
+        let special = record.special_tokens.sorted();
+        let most = special.last().map_or(0, |&id| id as usize);
+        if special.len() < 5 || most >= record.vocab_size {
+            return Err(format!(
+                "its special tokens are {special:?}, not five of {} entries",
+                record.vocab_size
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whatever is added up of them stays in 64 bits.
+    fn counts_can_be_added(&self) -> std::result::Result<(), String> {
+        let files = self.tokenizer.files.iter().chain([&self.documents]);
+        let shards = || self.splits.values().flat_map(|s| &s.shards);
+        let of_labels = |labels: &LabelCounts| [labels.is_next, labels.not_next, labels.none];
+        let bytes = files.chain(shards().map(|s| &s.file)).map(|f| f.bytes);
+        let bytes = bytes.chain(self.sources.iter().map(|s| s.bytes));
+        let of_splits = self.splits.values().flat_map(|s| {
+            let counts = [s.rows, s.tokens, s.documents];
+            counts.into_iter().chain(of_labels(&s.labels))
+        });
+        let of_shards = shards().flat_map(|s| {
+            let counts = [s.rows, s.tokens];
+            let lengths = s
+                .lengths
+                .iter()
+                .flat_map(|(&n, &rows)| [rows, rows.saturating_mul(n.into())]);
+            counts
+                .into_iter()
+                .chain(of_labels(&s.labels))
+                .chain(lengths)
+        });
+        let of_sources = self
+            .sources
+            .iter()
+            .flat_map(|s| s.skipped.values().copied().chain([s.documents]));
+        let mut all = bytes
+            .chain(of_splits)
+            .chain(of_shards)
+            .chain(of_sources)
+            .chain(self.counts.values().copied());
+        match all.try_fold(0u64, u64::checked_add) {
+            Some(_) => Ok(()),
+            None => Err("its counts add up to more than any dataset holds".into()),
+        }
     }
 
     /// Whether its version is one that its masks may have; what is wrong, if not.

@@ -10,12 +10,12 @@ use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::SchemaRef;
 
 use crate::documents::Documents;
-use crate::manifest::{FileRecord, Manifest, Masking, ShardRecord};
+use crate::manifest::{FileRecord, Manifest, Masking, ShardRecord, TOKENIZER_FOLDER};
 use crate::prefetch::prefetch;
 use crate::row::{Ids, MasksRef, NextSentenceLabel, RowRef};
 use crate::schema::{IdType, shard_schema};
 use crate::writer::ROWS_PER_BATCH;
-use crate::{Error, Result, atomic, ipc};
+use crate::{Error, Result, Vocabulary, atomic, ipc};
 
 /// An open dataset.
 #[derive(Debug)]
@@ -90,6 +90,16 @@ impl Dataset {
         Ok(())
     }
 
+    /// The entries of the tokenizer in the dataset's folder.
+    pub fn vocabulary(&self) -> Result<Vocabulary> {
+        vocabulary(&self.path)
+    }
+
+    /// The folder of the dataset's tokenizer, none of whose files leads elsewhere.
+    pub fn tokenizer(&self) -> Result<PathBuf> {
+        tokenizer(&self.path)
+    }
+
     /// Maps the table of documents.
     pub fn documents(&self) -> Result<Documents> {
         let path = check_file(&self.path, &self.manifest.documents)?;
@@ -114,12 +124,7 @@ pub fn check_file(dataset: &Path, record: &FileRecord) -> Result<PathBuf> {
         });
     }
     let found = regular_file(&path)?;
-    // A link may lead to another file of the dataset, and the dataset may be behind one.
-    let real = |path: &Path| std::fs::canonicalize(path).map_err(Error::io(path));
-    if !real(&path)?.starts_with(real(dataset)?) {
-        let why = "leads out of the dataset by a symbolic link".into();
-        return Err(Error::NoFile { path, why });
-    }
+    check_inside(dataset, &path)?;
     if found != record.bytes {
         return Err(Error::Size {
             path,
@@ -130,8 +135,37 @@ pub fn check_file(dataset: &Path, record: &FileRecord) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Refuses a path that leads out of the dataset. A link may lead to another file of it, and the dataset may be behind one.
+fn check_inside(dataset: &Path, path: &Path) -> Result<()> {
+    let real = |path: &Path| std::fs::canonicalize(path).map_err(Error::io(path));
+    if real(path)?.starts_with(real(dataset)?) {
+        return Ok(());
+    }
+    Err(Error::NoFile {
+        path: path.into(),
+        why: "leads out of the dataset by a symbolic link".into(),
+    })
+}
+
+/// The folder of a dataset's tokenizer, none of whose files leads elsewhere, or is none.
+fn tokenizer(dataset: &Path) -> Result<PathBuf> {
+    let folder = dataset.join(TOKENIZER_FOLDER);
+    let entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
+    for entry in entries {
+        let path = entry.map_err(Error::io(&folder))?.path();
+        regular_file(&path)?;
+        check_inside(dataset, &path)?;
+    }
+    Ok(folder)
+}
+
+/// The entries of a dataset's tokenizer.
+pub(crate) fn vocabulary(dataset: &Path) -> Result<Vocabulary> {
+    Vocabulary::read(&tokenizer(dataset)?)
+}
+
 /// The size of a regular file. What may be read without end, or may never answer, is refused.
-pub(crate) fn regular_file(path: &Path) -> Result<u64> {
+pub fn regular_file(path: &Path) -> Result<u64> {
     let found = std::fs::metadata(path).map_err(Error::io(path))?;
     match found.is_file() {
         true => Ok(found.len()),
@@ -140,6 +174,18 @@ pub(crate) fn regular_file(path: &Path) -> Result<u64> {
             why: "is no regular file".into(),
         }),
     }
+}
+
+/// The text of a small file that may be a stranger's: a regular one, of at most `most` bytes.
+pub fn read_small(path: &Path, most: u64) -> Result<String> {
+    let found = regular_file(path)?;
+    if found > most {
+        return Err(Error::NoFile {
+            path: path.into(),
+            why: format!("has {found} bytes, at most {most} are read"),
+        });
+    }
+    std::fs::read_to_string(path).map_err(Error::io(path))
 }
 
 /// A split: its shards' rows, numbered through.
@@ -261,10 +307,11 @@ impl Shard {
         let batches = ipc::map_batches(path, schema)?;
         let mut views = Vec::with_capacity(batches.len());
         for (number, batch) in batches.iter().enumerate() {
-            if number + 1 < batches.len() && batch.num_rows() != ROWS_PER_BATCH {
+            let (rows, last) = (batch.num_rows(), number + 1 == batches.len());
+            if rows > ROWS_PER_BATCH || (rows < ROWS_PER_BATCH && !last) {
                 return Err(bad(format!(
-                    "record batch {number} has {} rows, not {ROWS_PER_BATCH}",
-                    batch.num_rows()
+                    "record batch {number} has {rows} rows, not {ROWS_PER_BATCH}{}",
+                    if last { " or fewer" } else { "" }
                 )));
             }
             views.push(

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::documents::Documents;
 use crate::manifest::{FileRecord, LabelCounts, Manifest, ShardRecord, SplitRecord};
-use crate::reader::check_file;
+use crate::reader::{check_file, vocabulary};
 use crate::row::NextSentenceLabel;
 use crate::rules::{RowRules, audit_label};
-use crate::{Error, Result, Shard, Vocabulary, atomic, manifest};
+use crate::{Error, Result, Shard, atomic, manifest};
 
 /// What is checked, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,10 +131,10 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Report> {
         digested += u64::from(check_bytes(path, record, &mut report));
         progress(record.bytes);
     }
-    if let Err(error) = Documents::open(
-        &path.join(&manifest.documents.path),
-        !manifest.metadata.is_empty(),
-    ) {
+    // What is no file of the dataset was found above, and is not opened.
+    if let Ok(table) = check_file(path, &manifest.documents)
+        && let Err(error) = Documents::open(&table, !manifest.metadata.is_empty())
+    {
         add_unless_known(&mut report, path, &manifest.documents, &error);
     }
     check_tokenizer(path, &manifest, &mut report);
@@ -259,7 +259,7 @@ pub fn check_tokenizer(dataset: &Path, manifest: &Manifest, report: &mut Report)
         Check::Tokenizer,
         Looked::all(record.vocab_size as u64, "entries"),
     );
-    match Vocabulary::read(&folder) {
+    match vocabulary(dataset) {
         Err(error) => report.add(Check::Tokenizer, &folder, None, error.to_string()),
         Ok(vocabulary) => {
             if vocabulary.digest() != record.vocab_digest {

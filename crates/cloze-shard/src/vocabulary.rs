@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::reader::read_small;
 use crate::{Error, Result};
+
+/// Bytes of a tokenizer's file: one of half a million entries has half as many.
+const LONGEST: u64 = 32 << 20;
 
 /// Ids of BERT's special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +59,7 @@ impl Vocabulary {
     pub fn read(path: &Path) -> Result<Self> {
         let file = Self::find(path)?;
         let is_json = file.extension().is_some_and(|e| e == "json");
-        let text = fs::read_to_string(&file).map_err(Error::io(&file))?;
+        let text = read_small(&file, LONGEST)?;
         let (tokens, mut lowercase) = if is_json {
             from_json(&text).map_err(|why| Error::Vocabulary {
                 path: file.clone(),
@@ -68,7 +72,7 @@ impl Vocabulary {
             // The folder's tokenizer_config.json says what vocab.txt cannot.
             let config = file.with_file_name("tokenizer_config.json");
             if path.is_dir() && config.exists() {
-                let text = fs::read_to_string(&config).map_err(Error::io(&config))?;
+                let text = read_small(&config, LONGEST)?;
                 let value: serde_json::Value =
                     serde_json::from_str(&text).map_err(|e| Error::Vocabulary {
                         path: config.clone(),

@@ -3,6 +3,7 @@
 mod words;
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use cloze_wordpiece::{NotCovered, Scratch, WordPiece};
@@ -62,6 +63,9 @@ impl Encoder<'_> {
         }
     }
 }
+
+/// Bytes of a tokenizer's file: one of half a million entries has half as many.
+const LONGEST: u64 = 32 << 20;
 
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
@@ -128,7 +132,7 @@ impl Tokenizer {
         if kind != "WordPiece" {
             return Err(format!("its model is {kind}; BERT needs WordPiece"));
         }
-        let mut inner = tokenizers::Tokenizer::from_bytes(&json)
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(&json))
             .map_err(|e| format!("not a tokenizer.json: {e}"))?;
         inner.with_truncation(None).map_err(|e| e.to_string())?;
         inner.with_padding(None);
@@ -160,12 +164,10 @@ impl Tokenizer {
 
     /// Appends the ids of `text`, without special tokens, to `out`, by the library.
     pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|e| Error::Encode {
+        let encoding =
+            guarded(|| self.inner.encode_fast(text, false)).map_err(|why| Error::Encode {
                 text: text.chars().take(80).collect(),
-                why: e.to_string(),
+                why,
             })?;
         out.extend_from_slice(encoding.get_ids());
         Ok(())
@@ -203,11 +205,32 @@ impl Tokenizer {
     }
 }
 
+/// A file of a tokenizer, which may be a stranger's: what may be read without end is refused.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io {
+    let io = |source| Error::Io {
         path: path.into(),
         source,
+    };
+    let found = fs::metadata(path).map_err(io)?;
+    if found.is_dir() || (found.is_file() && found.len() <= LONGEST) {
+        return fs::read(path).map_err(io);
+    }
+    let why = match found.is_file() {
+        true => format!("has {} bytes, at most {LONGEST} are read", found.len()),
+        false => "is no regular file".into(),
+    };
+    Err(Error::Tokenizer {
+        path: path.into(),
+        why,
     })
+}
+
+/// What the library gives, which panics on some broken files.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|e| e.to_string()),
+        Err(_) => Err("it is broken".into()),
+    }
 }
 
 fn files(

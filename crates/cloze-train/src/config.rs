@@ -16,6 +16,9 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// Bytes of the JSON files of a model, which may be a stranger's.
+pub(crate) const LONGEST_JSON: u64 = 32 << 20;
+
 /// What a checkpoint of ours says its heads were trained for.
 pub const OBJECTIVE: &str = "pretraining_objective";
 
@@ -49,7 +52,7 @@ pub struct BertConfig {
 impl BertConfig {
     /// Reads `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(cloze_shard::Error::io(path))?;
+        let text = cloze_shard::read_small(path, LONGEST_JSON)?;
         Self::parse(&text).map_err(|why| Error::ModelConfig {
             path: path.into(),
             why,
@@ -123,6 +126,13 @@ impl BertConfig {
                 config.hidden_size, config.num_attention_heads
             ));
         }
+        if config.num_hidden_layers > Self::MOST_LAYERS {
+            return Err(format!(
+                "num_hidden_layers is {}, at most {} are possible",
+                config.num_hidden_layers,
+                Self::MOST_LAYERS
+            ));
+        }
         let parameters = config.parameters();
         if parameters > Self::MOST_PARAMETERS {
             return Err(format!(
@@ -151,18 +161,20 @@ impl BertConfig {
     }
 
     const MOST_PARAMETERS: u128 = 1 << 34;
+    const MOST_LAYERS: usize = 1 << 12;
 
     /// Roughly how many parameters the configuration asks for, to refuse what no memory holds.
     fn parameters(&self) -> u128 {
-        let [v, h, p, f, l] = [
+        let [v, t, h, p, f, l] = [
             self.vocab_size,
+            self.type_vocab_size,
             self.hidden_size,
             self.max_position_embeddings,
             self.intermediate_size,
             self.num_hidden_layers,
         ]
         .map(|n| n as u128);
-        (v + p + 2 * h) * h + l * (4 * h * h + 2 * h * f)
+        (v + t + p + 2 * h) * h + l * (4 * h * h + 2 * h * f)
     }
 
     /// Whether the head on the pooler says which of two segments is the first.
@@ -219,11 +231,15 @@ mod tests {
     #[test]
     fn what_cannot_be_trained_is_refused_by_name() {
         assert!(parse(|_| ()).unwrap().to_json().contains("some_key"));
-        let cases: [(&str, Value); 9] = [
+        let cases: [(&str, Value); 13] = [
             ("model_type", "gpt2".into()),
             ("position_embedding_type", "relative_key".into()),
             ("vocab_size", 0.into()),
             ("vocab_size", "many".into()),
+            ("vocab_size", u64::MAX.into()),
+            ("num_hidden_layers", 1_000_000.into()),
+            ("parameters", (1 << 31).into()),
+            ("parameters", (1 << 30).into()),
             ("hidden_size", 25.into()),
             ("hidden_act", "relu".into()),
             ("type_vocab_size", 1.into()),
@@ -231,7 +247,12 @@ mod tests {
             ("layer_norm_eps", (-1).into()),
         ];
         for (name, bad) in cases {
-            let why = parse(|v| v[name] = bad.clone()).unwrap_err();
+            let field = match (name, bad.as_u64()) {
+                ("parameters", Some(1_073_741_824)) => "type_vocab_size",
+                ("parameters", _) => "intermediate_size",
+                _ => name,
+            };
+            let why = parse(|v| v[field] = bad.clone()).unwrap_err();
             assert!(why.contains(name), "{why}");
         }
         assert!(

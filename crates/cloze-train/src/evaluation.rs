@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use cloze_shard::manifest::TOKENIZER_FOLDER;
 use cloze_shard::masking::MaskingRule;
 use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::{Dataset, Split, Vocabulary};
@@ -255,9 +254,7 @@ impl Evaluation {
     }
 
     fn vocabulary(&self) -> Result<Vocabulary> {
-        Ok(Vocabulary::read(
-            &self.dataset.path().join(TOKENIZER_FOLDER),
-        )?)
+        Ok(self.dataset.vocabulary()?)
     }
 }
 

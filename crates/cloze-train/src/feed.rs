@@ -12,7 +12,7 @@ use cloze_shard::manifest::{FILE_NAME, Manifest, Masking, Objective, TOKENIZER_F
 use cloze_shard::masking::{MaskKey, Masker, MaskingRule, Scratch};
 use cloze_shard::random::{Key, Stage};
 use cloze_shard::rules::RowRules;
-use cloze_shard::{Dataset, NextSentenceLabel, RowRef, Split, Vocabulary};
+use cloze_shard::{Dataset, NextSentenceLabel, RowRef, Split};
 
 use crate::batch::{Counts, MaskedBatch, Pending, swap_segments};
 use crate::parallel::{Share, share};
@@ -478,9 +478,9 @@ fn masker(dataset: &Dataset, rule: MaskingRule) -> Result<Masker> {
             record.vocab_size,
         )?);
     }
-    let folder = dataset.path().join(TOKENIZER_FOLDER);
-    let vocabulary = Vocabulary::read(&folder)?;
+    let vocabulary = dataset.vocabulary()?;
     if vocabulary.digest() != record.vocab_digest {
+        let folder = dataset.path().join(TOKENIZER_FOLDER);
         let why = format!("its entries are not those that {FILE_NAME} names");
         return Err(cloze_shard::Error::Vocabulary { path: folder, why }.into());
     }

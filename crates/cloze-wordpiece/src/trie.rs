@@ -13,8 +13,8 @@ const ROOT: u32 = 0;
 const CONTINUATION: u32 = 1;
 /// Marks the last of a cell's pops.
 const LAST: u32 = ID + 1;
-/// More cells, or pops, than this are too many.
-const MOST: usize = 1 << 27;
+/// More cells, or pops, than this are too many: half a million entries have a fifth of them.
+const MOST: usize = 1 << 24;
 
 /// A node, in a double array: its child by a byte is the cell at `base` and the byte, if that cell has it as its parent.
 #[derive(Clone, Copy, Debug)]

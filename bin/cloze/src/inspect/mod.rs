@@ -21,7 +21,6 @@ use std::path::Path;
 use anyhow::Context;
 use cloze_cli::{Status, visible_json};
 use cloze_shard::documents::Documents;
-use cloze_shard::manifest::TOKENIZER_FOLDER;
 use cloze_shard::{Dataset, Split, Vocabulary};
 use serde_json::Value;
 
@@ -66,7 +65,7 @@ impl Opened {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let dataset = Dataset::open(path)?;
         let documents = dataset.documents()?;
-        let vocabulary = Vocabulary::read(&dataset.path().join(TOKENIZER_FOLDER))?;
+        let vocabulary = dataset.vocabulary()?;
         Ok(Self {
             dataset,
             documents,

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use cloze_prep::input::{Document, InputOptions, InputPlan, SourceReader, TextForm};
 use cloze_prep::{Config, Silent};
-use cloze_shard::manifest::TOKENIZER_FOLDER;
 use cloze_text::{Segmenter, Tokenizer};
 
 use super::document::Coverage;
@@ -45,7 +44,8 @@ pub fn find(
     let manifest = opened.dataset.manifest();
     let config: Config = serde_json::from_value(manifest.config.clone())
         .context("the manifest's configuration is not understood")?;
-    let tokenizer = Tokenizer::open(&opened.dataset.path().join(TOKENIZER_FOLDER))?;
+    config.check()?;
+    let tokenizer = Tokenizer::open(&opened.dataset.tokenizer()?)?;
     let segmenter = match config.text_form {
         TextForm::Prose => Segmenter::rules(&config.language).map_err(cloze_text::Error::from)?,
         TextForm::SentencePerLine => Segmenter::Line,

@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::UInt16Type;
 use arrow_array::{Array, BinaryArray, BooleanArray, RecordBatch, StringArray, UInt16Array};
 use arrow_schema::{DataType, Schema};
+use cloze_shard::parquet_footer;
 use cloze_shard::row::Masks;
 use cloze_shard::{NextSentenceLabel, Row};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
@@ -24,16 +25,21 @@ fn options() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
+fn load(path: &Path) -> Result<ArrowReaderMetadata> {
+    parquet_footer::check(path)?;
+    let file = File::open(path).map_err(cloze_shard::Error::io(path))?;
+    // The library panics on some broken files.
+    let load = AssertUnwindSafe(|| ArrowReaderMetadata::load(&file, options()));
+    let loaded = catch_unwind(load).map_err(|_| Error::input(path, "", "is broken"))?;
+    loaded.map_err(parquet(path))
+}
+
 /// Whether the files have static masks: all of them, or none.
 pub fn have_masks<'a>(inputs: impl Iterator<Item = &'a Input>) -> Result<bool> {
     let mut first: Option<(&Path, bool)> = None;
     for input in inputs {
         let path = &input.path;
-        let file = File::open(path).map_err(cloze_shard::Error::io(path))?;
-        // The library panics on some broken files.
-        let load = AssertUnwindSafe(|| ArrowReaderMetadata::load(&file, options()));
-        let loaded = catch_unwind(load).map_err(|_| Error::input(path, "", "is broken"))?;
-        let loaded = loaded.map_err(parquet(path))?;
+        let loaded = load(path)?;
         let masks = MASKS.map(|name| loaded.schema().index_of(name).is_ok());
         match first {
             Some((other, there)) if there != masks[0] => {
@@ -60,11 +66,7 @@ pub fn read(plan: &Plan<'_>, input: &Input, sink: &mut Sink<'_>) -> Result<()> {
     let fits = |schema: &Schema| columns(schema, masks);
     let mut row = Row::default();
     let mut done = 0;
-    let rows = {
-        let file = File::open(path).map_err(cloze_shard::Error::io(path))?;
-        let loaded = ArrowReaderMetadata::load(&file, options()).map_err(parquet(path))?;
-        loaded.metadata().file_metadata().num_rows().max(1) as u64
-    };
+    let rows = load(path)?.metadata().file_metadata().num_rows().max(1) as u64;
     table::read(path, options(), &fits, &mut |batch| {
         let columns = Columns::new(&batch, masks).map_err(|why| Error::input(path, "", why))?;
         for i in 0..batch.num_rows() {

@@ -21,7 +21,7 @@ use cloze_shard::manifest::{
 use cloze_shard::masking::MaskingRule;
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
-use cloze_shard::{Vocabulary, atomic, documents};
+use cloze_shard::{Vocabulary, atomic, documents, regular_file};
 use cloze_text::Tokenizer;
 use rayon::prelude::*;
 use serde_json::json;
@@ -259,9 +259,7 @@ fn inputs(options: &Options) -> Result<[Vec<Input>; 2]> {
             }
         }
         let input = |path: PathBuf| {
-            let bytes = fs::metadata(&path)
-                .map_err(cloze_shard::Error::io(&path))?
-                .len();
+            let bytes = regular_file(&path)?;
             number += 1;
             Ok(Input {
                 path,

@@ -15,6 +15,11 @@ const BUFFER: usize = 256 * 1024;
 /// What decompression may give before it is looked at how much that is, and how often what was read it may be then.
 const FREE: u64 = 1 << 30;
 const RATIO: u64 = 200;
+/// KiB that decompression of xz may take: it takes 64 MiB where nobody asked for more.
+const XZ_MEMORY: u32 = 1 << 20;
+
+/// What gives the bytes of a source, where it is not its file.
+pub type From<'a> = Option<Box<dyn Read + 'a>>;
 
 /// The bytes of a file as they lie on disk.
 #[derive(Default)]
@@ -75,19 +80,23 @@ pub struct Known {
 }
 
 /// The bytes of `source`, decompressed, as UTF-8: what is wrong in another encoding becomes a byte that is wrong in UTF-8.
+///
+/// They come from the file itself, or `from` elsewhere.
 pub fn open<'a>(
     source: &'a Source,
     encoding: Encoding,
     progress: &'a dyn Progress,
+    from: From<'a>,
 ) -> Result<(Box<dyn BufRead + 'a>, Known), InputError> {
     let io = |e| InputError::Io {
         path: source.path.clone(),
         source: e,
     };
     let raw = Rc::new(RefCell::new(Raw::default()));
-    let from: Box<dyn Read + 'a> = match source.is_stdin() {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(File::open(&source.path).map_err(io)?),
+    let from: Box<dyn Read + 'a> = match from {
+        Some(from) => from,
+        None if source.is_stdin() => Box::new(std::io::stdin()),
+        None => Box::new(File::open(&source.path).map_err(io)?),
     };
     let reader = BufReader::with_capacity(
         BUFFER,
@@ -118,7 +127,7 @@ pub fn open<'a>(
         Compression::Zstd => {
             Box::new(zstd::stream::read::Decoder::with_buffer(reader).map_err(io)?)
         }
-        Compression::Xz => Box::new(lzma_rust2::XzReader::new(reader, true)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
     };
     let guard = Guard {

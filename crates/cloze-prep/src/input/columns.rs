@@ -5,6 +5,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use cloze_shard::parquet_footer;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
@@ -42,6 +43,14 @@ impl<'a> Columns<'a> {
         let file = File::open(&source.path).map_err(|e| InputError::Io {
             path: source.path.clone(),
             source: e,
+        })?;
+        parquet_footer::check(&source.path).map_err(|e| match e {
+            cloze_shard::Error::Io { path, source } => InputError::Io { path, source },
+            cloze_shard::Error::Shard { path, why } => InputError::Damaged { path, why },
+            other => InputError::Io {
+                path: source.path.clone(),
+                source: std::io::Error::other(other),
+            },
         })?;
         let (text, id) = (options.text_field.clone(), options.id_field.clone());
         let opened = guarded(source, 0, || {

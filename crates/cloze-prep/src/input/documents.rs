@@ -1,17 +1,19 @@
 //! Documents of a source, one at a time.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use cloze_shard::manifest::SourceRecord;
 use serde_json::Value;
 
-use super::bytes::{self, Known};
+use super::bytes::{self, From, Known};
 use super::columns::Columns;
 use super::html::Page;
+use super::json::next_json;
 use super::resolve::{Format, Source};
 use super::stream::{Lines, utf8};
 use super::table::Table;
-use super::{Found, InputError, InputOptions, LONGEST_TEXT, MOST, OnBadInput, TextForm};
+use super::{Found, InputError, InputOptions, LONGEST_TEXT, OnBadInput, TextForm};
 use crate::Progress;
 
 /// A document as it was read.
@@ -48,6 +50,7 @@ pub struct SourceReader<'a> {
     number: u32,
     options: &'a InputOptions,
     progress: &'a dyn Progress,
+    from: From<'a>,
     /// Once it is read.
     body: Option<Body<'a>>,
     index: u64,
@@ -89,6 +92,7 @@ impl<'a> SourceReader<'a> {
             number,
             options,
             progress,
+            from: None,
             body: None,
             index: 0,
             documents: 0,
@@ -99,25 +103,42 @@ impl<'a> SourceReader<'a> {
         }
     }
 
-    fn body(&self) -> Result<Body<'a>, InputError> {
+    /// As [`SourceReader::open`], where `from` gives the bytes of the source; of Parquet it is the file that does.
+    #[must_use]
+    pub fn of(
+        source: &'a Source,
+        number: u32,
+        options: &'a InputOptions,
+        progress: &'a dyn Progress,
+        from: Box<dyn Read + 'a>,
+    ) -> Self {
+        Self {
+            from: Some(from),
+            ..Self::open(source, number, options, progress)
+        }
+    }
+
+    fn body(&mut self) -> Result<Body<'a>, InputError> {
         let (source, options, progress) = (self.source, self.options, self.progress);
         // A file without bytes holds no table either.
         let format = match source.bytes {
             0 if !source.is_stdin() => Format::Text,
             _ => source.format,
         };
-        let lines = || Lines::open(source, options, progress);
-        let table = |delimiter| Table::open(source, delimiter, options, progress);
+        let from = self.from.take();
+        let table = |from, delimiter| Table::open(source, delimiter, options, progress, from);
         Ok(match format {
             Format::Text => Body::Text(Text {
-                lines: lines()?,
+                lines: Lines::open(source, options, progress, from)?,
                 buffer: Vec::new(),
             }),
-            Format::JsonLines => Body::Json(lines()?, Vec::new()),
-            Format::Csv => Body::Table(table(b',')?),
-            Format::Tsv => Body::Table(table(b'\t')?),
+            Format::JsonLines => {
+                Body::Json(Lines::open(source, options, progress, from)?, Vec::new())
+            }
+            Format::Csv => Body::Table(table(from, b',')?),
+            Format::Tsv => Body::Table(table(from, b'\t')?),
             Format::Parquet => Body::Columns(Columns::open(source, options, progress)?),
-            Format::Html => Body::Page(Page::open(source, options, progress)?),
+            Format::Html => Body::Page(Page::open(source, options, progress, from)?),
         })
     }
 
@@ -244,7 +265,7 @@ impl<'a> SourceReader<'a> {
             if stop.is_some() {
                 return Ok(Some(Found::of(text)));
             }
-            if ends || (prose && text.len() >= LONGEST_TEXT) {
+            if ends || text.len() >= LONGEST_TEXT {
                 self.cut += 1;
                 return Ok(Some(Found::of(text)));
             }
@@ -292,91 +313,6 @@ impl<'a> SourceReader<'a> {
     }
 }
 
-/// The document of the next line that is not blank.
-fn next_json(
-    source: &Source,
-    options: &InputOptions,
-    lines: &mut Lines<'_>,
-    buffer: &mut Vec<u8>,
-) -> Result<Option<Found>, InputError> {
-    loop {
-        buffer.clear();
-        if !lines.next(buffer, MOST)? {
-            return Ok(None);
-        }
-        if lines.goes_on() && buffer.len() >= MOST {
-            buffer.clear();
-            buffer.shrink_to(1 << 20);
-            lines.pass_over()?;
-            return Err(InputError::TooLong {
-                path: source.path.clone(),
-                line: lines.line,
-                rest: false,
-            });
-        }
-        if !buffer.trim_ascii().is_empty() {
-            break;
-        }
-    }
-    let (path, line) = (&source.path, lines.line);
-    utf8(source, &lines.known, line, buffer)?;
-    let mut object: Value = serde_json::from_slice(buffer).map_err(|e| InputError::Json {
-        path: path.clone(),
-        line,
-        why: format!(
-            "broken JSON at column {}: {}",
-            e.column(),
-            without_place(&e)
-        ),
-    })?;
-    let field = |why: String, hint: &str| InputError::Field {
-        path: path.clone(),
-        line,
-        why,
-        hint: hint.into(),
-    };
-    let Value::Object(object) = &mut object else {
-        return Err(InputError::Json {
-            path: path.clone(),
-            line,
-            why: "not a JSON object".into(),
-        });
-    };
-    let id = match &options.id_field {
-        None => None,
-        Some(name) => match object.get(name) {
-            Some(Value::String(id)) => Some(id.clone()),
-            Some(Value::Number(id)) if !id.is_f64() => Some(id.to_string()),
-            Some(_) => {
-                return Err(field(
-                    format!("{name:?} is neither text nor an integer"),
-                    "give another --id-field",
-                ));
-            }
-            None => {
-                return Err(field(
-                    format!("no field {name:?}"),
-                    "give another --id-field, or none",
-                ));
-            }
-        },
-    };
-    let meta = metadata(&options.meta_fields, |name| object.get(name).cloned());
-    let name = &options.text_field;
-    match object.get_mut(name).map(Value::take) {
-        Some(Value::String(text)) => Ok(Some(Found { id, meta, text })),
-        Some(_) => Err(field(
-            format!("{name:?} is not text"),
-            "give another --text-field",
-        )),
-        None => {
-            let names: Vec<&str> = object.keys().take(8).map(String::as_str).collect();
-            let why = format!("no field {name:?}; it has [{}]", names.join(", "));
-            Err(field(why, "give another --text-field"))
-        }
-    }
-}
-
 impl Found {
     /// A text alone.
     pub(super) fn of(text: String) -> Self {
@@ -409,12 +345,4 @@ fn word_end(text: &[u8]) -> usize {
         .map(|i| i + 1)
         .or_else(character)
         .unwrap_or(text.len())
-}
-
-/// serde_json's message without its "at line 1 column 5", which counts lines of the one line.
-fn without_place(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    message
-        .rsplit_once(" at line ")
-        .map_or(message.clone(), |(why, _)| why.to_owned())
 }

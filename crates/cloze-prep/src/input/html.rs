@@ -4,7 +4,7 @@ use std::io::Read;
 
 use html2text::render::TrivialDecorator;
 
-use super::bytes::{self, Known};
+use super::bytes::{self, From, Known};
 use super::resolve::Source;
 use super::stream::utf8;
 use super::{Found, InputError, InputOptions, MOST};
@@ -25,8 +25,9 @@ impl<'a> Page<'a> {
         source: &'a Source,
         options: &InputOptions,
         progress: &'a dyn Progress,
+        from: From<'a>,
     ) -> Result<Self, InputError> {
-        let (reader, known) = bytes::open(source, options.encoding, progress)?;
+        let (reader, known) = bytes::open(source, options.encoding, progress, from)?;
         Ok(Self {
             source,
             reader: Some(reader),

@@ -6,6 +6,7 @@ mod decode;
 mod documents;
 mod error;
 mod html;
+mod json;
 mod resolve;
 mod stream;
 mod table;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Read};
 
-use super::bytes::{self, Known};
+use super::bytes::{self, From, Known};
 use super::resolve::Source;
 use super::{InputError, InputOptions};
 use crate::Progress;
@@ -23,8 +23,9 @@ impl<'a> Lines<'a> {
         source: &'a Source,
         options: &InputOptions,
         progress: &'a dyn Progress,
+        from: From<'a>,
     ) -> Result<Self, InputError> {
-        let (reader, known) = bytes::open(source, options.encoding, progress)?;
+        let (reader, known) = bytes::open(source, options.encoding, progress, from)?;
         Ok(Self {
             source,
             reader,

@@ -7,16 +7,20 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
-use super::bytes::{self, Known};
+use super::bytes::{self, From, Known};
 use super::documents::metadata;
 use super::resolve::Source;
 use super::stream::utf8;
 use super::{Found, InputError, InputOptions, MOST};
 use crate::Progress;
 
+/// Bytes that a cell takes beside its own: a row of nothing but commas takes memory, too.
+const CELL: u64 = 16;
+
 /// Fails where a row takes more than [`MOST`] bytes.
 struct Capped<'a> {
     reader: Box<dyn BufRead + 'a>,
+    delimiter: u8,
     since: Rc<Cell<u64>>,
 }
 
@@ -26,7 +30,9 @@ impl Read for Capped<'_> {
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
         let n = self.reader.read(buffer)?;
-        self.since.set(self.since.get() + n as u64);
+        let read = &buffer[..n];
+        let cells = read.iter().filter(|&&b| b == self.delimiter).count() as u64;
+        self.since.set(self.since.get() + n as u64 + CELL * cells);
         Ok(n)
     }
 }
@@ -50,11 +56,13 @@ impl<'a> Table<'a> {
         delimiter: u8,
         options: &InputOptions,
         progress: &'a dyn Progress,
+        from: From<'a>,
     ) -> Result<Self, InputError> {
-        let (reader, known) = bytes::open(source, options.encoding, progress)?;
+        let (reader, known) = bytes::open(source, options.encoding, progress, from)?;
         let since = Rc::new(Cell::new(0));
         let capped = Capped {
             reader,
+            delimiter,
             since: since.clone(),
         };
         let reader = ReaderBuilder::new()

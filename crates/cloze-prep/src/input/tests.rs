@@ -516,3 +516,130 @@ fn what_is_kept_beside_a_document() {
     let plain = folder.write("a.txt", "Some text.");
     assert_eq!(read(&plain, &options).unwrap().0[0].meta, None);
 }
+
+/// A row of nothing but commas takes memory, too: a place for each cell.
+#[test]
+fn a_row_of_too_many_cells_is_refused() {
+    let folder = Folder::new();
+    let commas = ",".repeat(17 << 20);
+    let file = folder.write("wide.csv", ["id,text\n1,a\n", &commas, "\n2,b\n"].concat());
+    let error = read(&file, &options()).unwrap_err();
+    assert!(error.to_string().contains("longer than 256 MiB"), "{error}");
+    let file = folder.write("header.csv", &commas);
+    let error = read(&file, &options()).unwrap_err();
+    assert!(error.to_string().contains("longer than 256 MiB"), "{error}");
+    // Commas of a text are no cells, but there are never as many.
+    let text = "one, two, ".repeat(1 << 20);
+    let file = folder.write("text.csv", format!("id,text\n1,\"{text}\"\n"));
+    assert_eq!(pairs(&file, &options()), [(Some("1".into()), text)]);
+}
+
+/// Of what is kept of a line of JSON there is a limit; what is not asked for is looked at as before.
+#[test]
+fn lines_of_json_that_hold_much() {
+    let folder = Folder::new();
+    let mut kept = options();
+    kept.meta_fields = vec!["a".into()];
+    let line = |a: &str| format!("{{\"a\": {a}, \"id\": 1, \"text\": \"t\", \"b\": {a}}}\n");
+    let many = format!("[{}0]", "0,".repeat(1 << 20));
+    let long = format!("\"{}\"", "x".repeat(1 << 20));
+    let file = folder.write(
+        "a.jsonl",
+        [line(&many), line(&long), line("[1, {\"c\": null}]")].concat(),
+    );
+    assert_eq!(pairs(&file, &options()).len(), 3);
+    let error = read(&file, &kept).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("line 1: what is to be kept beside the text is longer than 1 MiB"),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("--meta-field"));
+    kept.on_bad_input = OnBadInput::Skip;
+    let (documents, _, skipped, _) = read(&file, &kept).unwrap();
+    assert_eq!((documents.len(), skipped.values().sum::<u64>()), (1, 2));
+    assert_eq!(
+        documents[0].meta.as_deref(),
+        Some("{\"a\":[1,{\"c\":null}]}")
+    );
+    let file = folder.write("id.jsonl", format!("{{\"id\": {long}, \"text\": \"t\"}}\n"));
+    assert!(read(&file, &options()).is_err());
+    // Broken is broken, asked for or not.
+    for bad in [
+        "[1,]",
+        "1e999",
+        "\"\\ud800\"",
+        "nul",
+        "{\"x\" 1}",
+        &"[".repeat(200),
+    ] {
+        let file = folder.write(
+            "bad.jsonl",
+            format!("{{\"id\": 1, \"text\": \"t\", \"other\": {bad}}}\n"),
+        );
+        let error = read(&file, &options()).unwrap_err();
+        assert!(
+            error.to_string().contains("line 1: broken JSON at column"),
+            "{error}"
+        );
+    }
+    let deep = format!(
+        "{{\"id\": 1, \"text\": \"t\", \"other\": {}{}}}\n",
+        "[".repeat(100),
+        "]".repeat(100)
+    );
+    assert_eq!(
+        pairs(&folder.write("deep.jsonl", deep), &options()).len(),
+        1
+    );
+    // The last of two counts; a name may be all that is asked for.
+    let twice = "{\"text\": 7, \"id\": \"a\", \"text\": \"t\", \"id\": 2}\n{\"text\": \"t\", \"id\": 1, \"text\": 7}\n";
+    let file = folder.write("twice.jsonl", twice);
+    let error = read(&file, &options()).unwrap_err();
+    assert!(
+        error.to_string().ends_with("line 2: \"text\" is not text"),
+        "{error}"
+    );
+    kept.meta_fields = vec!["text".into(), "id".into(), "id".into()];
+    let (documents, ..) = read(&file, &kept).unwrap();
+    let found = (documents[0].id.as_deref(), documents[0].meta.as_deref());
+    assert_eq!(found, (Some("2"), Some("{\"text\":\"t\",\"id\":2}")));
+}
+
+/// Whatever a file of Parquet claims, it is refused before anything makes room for it.
+#[test]
+fn a_parquet_file_whose_footer_lies() {
+    let folder = Folder::new();
+    let whole = parquet_of(true, false);
+    let tail = whole.len() - 8;
+    let length = u32::from_le_bytes(*whole[tail..].first_chunk().unwrap()) as usize;
+    let footer = |footer: &[u8]| {
+        let length = (footer.len() as u32).to_le_bytes();
+        [&whole[..tail - length_of(&whole)], footer, &length, b"PAR1"].concat()
+    };
+    fn length_of(whole: &[u8]) -> usize {
+        u32::from_le_bytes(*whole[whole.len() - 8..].first_chunk().unwrap()) as usize
+    }
+    let theirs = &whole[tail - length..tail];
+    let file = folder.write("a.parquet", footer(theirs));
+    assert_eq!(pairs(&file, &options()), expected());
+    // Two thousand million row groups, and a schema of a hundred thousand levels.
+    let groups = [
+        &[0x49, 0xFC, 0xFF, 0xFF, 0xFF, 0xFF, 0x07, 0x1C][..],
+        theirs,
+    ]
+    .concat();
+    let levels = [
+        vec![0x29, 0xFC, 0xA0, 0x8D, 0x06],
+        [0x48, 1, b'a', 0x15, 2, 0].repeat(100_000),
+        vec![0],
+    ]
+    .concat();
+    for (bad, says) in [(groups, "claims more than there is"), (levels, "levels")] {
+        let file = folder.write("bad.parquet", footer(&bad));
+        let error = read(&file, &options()).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.hint().is_some());
+    }
+}

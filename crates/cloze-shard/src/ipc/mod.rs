@@ -93,17 +93,17 @@ pub fn map_batches(path: &Path, expected: &SchemaRef) -> Result<Vec<RecordBatch>
     let fields = expected.fields();
     let same = |(found, field): (&fb::Field<'_>, &Arc<Field>)| decode::same_field(*found, field);
     if found.len() != fields.len() || !found.iter().zip(fields).all(same) {
-        let names: Vec<&str> = found.iter().map(|f| f.name().unwrap_or("?")).collect();
         return Err(bad(format!(
             "its columns are [{}], expected [{}]",
-            names.join(", "),
+            names(&found),
             columns(expected)
         )));
     }
     let blocks = footer
         .recordBatches()
         .ok_or_else(|| bad("its Arrow footer lists no batches".to_owned()))?;
-    let mut batches = Vec::with_capacity(blocks.len());
+    let mut batches = Vec::new();
+    let mut before = 0;
     for (number, block) in blocks.iter().enumerate() {
         let damaged = |why: String| bad(format!("record batch {number}: {why}"));
         let whole = i64::from(block.metaDataLength()).checked_add(block.bodyLength());
@@ -117,12 +117,32 @@ pub fn map_batches(path: &Path, expected: &SchemaRef) -> Result<Vec<RecordBatch>
                     .is_some_and(|end| end <= footer_start)
             })
             .ok_or_else(|| damaged("its place lies outside the file".to_owned()))?;
+        // Else a small file could hold any number of rows.
+        if offset < before {
+            return Err(damaged(
+                "it begins before the one before it ends".to_owned(),
+            ));
+        }
+        before = offset + whole;
         let block_bytes = buffer.slice_with_length(offset, whole);
         let metadata = usize::try_from(block.metaDataLength()).unwrap_or(usize::MAX);
         let batch = decode::record_batch(&block_bytes, metadata, expected).map_err(damaged)?;
         batches.push(batch);
     }
     Ok(batches)
+}
+
+/// What a file calls its columns; a stranger's may be many, and long.
+fn names(fields: &[fb::Field<'_>]) -> String {
+    let show = |f: &fb::Field<'_>| {
+        let name = f.name().unwrap_or("?");
+        name.chars().take(40).collect::<String>()
+    };
+    let mut shown: Vec<String> = fields.iter().take(20).map(show).collect();
+    if fields.len() > shown.len() {
+        shown.push("…".into());
+    }
+    shown.join(", ")
 }
 
 fn columns(schema: &Schema) -> String {

@@ -140,7 +140,11 @@ impl Tokenizer {
     /// Reads words that were given by hand, a line each. They are normalised as a text is; the second number is how many there are in the vocabulary
     /// already, or were given before.
     pub fn word_list(&self, path: &Path) -> Result<(Vec<String>, usize)> {
-        let text = String::from_utf8(super::read(path)?);
+        let bytes = std::fs::read(path).map_err(|source| Error::Io {
+            path: path.into(),
+            source,
+        })?;
+        let text = String::from_utf8(bytes);
         let fail = |line: usize, why: String| Error::List {
             path: PathBuf::from(path),
             line,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::read::{DECODER_BIAS, DECODER_WEIGHT};
 use super::source::{Raw, Source};
 use super::{CONFIG, WEIGHTS};
+use crate::config::LONGEST_JSON;
 use crate::parameters::{PREDICTION_BIAS, WORD_EMBEDDINGS};
 use crate::{BertConfig, Error, Result};
 
@@ -66,7 +67,7 @@ impl Extender {
     pub fn open(model: &Path, tokens: usize, new: usize) -> Result<Self> {
         let path = model.join(CONFIG);
         let config = BertConfig::read(&path)?;
-        let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
+        let text = cloze_shard::read_small(&path, LONGEST_JSON)?;
         let raw = serde_json::from_str(&text).map_err(|e| Error::ModelConfig {
             path,
             why: format!("broken JSON: {e}"),

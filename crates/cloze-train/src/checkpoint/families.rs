@@ -79,7 +79,7 @@ impl Family {
             }
             "roberta" | "camembert" | "xlm-roberta" => {
                 let number = |name: &str| raw.get(name).and_then(Value::as_u64);
-                let first = number("pad_token_id").unwrap_or(1) + 1;
+                let first = number("pad_token_id").unwrap_or(1).saturating_add(1);
                 let all = number("max_position_embeddings").unwrap_or(0);
                 let left = all.checked_sub(first).filter(|&n| n > 0).ok_or_else(|| {
                     format!("max_position_embeddings is {all}, positions begin at {first}")

@@ -124,10 +124,17 @@ impl Objects {
         }
     }
 
+    /// Sizes, or strides, of not too many dimensions: a pickle may name the same ones any number of times.
     pub fn sizes(&self, id: Id) -> Option<Vec<usize>> {
-        self.tuple(id)?.iter().map(|&id| self.size(id)).collect()
+        let items = self
+            .tuple(id)
+            .filter(|items| items.len() <= MOST_DIMENSIONS)?;
+        items.iter().map(|&id| self.size(id)).collect()
     }
 }
+
+/// Dimensions of a tensor.
+const MOST_DIMENSIONS: usize = 8;
 
 /// Objects that a pickle may make: far more than the tensors of any model need.
 const MOST_OBJECTS: usize = 1 << 22;

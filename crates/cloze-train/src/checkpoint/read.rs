@@ -1,12 +1,12 @@
 //! Reading a Hugging Face folder: any BERT whose weights go by the usual names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use cloze_shard::random::{Key, Stage};
 
 use super::CONFIG;
-use super::families::Family;
+use super::families::{Family, Rows};
 use super::source::{Source, Values};
 use crate::parameters::{Layout, PREDICTION_BIAS, Parameter, TYPE_EMBEDDINGS, WORD_EMBEDDINGS};
 use crate::{BertConfig, Error, Result};
@@ -79,12 +79,13 @@ pub fn read_model_with(
         why,
     };
     let (layout, family) = (Layout::new(&config), config.family);
-    let mut parameters = initial_parameters(&config, seed);
     let mut report = LoadReport::default();
     let mut by_name: BTreeMap<String, String> = BTreeMap::new();
+    let names = layout.parameters().iter().map(|p| p.name.as_str());
+    let places: HashSet<&str> = names.chain([DECODER_WEIGHT, DECODER_BIAS]).collect();
     for name in source.names() {
         let known = family.canonical(name);
-        if layout.find(&known).is_none() && known != DECODER_WEIGHT && known != DECODER_BIAS {
+        if !places.contains(known.as_str()) {
             let why = "not a parameter of BertForPreTraining";
             report.ignored.push((name.into(), why.into()));
         } else if let Some(other) = by_name.insert(known, name.into()) {
@@ -93,14 +94,18 @@ pub fn read_model_with(
             )));
         }
     }
-    let load = |name: &str, parameter: &Parameter| -> Result<(Vec<f32>, usize)> {
-        let Values { shape, values } = source.read(name)?;
-        let rows = family.rows(parameter, &shape).ok_or_else(|| {
+    let rows_of = |name: &str, parameter: &Parameter| -> Result<Rows> {
+        let shape = source.shape(name)?;
+        family.rows(parameter, shape).ok_or_else(|| {
             fail(format!(
                 "{name} has the shape {shape:?}, config.json asks for {:?}",
                 parameter.shape
             ))
-        })?;
+        })
+    };
+    let load = |name: &str, parameter: &Parameter| -> Result<(Vec<f32>, usize)> {
+        let rows = rows_of(name, parameter)?;
+        let Values { shape, values } = source.read(name)?;
         let width = parameter.shape[1..].iter().product();
         let more = shape[0].saturating_sub(rows.first + rows.count);
         Ok((rows.of(&values, width), more))
@@ -129,6 +134,32 @@ pub fn read_model_with(
             }
         }
     }
+    // What config.json asks for is there, before there is memory for all of it.
+    let optional = |name: &str| {
+        name.contains("pooler")
+            || !name.starts_with("bert.")
+            || (family == Family::DistilBert && name == TYPE_EMBEDDINGS)
+    };
+    if !layout
+        .parameters()
+        .iter()
+        .any(|p| by_name.contains_key(&p.name))
+    {
+        return Err(fail("holds no parameter of a BERT".into()));
+    }
+    for parameter in layout.parameters() {
+        match by_name.get(&parameter.name) {
+            Some(name) => drop(rows_of(name, parameter)?),
+            None if optional(&parameter.name) => {}
+            None => {
+                return Err(fail(format!(
+                    "has no {}, which the encoder in config.json needs",
+                    parameter.name
+                )));
+            }
+        }
+    }
+    let mut parameters = initial_parameters(&config, seed);
     for parameter in layout.parameters() {
         let place = &mut parameters[parameter.range()];
         match by_name.get(&parameter.name) {
@@ -151,20 +182,6 @@ pub fn read_model_with(
             }
             None => report.initialised.push(parameter.name.clone()),
         }
-    }
-    if report.loaded.is_empty() {
-        return Err(fail("holds no parameter of a BERT".into()));
-    }
-    let optional = |name: &str| {
-        name.contains("pooler")
-            || !name.starts_with("bert.")
-            || (family == Family::DistilBert && name == TYPE_EMBEDDINGS)
-    };
-    let missing = report.initialised.iter().find(|n| !optional(n));
-    if let Some(missing) = missing {
-        return Err(fail(format!(
-            "has no {missing}, which the encoder in config.json needs"
-        )));
     }
     Ok((config, parameters, report))
 }

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
 use super::WEIGHTS;
 use super::torch::TorchFile;
+use crate::config::LONGEST_JSON;
 use crate::{Error, Result};
 
 /// Files that hold weights, in the order in which they are looked for: as transformers does.
@@ -29,8 +32,18 @@ pub struct Source {
 }
 
 enum File {
-    Safetensors { path: PathBuf, bytes: Vec<u8> },
+    Safetensors(Safetensors),
     Torch(TorchFile),
+}
+
+/// A safetensors file.
+struct Safetensors {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    /// Bytes before the tensors.
+    head: usize,
+    /// What its header says, which is read once.
+    header: Metadata,
 }
 
 /// A tensor, in single precision.
@@ -68,7 +81,7 @@ impl Source {
             return Self::of_index(folder, path);
         }
         let file = File::open(&path)?;
-        let tensors = file.names()?.into_iter().map(|name| (name, 0)).collect();
+        let tensors = file.names().into_iter().map(|name| (name, 0)).collect();
         Ok(Self {
             path,
             files: vec![file],
@@ -81,7 +94,7 @@ impl Source {
             path: path.clone(),
             why,
         };
-        let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
+        let text = cloze_shard::read_small(&path, LONGEST_JSON)?;
         let index: serde_json::Value =
             serde_json::from_str(&text).map_err(|e| fail(format!("broken JSON: {e}")))?;
         let map = index["weight_map"].as_object();
@@ -122,6 +135,11 @@ impl Source {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        self.file(name)?.shape(name)
+    }
+
     /// Reads a tensor; F32, F16 and BF16 are widened, F64 is rounded.
     pub fn read(&self, name: &str) -> Result<Values> {
         self.file(name)?.read(name)
@@ -143,71 +161,97 @@ impl Source {
 
 impl File {
     fn open(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|e| e == "bin") {
-            return Ok(Self::Torch(TorchFile::open(path)?));
+        match path.extension().is_some_and(|e| e == "bin") {
+            true => TorchFile::open(path).map(Self::Torch),
+            false => Safetensors::open(path).map(Self::Safetensors),
         }
-        let bytes = fs::read(path).map_err(cloze_shard::Error::io(path))?;
-        let file = Self::Safetensors {
-            path: path.into(),
-            bytes,
-        };
-        file.names().map(|_| file)
     }
 
-    fn names(&self) -> Result<Vec<String>> {
-        Ok(match self {
+    fn names(&self) -> Vec<String> {
+        match self {
             Self::Torch(file) => file.names().map(str::to_owned).collect(),
-            Self::Safetensors { path, bytes } => {
-                let tensors = deserialize(path, bytes)?;
-                tensors.names().into_iter().map(str::to_owned).collect()
-            }
-        })
+            Self::Safetensors(file) => file.header.offset_keys(),
+        }
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize]> {
+        match self {
+            Self::Torch(file) => file.shape(name),
+            Self::Safetensors(file) => Ok(&file.find(name)?.0.shape),
+        }
     }
 
     fn raw(&self, name: &str) -> Result<Raw<'_>> {
-        let (path, bytes) = match self {
-            Self::Torch(file) => return file.raw(name),
-            Self::Safetensors { path, bytes } => (path, bytes),
+        match self {
+            Self::Torch(file) => file.raw(name),
+            Self::Safetensors(file) => file.raw(name),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Values> {
+        match self {
+            Self::Torch(file) => file.read(name),
+            Self::Safetensors(file) => file.read(name),
+        }
+    }
+}
+
+impl Safetensors {
+    fn open(path: &Path) -> Result<Self> {
+        cloze_shard::regular_file(path)?;
+        let bytes = fs::read(path).map_err(cloze_shard::Error::io(path))?;
+        let fail = |why: &str| Error::Checkpoint {
+            path: path.into(),
+            why: format!("not a whole safetensors file: {why}"),
         };
-        let tensors = deserialize(path, bytes)?;
-        let view = tensors.tensor(name).map_err(|e| Error::Checkpoint {
-            path: path.clone(),
-            why: e.to_string(),
-        })?;
+        // The library adds up what a header says, which may be too much.
+        let read = catch_unwind(|| SafeTensors::read_metadata(&bytes));
+        let read = read.map_err(|_| fail("its header is broken"))?;
+        let (length, header) = read.map_err(|e| fail(&e.to_string()))?;
+        Ok(Self {
+            path: path.into(),
+            head: size_of::<u64>() + length,
+            bytes,
+            header,
+        })
+    }
+
+    fn fail(&self, why: String) -> Error {
+        Error::Checkpoint {
+            path: self.path.clone(),
+            why,
+        }
+    }
+
+    /// What the header says of a tensor, and its bytes.
+    fn find(&self, name: &str) -> Result<(&TensorInfo, &[u8])> {
+        let info = self.header.info(name);
+        let info = info.ok_or_else(|| self.fail(format!("has no tensor {name}")))?;
+        let (start, end) = info.data_offsets;
+        let data = self.bytes.get(self.head..).and_then(|d| d.get(start..end));
+        let data = data.ok_or_else(|| self.fail(format!("{name} lies outside of the file")))?;
+        Ok((info, data))
+    }
+
+    fn raw(&self, name: &str) -> Result<Raw<'_>> {
+        let (info, data) = self.find(name)?;
         Ok(Raw {
-            dtype: view.dtype(),
-            shape: view.shape().to_vec(),
-            bytes: Cow::Borrowed(view.data()),
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            bytes: Cow::Borrowed(data),
         })
     }
 
     fn read(&self, name: &str) -> Result<Values> {
-        let (path, bytes) = match self {
-            Self::Torch(file) => return file.read(name),
-            Self::Safetensors { path, bytes } => (path, bytes),
-        };
-        let fail = |why: String| Error::Checkpoint {
-            path: path.clone(),
-            why,
-        };
-        let tensors = deserialize(path, bytes)?;
-        let view = tensors.tensor(name).map_err(|e| fail(e.to_string()))?;
-        let values = widen(view.dtype(), view.data()).ok_or_else(|| {
-            let dtype = view.dtype();
-            fail(format!(
+        let (info, data) = self.find(name)?;
+        let (dtype, shape) = (info.dtype, info.shape.clone());
+        let values = widen(dtype, data).ok_or_else(|| {
+            self.fail(format!(
                 "{name} is of type {dtype:?}; F32, F16 and BF16 are read"
             ))
         })?;
-        let shape = view.shape().to_vec();
         Ok(Values { shape, values })
     }
-}
-
-fn deserialize<'b>(path: &Path, bytes: &'b [u8]) -> Result<SafeTensors<'b>> {
-    SafeTensors::deserialize(bytes).map_err(|e| Error::Checkpoint {
-        path: path.into(),
-        why: format!("not a whole safetensors file: {e}"),
-    })
 }
 
 fn widen(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {

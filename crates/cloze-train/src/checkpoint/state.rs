@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use cloze_shard::atomic;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{CHECKPOINTS, CONFIG, STATE_FOLDER};
+use crate::config::LONGEST_JSON;
 use crate::engine::EngineState;
 use crate::feed::Position;
 use crate::parameters::Layout;
@@ -130,7 +131,7 @@ pub fn read_trainer(checkpoint: &Path) -> Result<TrainerState> {
 
 fn read_state_file(checkpoint: &Path) -> Result<StateFile<TrainerState>> {
     let path = checkpoint.join(STATE_FOLDER).join(STATE_FILE);
-    let text = fs::read_to_string(&path).map_err(cloze_shard::Error::io(&path))?;
+    let text = cloze_shard::read_small(&path, LONGEST_JSON)?;
     serde_json::from_str(&text).map_err(|e| Error::Checkpoint {
         path,
         why: format!("not a trainer state: {e}"),
@@ -142,6 +143,12 @@ pub fn read_state(checkpoint: &Path) -> Result<(TrainerState, EngineState)> {
     let file = read_state_file(checkpoint)?;
     for (name, written) in &file.blake3 {
         let path = checkpoint.join(name);
+        let mut parts = Path::new(name).components();
+        if !parts.all(|part| matches!(part, Component::Normal(_))) {
+            let why = "is no file of this checkpoint".into();
+            return Err(Error::Checkpoint { path, why });
+        }
+        cloze_shard::regular_file(&path)?;
         let found = atomic::digest(&path)?.blake3;
         if found != *written {
             let why = format!("was changed after it was written: blake3 {found}, was {written}");
@@ -150,6 +157,7 @@ pub fn read_state(checkpoint: &Path) -> Result<(TrainerState, EngineState)> {
     }
     let state = file.trainer;
     let path = checkpoint.join(STATE_FOLDER).join(ARENAS_FILE);
+    cloze_shard::regular_file(&path)?;
     let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
     let fail = |why: String| Error::Checkpoint {
         path: path.clone(),

@@ -39,6 +39,7 @@ type Storages = HashMap<String, Range<usize>>;
 impl TorchFile {
     /// Opens `path`.
     pub fn open(path: &Path) -> Result<Self> {
+        cloze_shard::regular_file(path)?;
         let bytes = fs::read(path).map_err(cloze_shard::Error::io(path))?;
         let fail = |why: String| Error::Checkpoint {
             path: path.into(),
@@ -67,6 +68,11 @@ impl TorchFile {
     /// All tensors, in the order of their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(&self.find(name)?.shape)
     }
 
     /// Reads a tensor as it is.
@@ -268,8 +274,12 @@ fn storage(objects: &Objects, named: Id) -> Option<(Kind, &str)> {
     let view = parts
         .get(5)
         .is_some_and(|&v| *objects.get(v) != Object::None);
-    (objects.text(*word)? == "storage" && !view).then_some((*kind, objects.text(*key)?))
+    let key = objects.text(*key).filter(|key| key.len() <= LONGEST_NAME)?;
+    (objects.text(*word)? == "storage" && !view).then_some((*kind, key))
 }
+
+/// Bytes of the name of a tensor, or of a storage. A pickle may name one any number of times.
+const LONGEST_NAME: usize = 1 << 12;
 
 /// What the dictionary of tensors is called in a file that holds more.
 const INNER: [&str; 2] = ["state_dict", "model"];
@@ -306,6 +316,9 @@ fn tensors(
         let (Some(name), Some(arguments)) = (objects.text(name), call(objects, value)) else {
             continue;
         };
+        if name.len() > LONGEST_NAME {
+            return Err(format!("has a tensor whose name has {} bytes", name.len()));
+        }
         let tensor = tensor(objects, arguments, storages).map_err(|why| format!("{name} {why}"))?;
         tensors.insert(name.to_owned(), tensor);
     }
@@ -345,7 +358,7 @@ fn tensor(
     let offset = objects.size(offset).ok_or_else(odd)?;
     let shape = objects.sizes(shape).ok_or_else(odd)?;
     let strides = objects.sizes(strides).ok_or_else(odd)?;
-    if shape.len() != strides.len() || shape.len() > 8 {
+    if shape.len() != strides.len() {
         return Err(odd());
     }
     let there = range.len() / kind.bytes();

@@ -1,7 +1,5 @@
 //! What is kept of a run: checkpoints, of models that are whole alone. And what is said where there can be none.
 
-use cloze_shard::manifest::TOKENIZER_FOLDER;
-
 use super::Observer;
 use super::run::Run;
 use crate::checkpoint::{Checkpoint, MODEL, write_checkpoint};
@@ -30,12 +28,13 @@ impl Run<'_> {
                 model: self.model_folder(),
             });
         }
+        let tokenizer = self.datasets[0].tokenizer()?;
         let checkpoint = Checkpoint {
             config: &self.model,
             layout: self.engine.layout(),
             engine: &engine,
             trainer: &self.trainer,
-            tokenizer: &self.datasets[0].path().join(TOKENIZER_FOLDER),
+            tokenizer: &tokenizer,
         };
         let path = write_checkpoint(self.run, &checkpoint, self.config.keep)?;
         observer.on_checkpoint(&path);

@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::Instant;
 
-use cloze_shard::manifest::TOKENIZER_FOLDER;
-use cloze_shard::{Dataset, Split, Vocabulary};
+use cloze_shard::{Dataset, Split};
 
 use super::split_rows;
 
@@ -92,8 +91,7 @@ impl<'a> Run<'a> {
         if step > config.steps || self.peers.rank() > 0 {
             return Ok(Vec::new());
         }
-        let folder = self.datasets[0].path().join(TOKENIZER_FOLDER);
-        let vocabulary = Vocabulary::read(&folder)?;
+        let vocabulary = self.datasets[0].vocabulary()?;
         let mut feed = self.training_feed()?;
         feed.seek(self.trainer.position);
         feed.set_rate(self.mask_rate_at(step));

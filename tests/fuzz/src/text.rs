@@ -1,0 +1,162 @@
+//! Texts out of bytes: awkward ones come up often.
+
+/// Pieces that rules and tables trip over.
+const PIECES: [&str; 129] = [
+    " ",
+    ".",
+    "\n",
+    "a",
+    "A",
+    "1",
+    ",",
+    "the ",
+    "The ",
+    "ing",
+    "un",
+    "able",
+    "##",
+    "é",
+    "É",
+    "ß",
+    "İ",
+    "ı",
+    "ſ",
+    "Σ",
+    "ς",
+    "ж",
+    "Ж",
+    "中",
+    "国",
+    "日本",
+    "あ",
+    "カ",
+    "한",
+    "\u{1112}\u{1161}\u{11ab}",
+    "e\u{301}",
+    "e\u{301}\u{323}",
+    "\u{301}",
+    "\u{323}",
+    "\u{302e}",
+    "\u{302f}",
+    "\u{345}",
+    "\u{1d165}",
+    "\u{16ff0}",
+    "\u{5b0}",
+    "\u{64b}",
+    "\u{93c}",
+    "\u{94d}",
+    "\u{0}",
+    "\t",
+    "\r",
+    "\r\n",
+    "\u{b}",
+    "\u{c}",
+    "\u{7f}",
+    "\u{85}",
+    "\u{a0}",
+    "\u{ad}",
+    "\u{200b}",
+    "\u{200d}",
+    "\u{2028}",
+    "\u{2029}",
+    "\u{3000}",
+    "\u{feff}",
+    "\u{fffd}",
+    "\u{e000}",
+    "\u{378}",
+    "\u{f900}",
+    "\u{2f800}",
+    "\u{fb01}",
+    "\u{1f600}",
+    "\u{e0001}",
+    "\u{10ffff}",
+    "“",
+    "”",
+    "‘",
+    "’",
+    "«",
+    "»",
+    "„",
+    "「",
+    "」",
+    "…",
+    "–",
+    "—",
+    "。",
+    "、",
+    "？",
+    "！",
+    "；",
+    "：",
+    "¿",
+    "¡",
+    "!",
+    "?",
+    ";",
+    ":",
+    "(",
+    ")",
+    "[",
+    "]",
+    "\"",
+    "'",
+    "*",
+    "_",
+    "-",
+    "#",
+    "/",
+    "\\",
+    "$",
+    "…… ",
+    "Mr. ",
+    "Fig. 3",
+    "U.S. ",
+    "a.m. ",
+    "e.g. ",
+    "etc. ",
+    "Yahoo! ",
+    "I. ",
+    "1. ",
+    "2) ",
+    "a. ",
+    "\n\n",
+    "\n- ",
+    "\n# ",
+    "\n===\n",
+    "• ",
+    "am 3. Oktober ",
+    "said ",
+    "\u{2}",
+    "internationalisations",
+    "xyz",
+    "...",
+    ". . . ",
+];
+
+/// The text of `data`: as UTF-8, as numbers of pieces, or as numbers of characters, by its first byte.
+pub fn text(data: &[u8]) -> String {
+    let Some((&kind, rest)) = data.split_first() else {
+        return String::new();
+    };
+    match kind % 4 {
+        0 => String::from_utf8_lossy(rest).into_owned(),
+        1 => rest
+            .iter()
+            .map(|&b| PIECES[usize::from(b) % PIECES.len()])
+            .collect(),
+        2 => {
+            let threes = rest.chunks_exact(3);
+            let codes = threes.map(|b| u32::from_le_bytes([b[0], b[1], b[2], 0]) % 0x11_0000);
+            codes.filter_map(char::from_u32).collect()
+        }
+        // A run of one piece, as long as nothing else makes it, then the rest.
+        _ => {
+            let (count, rest) = rest.split_at(rest.len().min(2));
+            let count = count.iter().fold(0, |n, &b| n << 8 | usize::from(b)) % 3_000;
+            let piece = rest
+                .first()
+                .map_or("", |&b| PIECES[usize::from(b) % PIECES.len()]);
+            piece.repeat(count) + &String::from_utf8_lossy(rest.get(1..).unwrap_or(&[]))
+        }
+    }
+}
