@@ -3,7 +3,6 @@
 //! Read straight from the tokenizer's own files, so that neither side needs a tokenizer to check.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -256,6 +255,8 @@ fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), Str
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const ENTRIES: [&str; 8] = [

@@ -37,9 +37,11 @@ impl Given {
     /// Writes the manifest with `value` at `pointer`.
     fn put(&self, pointer: &str, value: Value) {
         let mut told = self.whole.clone();
-        *told
-            .pointer_mut(pointer)
-            .unwrap_or_else(|| panic!("{pointer}")) = value;
+        let (above, name) = pointer.rsplit_once('/').unwrap();
+        match told.pointer_mut(above).unwrap() {
+            Value::Array(items) => items[name.parse::<usize>().unwrap()] = value,
+            object => object[name] = value,
+        }
         self.write(&told);
     }
 
