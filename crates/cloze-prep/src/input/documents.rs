@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use cloze_shard::manifest::SourceRecord;
-use serde_json::Value;
 
 use super::bytes::{self, Known};
 use super::columns::Columns;
 use super::html::Page;
+use super::json;
 use super::resolve::{Format, Source};
 use super::stream::{Lines, utf8};
 use super::table::Table;
@@ -318,63 +318,8 @@ fn next_json(
             break;
         }
     }
-    let (path, line) = (&source.path, lines.line);
-    utf8(source, &lines.known, line, buffer)?;
-    let mut object: Value = serde_json::from_slice(buffer).map_err(|e| InputError::Json {
-        path: path.clone(),
-        line,
-        why: format!(
-            "broken JSON at column {}: {}",
-            e.column(),
-            without_place(&e)
-        ),
-    })?;
-    let field = |why: String, hint: &str| InputError::Field {
-        path: path.clone(),
-        line,
-        why,
-        hint: hint.into(),
-    };
-    let Value::Object(object) = &mut object else {
-        return Err(InputError::Json {
-            path: path.clone(),
-            line,
-            why: "not a JSON object".into(),
-        });
-    };
-    let id = match &options.id_field {
-        None => None,
-        Some(name) => match object.get(name) {
-            Some(Value::String(id)) => Some(id.clone()),
-            Some(Value::Number(id)) if !id.is_f64() => Some(id.to_string()),
-            Some(_) => {
-                return Err(field(
-                    format!("{name:?} is neither text nor an integer"),
-                    "give another --id-field",
-                ));
-            }
-            None => {
-                return Err(field(
-                    format!("no field {name:?}"),
-                    "give another --id-field, or none",
-                ));
-            }
-        },
-    };
-    let meta = metadata(&options.meta_fields, |name| object.get(name).cloned());
-    let name = &options.text_field;
-    match object.get_mut(name).map(Value::take) {
-        Some(Value::String(text)) => Ok(Some(Found { id, meta, text })),
-        Some(_) => Err(field(
-            format!("{name:?} is not text"),
-            "give another --text-field",
-        )),
-        None => {
-            let names: Vec<&str> = object.keys().take(8).map(String::as_str).collect();
-            let why = format!("no field {name:?}; it has [{}]", names.join(", "));
-            Err(field(why, "give another --text-field"))
-        }
-    }
+    let text = utf8(source, &lines.known, lines.line, buffer)?;
+    json::document(source, options, lines.line, text).map(Some)
 }
 
 impl Found {
@@ -385,16 +330,6 @@ impl Found {
             ..Self::default()
         }
     }
-}
-
-/// The fields that there are, as one JSON object.
-pub(super) fn metadata(
-    names: &[String],
-    mut value: impl FnMut(&str) -> Option<Value>,
-) -> Option<String> {
-    let kept = names.iter().filter_map(|n| Some((n.clone(), value(n)?)));
-    let kept: serde_json::Map<String, Value> = kept.collect();
-    (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 
 /// Where `text` is cut that goes on: after the last white space, else between characters.
@@ -409,12 +344,4 @@ fn word_end(text: &[u8]) -> usize {
         .map(|i| i + 1)
         .or_else(character)
         .unwrap_or(text.len())
-}
-
-/// serde_json's message without its "at line 1 column 5", which counts lines of the one line.
-fn without_place(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    message
-        .rsplit_once(" at line ")
-        .map_or(message.clone(), |(why, _)| why.to_owned())
 }
