@@ -256,7 +256,7 @@ struct Spill {
 
 impl Spill {
     fn create(path: &Path) -> Result<Self> {
-        let writer = IpcFileWriter::create(path, &schema())?;
+        let writer = IpcFileWriter::undigested(path, &schema())?;
         Ok(Self {
             writer,
             batch: FixedSizeBinaryBuilder::new(RECIPE_BYTES as i32),

@@ -11,7 +11,7 @@ use cloze_shard::masking::{MaskKey, Masker, Scratch};
 use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
-use cloze_shard::{NextSentenceLabel, Row, ShardWriter, Vocabulary, prefetch};
+use cloze_shard::{Id, NextSentenceLabel, Row, ShardWriter, Vocabulary, prefetch};
 use rayon::prelude::*;
 
 use crate::pairing::{Documents, Recipe, Span, likely_sentence, packed, sentence_of};
@@ -66,24 +66,25 @@ impl<'a, D: Documents> RowMaker<'a, D> {
     }
 
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
-    pub fn fill(&self, number: u64, recipe: &Recipe, row: &mut Row, drawn: &mut Drawn) {
+    pub fn fill<T: Id>(&self, number: u64, recipe: &Recipe, row: &mut Row<T>, drawn: &mut Drawn) {
         let special = self.vocabulary.special();
+        let [cls, sep] = [special.cls, special.sep].map(T::of);
         row.input_ids.clear();
-        row.input_ids.push(special.cls);
+        row.input_ids.push(cls);
         (row.doc_a, row.sentence_a) = self.append(recipe.a, &mut row.input_ids);
         (row.doc_b, row.sentence_b, row.next_sentence_label) = (row.doc_a, row.sentence_a, None);
         if self.crossing {
             for part in packed::parts(self.documents, recipe.a).skip(1) {
-                row.input_ids.push(special.sep);
+                row.input_ids.push(sep);
                 (row.doc_b, row.sentence_b) = self.append(part, &mut row.input_ids);
             }
         }
-        row.input_ids.push(special.sep);
+        row.input_ids.push(sep);
         // Rows are bounded by the sequence length, a u16.
         row.b_start = row.input_ids.len() as u16;
         if let Some((b, other)) = recipe.b {
             (row.doc_b, row.sentence_b) = self.append(b, &mut row.input_ids);
-            row.input_ids.push(special.sep);
+            row.input_ids.push(sep);
             row.next_sentence_label = Some(match other {
                 true => NextSentenceLabel::NotNext,
                 false => NextSentenceLabel::IsNext,
@@ -123,7 +124,7 @@ impl<'a, D: Documents> RowMaker<'a, D> {
         }
     }
 
-    fn append(&self, span: Span, ids: &mut Vec<u32>) -> (i64, u32) {
+    fn append<T: Id>(&self, span: Span, ids: &mut Vec<T>) -> (i64, u32) {
         let document = self.documents.get(span.document);
         document
             .input_ids
@@ -177,13 +178,18 @@ pub fn write_split(
         before += rows;
     }
     let rules = maker.rules(config);
+    let id_type = IdType::for_vocab_size(maker.vocabulary.len());
     all.into_par_iter()
         .map(|part| {
             if let Some(record) = kept.get(out, &part.file)? {
                 progress.advance(record.rows);
                 return Ok(record);
             }
-            let record = write_shard(maker, &part, rules.clone(), out, progress)?;
+            let rules = rules.clone();
+            let record = match id_type {
+                IdType::UInt16 => write_shard::<u16>(maker, &part, rules, out, progress),
+                IdType::UInt32 => write_shard::<u32>(maker, &part, rules, out, progress),
+            }?;
             kept.put(&record)?;
             Ok(record)
         })
@@ -200,7 +206,7 @@ struct Part<'a> {
     file: String,
 }
 
-fn write_shard(
+fn write_shard<T: Id>(
     maker: &RowMaker<'_, impl Documents>,
     part: &Part<'_>,
     rules: RowRules,
@@ -210,7 +216,7 @@ fn write_shard(
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
     let path = out.join(&part.file);
     let mut writer = ShardWriter::create(&path, id_type, maker.masker.is_some(), rules)?;
-    let (mut row, mut drawn) = (Row::default(), Drawn::default());
+    let (mut row, mut drawn) = (Row::<T>::default(), Drawn::default());
     let mut group = [(0, Recipe::default()); GROUP];
     let (mut at, mut rows, mut tokens) = (part.range.start, 0, 0);
     while at < part.range.end {

@@ -90,7 +90,7 @@ pub struct SplitIndex {
 impl SplitIndex {
     /// Writes the index of the documents of `store` that `takes` takes, and maps it.
     pub fn write(store: &TokenStore, path: &Path, takes: impl Fn(i64) -> bool) -> Result<Self> {
-        let mut file = IpcFileWriter::create(path, &schema())?;
+        let mut file = IpcFileWriter::undigested(path, &schema())?;
         let (mut numbers, mut before) = (Vec::new(), Vec::new());
         let (mut documents, mut sentences) = (0, 0);
         let mut flush = |numbers: &mut Vec<u64>, before: &mut Vec<u64>| -> Result<()> {
@@ -196,12 +196,7 @@ impl Documents for SplitDocuments<'_> {
     }
 
     fn get(&self, i: u64) -> DocumentView<'_> {
-        let document = self.store.document(self.index.number(i));
-        DocumentView {
-            doc: document.doc,
-            input_ids: document.input_ids,
-            sentence_ends: document.sentence_ends,
-        }
+        self.store.view(self.index.number(i))
     }
 
     fn nth_sentence(&self, n: u64) -> (u64, usize) {

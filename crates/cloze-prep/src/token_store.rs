@@ -5,9 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    Int64Builder, ListBuilder, StringBuilder, UInt16Builder, UInt32Builder, UInt64Builder,
-};
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
@@ -15,9 +13,11 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use cloze_shard::Ids;
 use cloze_shard::ipc::{IpcFileWriter, map_batches};
+use cloze_shard::lists::{IdLists, Lists, array};
 use cloze_shard::schema::{IdType, list_of};
 
 use crate::input::Document;
+use crate::pairing::DocumentView;
 use crate::{Error, Result};
 
 /// Tokens after which a batch is written.
@@ -62,32 +62,25 @@ pub struct TokenStoreWriter {
 }
 
 struct Columns {
-    doc: Int64Builder,
-    source: UInt32Builder,
-    index: UInt64Builder,
+    doc: Vec<i64>,
+    source: Vec<u32>,
+    index: Vec<u64>,
     id: StringBuilder,
     meta: StringBuilder,
-    sentence_ends: ListBuilder<UInt32Builder>,
-    u16: ListBuilder<UInt16Builder>,
-    u32: ListBuilder<UInt32Builder>,
-    /// Ids on their way.
-    narrow: Vec<u16>,
+    sentence_ends: Lists<UInt32Type>,
+    ids: IdLists,
 }
 
 impl Columns {
-    fn new() -> Self {
-        let item = |data_type| Arc::new(Field::new("item", data_type, false));
+    fn new(id_type: IdType) -> Self {
         Self {
-            doc: Int64Builder::new(),
-            source: UInt32Builder::new(),
-            index: UInt64Builder::new(),
+            doc: Vec::new(),
+            source: Vec::new(),
+            index: Vec::new(),
             id: StringBuilder::new(),
             meta: StringBuilder::new(),
-            sentence_ends: ListBuilder::new(UInt32Builder::new())
-                .with_field(item(DataType::UInt32)),
-            u16: ListBuilder::new(UInt16Builder::new()).with_field(item(DataType::UInt16)),
-            u32: ListBuilder::new(UInt32Builder::new()).with_field(item(DataType::UInt32)),
-            narrow: Vec::new(),
+            sentence_ends: Lists::default(),
+            ids: IdLists::new(id_type),
         }
     }
 }
@@ -95,12 +88,12 @@ impl Columns {
 impl TokenStoreWriter {
     /// Begins the store at `path`.
     pub fn create(path: &Path, id_type: IdType) -> Result<Self> {
-        let file = IpcFileWriter::create(path, &schema(id_type))?;
+        let file = IpcFileWriter::undigested(path, &schema(id_type))?;
         Ok(Self {
             path: path.into(),
             file,
             id_type,
-            columns: Columns::new(),
+            columns: Columns::new(id_type),
             tokens: 0,
         })
     }
@@ -133,31 +126,14 @@ impl TokenStoreWriter {
             self.flush()?;
         }
         let columns = &mut self.columns;
-        columns.doc.append_value(tokens.doc);
-        columns.source.append_value(source);
-        columns.index.append_value(index);
+        columns.doc.push(tokens.doc);
+        columns.source.push(source);
+        columns.index.push(index);
         columns.id.append_option(id);
         columns.meta.append_option(meta);
-        columns
-            .sentence_ends
-            .values()
-            .append_slice(&tokens.sentence_ends);
-        columns.sentence_ends.append(true);
-        match self.id_type {
-            IdType::UInt16 => {
-                // The id type was chosen so that every id of the vocabulary fits.
-                columns.narrow.clear();
-                columns
-                    .narrow
-                    .extend(tokens.input_ids.iter().map(|&id| id as u16));
-                columns.u16.values().append_slice(&columns.narrow);
-                columns.u16.append(true);
-            }
-            IdType::UInt32 => {
-                columns.u32.values().append_slice(&tokens.input_ids);
-                columns.u32.append(true);
-            }
-        }
+        columns.sentence_ends.push(&tokens.sentence_ends);
+        // The id type was chosen so that every id of the vocabulary fits.
+        columns.ids.push(Ids::U32(&tokens.input_ids));
         self.tokens += count;
         if self.tokens >= BATCH_TOKENS {
             self.flush()
@@ -167,20 +143,16 @@ impl TokenStoreWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let mut columns = std::mem::replace(&mut self.columns, Columns::new());
+        let columns = &mut self.columns;
         self.tokens = 0;
-        let ids: ArrayRef = match self.id_type {
-            IdType::UInt16 => Arc::new(columns.u16.finish()),
-            IdType::UInt32 => Arc::new(columns.u32.finish()),
-        };
         let arrays: Vec<ArrayRef> = vec![
-            Arc::new(columns.doc.finish()),
-            Arc::new(columns.source.finish()),
-            Arc::new(columns.index.finish()),
+            Arc::new(array::<Int64Type>(&mut columns.doc)),
+            Arc::new(array::<UInt32Type>(&mut columns.source)),
+            Arc::new(array::<UInt64Type>(&mut columns.index)),
             Arc::new(columns.id.finish()),
             Arc::new(columns.meta.finish()),
-            Arc::new(columns.sentence_ends.finish()),
-            ids,
+            columns.sentence_ends.finish(),
+            columns.ids.finish(),
         ];
         let batch = RecordBatch::try_new(schema(self.id_type), arrays).map_err(|e| {
             cloze_shard::Error::Shard {
@@ -226,6 +198,8 @@ pub struct TokenStore {
     batches: Vec<Batch>,
     /// Number of the first document of each batch, then the number of documents.
     starts: Vec<u64>,
+    /// Batches for each document.
+    per_document: f64,
 }
 
 #[derive(Debug)]
@@ -261,7 +235,12 @@ impl TokenStore {
                 batches.push(Batch::new(batch));
             }
         }
-        Ok(Self { batches, starts })
+        let per_document = batches.len() as f64 / total.max(1) as f64;
+        Ok(Self {
+            batches,
+            starts,
+            per_document,
+        })
     }
 
     /// The number of documents.
@@ -282,9 +261,30 @@ impl TokenStore {
     /// If `i` is not below [`TokenStore::len`].
     #[must_use]
     pub fn document(&self, i: u64) -> StoredDocument<'_> {
+        let (batch, i) = self.place(i);
+        batch.document(i)
+    }
+
+    /// What pairing sees of document `i`.
+    ///
+    /// # Panics
+    /// If `i` is not below [`TokenStore::len`].
+    #[must_use]
+    pub fn view(&self, i: u64) -> DocumentView<'_> {
+        let (batch, i) = self.place(i);
+        batch.view(i)
+    }
+
+    /// The batch that holds document `i`, and its number there.
+    fn place(&self, i: u64) -> (&Batch, usize) {
         assert!(i < self.len(), "document {i} of {}", self.len());
-        let batch = self.starts.partition_point(|&start| start <= i) - 1;
-        self.batches[batch].document((i - self.starts[batch]) as usize)
+        // Most batches hold about as many documents.
+        let likely = ((i as f64 * self.per_document) as usize).min(self.batches.len() - 1);
+        let batch = match (self.starts[likely]..self.starts[likely + 1]).contains(&i) {
+            true => likely,
+            false => self.starts.partition_point(|&start| start <= i) - 1,
+        };
+        (&self.batches[batch], (i - self.starts[batch]) as usize)
     }
 }
 
@@ -321,14 +321,24 @@ impl Batch {
     }
 
     fn document(&self, i: usize) -> StoredDocument<'_> {
-        let range = |offsets: &OffsetBuffer<i32>| offsets[i] as usize..offsets[i + 1] as usize;
-        let ids = range(&self.ids.0);
+        let view = self.view(i);
         StoredDocument {
-            doc: self.doc[i],
+            doc: view.doc,
             source: self.source[i],
             index: self.index[i],
             id: self.id.is_valid(i).then(|| self.id.value(i)),
             meta: self.meta.is_valid(i).then(|| self.meta.value(i)),
+            input_ids: view.input_ids,
+            sentence_ends: view.sentence_ends,
+        }
+    }
+
+    #[inline]
+    fn view(&self, i: usize) -> DocumentView<'_> {
+        let range = |offsets: &OffsetBuffer<i32>| offsets[i] as usize..offsets[i + 1] as usize;
+        let ids = range(&self.ids.0);
+        DocumentView {
+            doc: self.doc[i],
             input_ids: match &self.ids.1 {
                 IdValues::U16(values) => Ids::U16(&values[ids]),
                 IdValues::U32(values) => Ids::U32(&values[ids]),

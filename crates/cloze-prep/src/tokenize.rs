@@ -1,6 +1,7 @@
 //! Stage 1: documents of all sources, cleaned, segmented and tokenized by all threads, into the token store, in order.
 
 mod cleaned;
+pub mod reading;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,9 +16,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::cleaned::place;
+use self::reading::{Block, Event, Reading};
 use crate::clean::Cleaning;
-use crate::input::{Document, InputPlan, Source, SourceReader, TextForm};
-use crate::key::Mark;
+use crate::input::{Document, InputPlan, TextForm};
 use crate::progress::Stage;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::tokens::{Place, TokenFolder};
@@ -201,51 +202,33 @@ impl Parts<'_> {
         self.place.report.cleaned = worker.cleaner.is_some();
         // The source that was being read is read again up to where it was.
         let done = self.place.report.sources.len();
-        let mut again = self.place.documents;
         for source in &plan.sources[..done] {
             progress.advance(source.bytes);
         }
         self.place.sources.truncate(done);
-        for (number, source) in plan.sources.iter().enumerate().skip(done) {
-            let reader = SourceReader::open(source, number as u32, &plan.options, progress);
-            let mut blocks = Blocks {
-                reader,
-                size: BLOCK_BYTES,
+        let from = (done, self.place.documents);
+        let mut reading = Reading::new(plan, from, BLOCK_BYTES, progress);
+        let mut read = reading.next()?;
+        let mut tokenized = None;
+        while let Some(mut block) = read {
+            // The block before is stored and the next is read on this thread, while the others tokenize.
+            let mut looked = Ok(Vec::new());
+            let (stored, next) = rayon::in_place_scope(|scope| {
+                scope.spawn(|_| looked = worker.block(&mut block.documents));
+                let stored = self.store(tokenized.take(), worker, progress);
+                (stored, reading.next())
+            });
+            stored?;
+            tokenized = Some((block, looked?));
+            read = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    self.store(tokenized, worker, progress)?;
+                    return Err(error);
+                }
             };
-            self.place.sources.push(Mark::of(source));
-            self.place.documents = again;
-            for _ in 0..std::mem::take(&mut again) {
-                blocks.reader.next_document()?;
-            }
-            let mut block = blocks.next()?;
-            while !block.is_empty() {
-                // The next block is read on this thread while the others tokenize.
-                let mut looked = Ok(Vec::new());
-                let next = rayon::in_place_scope(|scope| {
-                    scope.spawn(|_| looked = worker.block(&mut block));
-                    blocks.next()
-                });
-                for (document, looked) in block.iter().zip(looked?) {
-                    self.push(source, document, &looked, worker.cleaner.as_ref())?;
-                    progress.count(1, looked.tokens.input_ids.len() as u64);
-                }
-                self.place.documents += block.len() as u64;
-                if self.held >= self.part_bytes {
-                    self.end_part()?;
-                }
-                block = next?;
-            }
-            for (reason, place) in blocks.reader.first_skipped() {
-                let first = self.place.report.first_skipped.entry(reason.clone());
-                first.or_insert_with(|| place.clone());
-            }
-            self.place.report.cut_documents += blocks.reader.cut();
-            if let Some(name) = blocks.reader.encoding() {
-                *self.place.report.encodings.entry(name.into()).or_default() += 1;
-            }
-            self.place.report.sources.push(blocks.reader.finish()?);
-            self.place.documents = 0;
         }
+        self.store(tokenized, worker, progress)?;
         progress.end();
         let exclusion = worker.cleaner.as_ref().and_then(Cleaner::exclusion);
         self.place.report.clean.name_rows(exclusion);
@@ -278,9 +261,56 @@ impl Parts<'_> {
         self.folder.full(self.place.clone())
     }
 
+    /// Stores a block, if there is one, and notes what happened to sources.
+    fn store(
+        &mut self,
+        tokenized: Option<(Block, Vec<Looked>)>,
+        worker: &Worker<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let Some((block, looked)) = tokenized else {
+            return Ok(());
+        };
+        let mut events = block.events.into_iter().peekable();
+        for (i, (document, looked)) in block.documents.iter().zip(&looked).enumerate() {
+            while let Some((_, event)) = events.next_if(|(before, _)| *before <= i) {
+                self.note(event);
+            }
+            self.push(document, looked, worker.cleaner.as_ref())?;
+            self.place.documents += 1;
+        }
+        events.for_each(|(_, event)| self.note(event));
+        let tokens = looked.iter().map(|l| l.tokens.input_ids.len() as u64);
+        progress.count(looked.len() as u64, tokens.sum());
+        if self.held >= self.part_bytes {
+            self.end_part()?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: Event) {
+        let place = &mut self.place;
+        match event {
+            Event::Begins(mark, documents) => {
+                place.sources.push(mark);
+                place.documents = documents;
+            }
+            Event::Ends(ended) => {
+                for (reason, first) in ended.first_skipped {
+                    place.report.first_skipped.entry(reason).or_insert(first);
+                }
+                place.report.cut_documents += ended.cut;
+                if let Some(name) = ended.encoding {
+                    *place.report.encodings.entry(name.into()).or_default() += 1;
+                }
+                place.report.sources.push(ended.record);
+                place.documents = 0;
+            }
+        }
+    }
+
     fn push(
         &mut self,
-        source: &Source,
         document: &Document,
         looked: &Looked,
         cleaner: Option<&Cleaner>,
@@ -309,7 +339,10 @@ impl Parts<'_> {
                 limit,
                 ..
             } => Error::DocumentTooLong {
-                source_path: source.path.display().to_string(),
+                source_path: self.plan.sources[document.source as usize]
+                    .path
+                    .display()
+                    .to_string(),
                 index,
                 tokens,
                 limit,
@@ -341,28 +374,6 @@ impl TokenizeReport {
         self.sentences += tokens.sentence_ends.len() as u64;
         self.tokens += tokens.input_ids.len() as u64;
         self.unknown_tokens += tokens.unknown_tokens;
-    }
-}
-
-/// Documents by blocks of about the same size.
-pub struct Blocks<'a> {
-    pub reader: SourceReader<'a>,
-    /// About how much text a block holds.
-    pub size: usize,
-}
-
-impl Blocks<'_> {
-    /// The next block; an empty one at the end.
-    pub fn next(&mut self) -> Result<Vec<Document>> {
-        let (mut block, mut bytes) = (Vec::new(), 0);
-        while bytes < self.size {
-            let Some(document) = self.reader.next_document()? else {
-                break;
-            };
-            bytes += document.text.len();
-            block.push(document);
-        }
-        Ok(block)
     }
 }
 

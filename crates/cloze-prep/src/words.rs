@@ -4,8 +4,9 @@ use cloze_text::Tokenizer;
 use cloze_text::extension::{Counter, Words};
 use rayon::prelude::*;
 
-use crate::input::{Document, InputPlan, SourceReader};
-use crate::tokenize::{BLOCK_BYTES, Blocks};
+use crate::input::{Document, InputPlan};
+use crate::tokenize::BLOCK_BYTES;
+use crate::tokenize::reading::{Event, Reading};
 use crate::{Error, Progress, Result};
 
 /// What was counted.
@@ -44,28 +45,27 @@ fn count_blocks(
         .map_err(|e| Error::Threads(e.to_string()))?;
     let counter = Counter::new(tokenizer);
     let mut all = WordCount::default();
-    for (number, source) in plan.sources.iter().enumerate() {
-        let mut blocks = Blocks {
-            reader: SourceReader::open(source, number as u32, &plan.options, progress),
-            size,
-        };
-        let mut block = blocks.next()?;
-        while !block.is_empty() {
-            let mut counted = Ok(Words::default());
-            // The next block is read on this thread while the others count.
-            let next = pool.in_place_scope(|scope| {
-                scope.spawn(|_| counted = count(&counter, &block));
-                blocks.next()
-            });
-            all.words = std::mem::take(&mut all.words).merge(counted?);
-            all.documents += block.len() as u64;
-            progress.count(block.len() as u64, 0);
-            block = next?;
+    let mut reading = Reading::new(plan, (0, 0), size, progress);
+    let mut read = reading.next()?;
+    while let Some(block) = read {
+        let mut counted = Ok(Words::default());
+        // The next block is read on this thread while the others count.
+        let next = pool.in_place_scope(|scope| {
+            scope.spawn(|_| counted = count(&counter, &block.documents));
+            reading.next()
+        });
+        all.words = std::mem::take(&mut all.words).merge(counted?);
+        let documents = block.documents.len() as u64;
+        all.documents += documents;
+        progress.count(documents, 0);
+        for (_, event) in block.events {
+            let Event::Ends(ended) = event else { continue };
+            for (reason, first) in ended.first_skipped {
+                let warning = format!("passed over: {reason}; first {first}");
+                all.warnings.push(warning);
+            }
         }
-        for (reason, first) in blocks.reader.first_skipped() {
-            let warning = format!("passed over: {reason}; first {first}");
-            all.warnings.push(warning);
-        }
+        read = next?;
     }
     Ok(all)
 }

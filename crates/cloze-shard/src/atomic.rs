@@ -9,13 +9,13 @@ use crate::{Error, Result};
 /// A file that appears under its name only when [`AtomicFile::commit`] returns.
 ///
 /// Until then its bytes are in `NAME.partial` beside it; dropping it removes them. Everything that
-/// is written is counted and digested on its way.
+/// is written is counted, and digested on its way if it is [`AtomicFile::create`]d so.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
     partial: PathBuf,
     file: Option<BufWriter<File>>,
-    hasher: blake3::Hasher,
+    hasher: Option<blake3::Hasher>,
     bytes: u64,
 }
 
@@ -24,13 +24,22 @@ pub struct AtomicFile {
 pub struct Written {
     /// Size in bytes.
     pub bytes: u64,
-    /// blake3 of its bytes, in hexadecimal.
+    /// blake3 of its bytes, in hexadecimal; empty where it was not digested.
     pub blake3: String,
 }
 
 impl AtomicFile {
     /// Begins `path`. A `.partial` file left by a killed run is overwritten.
     pub fn create(path: &Path) -> Result<Self> {
+        Self::begin(path, Some(blake3::Hasher::new()))
+    }
+
+    /// As [`AtomicFile::create`], for a file of unfinished work, which nothing binds by its digest.
+    pub fn undigested(path: &Path) -> Result<Self> {
+        Self::begin(path, None)
+    }
+
+    fn begin(path: &Path, hasher: Option<blake3::Hasher>) -> Result<Self> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let partial = path.with_file_name(name);
@@ -39,7 +48,7 @@ impl AtomicFile {
             path: path.into(),
             partial,
             file: Some(BufWriter::with_capacity(1 << 20, file)),
-            hasher: blake3::Hasher::new(),
+            hasher,
             bytes: 0,
         })
     }
@@ -64,7 +73,10 @@ impl AtomicFile {
         }
         Ok(Written {
             bytes: self.bytes,
-            blake3: self.hasher.finalize().to_hex().to_string(),
+            blake3: self
+                .hasher
+                .as_ref()
+                .map_or_else(String::new, |hasher| hasher.finalize().to_hex().to_string()),
         })
     }
 }
@@ -75,7 +87,9 @@ impl Write for AtomicFile {
             return Err(std::io::Error::other("the file is already committed"));
         };
         let written = file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes[..written]);
+        }
         self.bytes += written as u64;
         Ok(written)
     }
@@ -144,6 +158,11 @@ mod tests {
         let written = write(&path, b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(written, digest(&path).unwrap());
+        let mut file = AtomicFile::undigested(&path).unwrap();
+        file.write_all(b"more").unwrap();
+        let (bytes, blake3) = (4, String::new());
+        assert_eq!(file.commit().unwrap(), Written { bytes, blake3 });
+        write(&path, b"whole").unwrap();
         assert_eq!(written.blake3, blake3::hash(b"whole").to_hex().to_string());
     }
 }

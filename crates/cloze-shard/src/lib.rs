@@ -12,6 +12,7 @@ pub mod atomic;
 pub mod documents;
 mod error;
 pub mod ipc;
+pub mod lists;
 pub mod manifest;
 pub mod masking;
 pub mod parquet_footer;
@@ -30,7 +31,7 @@ pub use error::{Error, Result};
 pub use manifest::Manifest;
 pub use prefetch::prefetch;
 pub use reader::{Dataset, Shard, Split, check_file, read_small, regular_file};
-pub use row::{Ids, NextSentenceLabel, Row, RowRef};
+pub use row::{Id, Ids, NextSentenceLabel, Row, RowRef};
 pub use vocabulary::{SpecialTokens, Vocabulary};
 pub use writer::ShardWriter;
 

@@ -22,6 +22,48 @@ impl NextSentenceLabel {
     }
 }
 
+/// A token id in one of its widths.
+pub trait Id: Copy + Default + Ord {
+    /// The id, which this width holds.
+    fn of(id: u32) -> Self;
+    /// The id, widened.
+    fn id(self) -> u32;
+    /// Ids of this width.
+    fn view(ids: &[Self]) -> Ids<'_>;
+}
+
+impl Id for u16 {
+    #[inline(always)]
+    fn of(id: u32) -> Self {
+        id as Self
+    }
+
+    #[inline(always)]
+    fn id(self) -> u32 {
+        self.into()
+    }
+
+    fn view(ids: &[Self]) -> Ids<'_> {
+        Ids::U16(ids)
+    }
+}
+
+impl Id for u32 {
+    #[inline(always)]
+    fn of(id: u32) -> Self {
+        id
+    }
+
+    #[inline(always)]
+    fn id(self) -> u32 {
+        self
+    }
+
+    fn view(ids: &[Self]) -> Ids<'_> {
+        Ids::U32(ids)
+    }
+}
+
 /// Token ids as they are stored: 16 bits wide where the vocabulary allows it, 32 otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ids<'a> {
@@ -84,11 +126,12 @@ impl<'a> Ids<'a> {
         }
     }
 
-    /// Appends the ids, widened, to `out`.
-    pub fn extend_into(&self, out: &mut Vec<u32>) {
+    /// Appends the ids to `out`, whose width must hold them.
+    #[inline]
+    pub fn extend_into<T: Id>(&self, out: &mut Vec<T>) {
         match self {
-            Self::U16(ids) => out.extend(ids.iter().map(|&id| u32::from(id))),
-            Self::U32(ids) => out.extend_from_slice(ids),
+            Self::U16(ids) => out.extend(ids.iter().map(|&id| T::of(id.into()))),
+            Self::U32(ids) => out.extend(ids.iter().map(|&id| T::of(id))),
         }
     }
 
@@ -197,34 +240,34 @@ impl<'a> RowRef<'a> {
     }
 }
 
-/// A row as it is written. The fields are those of [`RowRef`].
+/// A row as it is written. The fields are those of [`RowRef`]; ids are as wide as `T`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Row {
-    pub input_ids: Vec<u32>,
+pub struct Row<T = u32> {
+    pub input_ids: Vec<T>,
     pub b_start: u16,
     pub next_sentence_label: Option<NextSentenceLabel>,
     pub doc_a: i64,
     pub doc_b: i64,
     pub sentence_a: u32,
     pub sentence_b: u32,
-    pub masks: Option<Masks>,
+    pub masks: Option<Masks<T>>,
 }
 
 /// Static masks, owned. The fields are those of [`MasksRef`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Masks {
+pub struct Masks<T = u32> {
     pub positions: Vec<u16>,
-    pub labels: Vec<u32>,
+    pub labels: Vec<T>,
 }
 
-impl Row {
+impl<T: Id> Row<T> {
     /// The row, borrowed.
     #[must_use]
     pub fn view(&self) -> RowRef<'_> {
         RowRef {
-            input_ids: Ids::U32(&self.input_ids),
+            input_ids: T::view(&self.input_ids),
             b_start: self.b_start,
             next_sentence_label: self.next_sentence_label,
             doc_a: self.doc_a,
@@ -233,7 +276,7 @@ impl Row {
             sentence_b: self.sentence_b,
             masks: self.masks.as_ref().map(|m| MasksRef {
                 positions: &m.positions,
-                labels: Ids::U32(&m.labels),
+                labels: T::view(&m.labels),
             }),
         }
     }

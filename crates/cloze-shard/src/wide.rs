@@ -2,20 +2,20 @@
 
 /// Compiles a function of plain code three times: as it is, with AVX2, and with AVX-512; the best that the processor has is called. Results are the same.
 macro_rules! wide {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name($($arg: $type),*) $(-> $ret)? {
+        $vis fn $name $(<$t: $bound>)? ($($arg: $type),*) $(-> $ret)? {
             #[inline(always)]
-            fn body($($arg: $type),*) $(-> $ret)? $body
+            fn body $(<$t: $bound>)? ($($arg: $type),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $type),*) $(-> $ret)? {
+                fn avx2 $(<$t: $bound>)? ($($arg: $type),*) $(-> $ret)? {
                     body($($arg),*)
                 }
                 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512($($arg: $type),*) $(-> $ret)? {
+                fn avx512 $(<$t: $bound>)? ($($arg: $type),*) $(-> $ret)? {
                     body($($arg),*)
                 }
                 if is_x86_feature_detected!("avx512f")

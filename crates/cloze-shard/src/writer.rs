@@ -1,19 +1,17 @@
 //! Writing a shard.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    Int8Builder, Int64Builder, ListBuilder, PrimitiveBuilder, UInt16Builder, UInt32Builder,
-};
-use arrow_array::types::{ArrowPrimitiveType, UInt16Type, UInt32Type};
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, SchemaRef};
+use arrow_array::types::{Int64Type, UInt16Type, UInt32Type};
+use arrow_array::{ArrayRef, Int8Array, RecordBatch};
+use arrow_buffer::NullBufferBuilder;
+use arrow_schema::SchemaRef;
 
 use crate::ipc::{self, IpcFileWriter};
+use crate::lists::{IdLists, Lists, array};
 use crate::manifest::{FileRecord, LabelCounts, ShardRecord};
-use crate::row::{Ids, NextSentenceLabel, RowRef};
+use crate::row::{NextSentenceLabel, RowRef};
 use crate::rules::RowRules;
 use crate::schema::{IdType, shard_schema};
 use crate::{Error, Result};
@@ -31,7 +29,8 @@ pub struct ShardWriter {
     rows: u64,
     tokens: u64,
     labels: LabelCounts,
-    lengths: BTreeMap<u16, u64>,
+    /// Rows of each length.
+    lengths: Vec<u64>,
 }
 
 impl ShardWriter {
@@ -52,7 +51,7 @@ impl ShardWriter {
             rows: 0,
             tokens: 0,
             labels: LabelCounts::default(),
-            lengths: BTreeMap::new(),
+            lengths: Vec::new(),
         })
     }
 
@@ -71,8 +70,10 @@ impl ShardWriter {
             Some(NextSentenceLabel::NotNext) => &mut self.labels.not_next,
             None => &mut self.labels.none,
         } += 1;
-        // The rules bound a row by max_seq_length, a u16.
-        *self.lengths.entry(row.len() as u16).or_default() += 1;
+        if self.lengths.len() <= row.len() {
+            self.lengths.resize(row.len() + 1, 0);
+        }
+        self.lengths[row.len()] += 1;
         if self.rows.is_multiple_of(ROWS_PER_BATCH as u64) {
             self.flush()?;
         }
@@ -100,122 +101,68 @@ impl ShardWriter {
             rows: self.rows,
             tokens: self.tokens,
             labels: self.labels,
-            lengths: self.lengths,
+            // The rules bound a row by max_seq_length, a u16.
+            lengths: (0u16..)
+                .zip(self.lengths)
+                .filter(|&(_, rows)| rows > 0)
+                .collect(),
         })
     }
 }
 
-enum IdLists {
-    /// With memory for ids on their way.
-    U16(ListBuilder<UInt16Builder>, Vec<u16>),
-    U32(ListBuilder<UInt32Builder>),
-}
-
-impl IdLists {
-    fn new(id_type: IdType) -> Self {
-        match id_type {
-            IdType::UInt16 => Self::U16(list_builder::<UInt16Type>(DataType::UInt16), Vec::new()),
-            IdType::UInt32 => Self::U32(list_builder::<UInt32Type>(DataType::UInt32)),
-        }
-    }
-
-    fn push(&mut self, ids: Ids<'_>) {
-        match (self, ids) {
-            (Self::U16(list, _), Ids::U16(ids)) => {
-                list.values().append_slice(ids);
-                list.append(true);
-            }
-            (Self::U16(list, narrow), Ids::U32(ids)) => {
-                // The rules bound ids by the vocabulary, which chose this type.
-                narrow.clear();
-                narrow.extend(ids.iter().map(|&id| id as u16));
-                list.values().append_slice(narrow);
-                list.append(true);
-            }
-            (Self::U32(list), Ids::U32(ids)) => {
-                list.values().append_slice(ids);
-                list.append(true);
-            }
-            (Self::U32(list), Ids::U16(ids)) => {
-                ids.iter()
-                    .for_each(|&id| list.values().append_value(u32::from(id)));
-                list.append(true);
-            }
-        }
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::U16(list, _) => Arc::new(list.finish()),
-            Self::U32(list) => Arc::new(list.finish()),
-        }
-    }
-}
-
-fn list_builder<T: ArrowPrimitiveType>(item: DataType) -> ListBuilder<PrimitiveBuilder<T>> {
-    ListBuilder::new(PrimitiveBuilder::new()).with_field(Arc::new(Field::new("item", item, false)))
-}
-
 struct Columns {
     input_ids: IdLists,
-    b_start: UInt16Builder,
-    label: Int8Builder,
-    docs: [Int64Builder; 2],
-    sentences: [UInt32Builder; 2],
-    masks: Option<(ListBuilder<UInt16Builder>, IdLists)>,
+    b_start: Vec<u16>,
+    label: (Vec<i8>, NullBufferBuilder),
+    docs: [Vec<i64>; 2],
+    sentences: [Vec<u32>; 2],
+    masks: Option<(Lists<UInt16Type>, IdLists)>,
 }
 
 impl Columns {
     fn new(id_type: IdType, static_masks: bool) -> Self {
         Self {
             input_ids: IdLists::new(id_type),
-            b_start: UInt16Builder::new(),
-            label: Int8Builder::new(),
-            docs: [Int64Builder::new(), Int64Builder::new()],
-            sentences: [UInt32Builder::new(), UInt32Builder::new()],
-            masks: static_masks.then(|| {
-                (
-                    list_builder::<UInt16Type>(DataType::UInt16),
-                    IdLists::new(id_type),
-                )
-            }),
+            b_start: Vec::new(),
+            label: (Vec::new(), NullBufferBuilder::new(ROWS_PER_BATCH)),
+            docs: Default::default(),
+            sentences: Default::default(),
+            masks: static_masks.then(|| (Lists::default(), IdLists::new(id_type))),
         }
     }
 
     fn push(&mut self, row: &RowRef<'_>) {
         self.input_ids.push(row.input_ids);
-        self.b_start.append_value(row.b_start);
-        self.label
-            .append_option(row.next_sentence_label.map(|l| l as i8));
-        self.docs[0].append_value(row.doc_a);
-        self.docs[1].append_value(row.doc_b);
-        self.sentences[0].append_value(row.sentence_a);
-        self.sentences[1].append_value(row.sentence_b);
+        self.b_start.push(row.b_start);
+        let label = row.next_sentence_label;
+        self.label.0.push(label.map_or(0, |label| label as i8));
+        self.label.1.append(label.is_some());
+        self.docs[0].push(row.doc_a);
+        self.docs[1].push(row.doc_b);
+        self.sentences[0].push(row.sentence_a);
+        self.sentences[1].push(row.sentence_b);
         if let (Some((positions, labels)), Some(masks)) = (&mut self.masks, row.masks) {
-            positions.values().append_slice(masks.positions);
-            positions.append(true);
+            positions.push(masks.positions);
             labels.push(masks.labels);
         }
     }
 
     fn finish(&mut self) -> Vec<ArrayRef> {
+        let (labels, there) = &mut self.label;
+        let labels = Int8Array::new(std::mem::take(labels).into(), there.finish());
         let mut columns: Vec<ArrayRef> = vec![
             self.input_ids.finish(),
-            Arc::new(self.b_start.finish()),
-            Arc::new(self.label.finish()),
+            Arc::new(array::<UInt16Type>(&mut self.b_start)),
+            Arc::new(labels),
         ];
-        columns.extend(
-            self.docs
-                .iter_mut()
-                .map(|d| Arc::new(d.finish()) as ArrayRef),
-        );
-        columns.extend(
-            self.sentences
-                .iter_mut()
-                .map(|s| Arc::new(s.finish()) as ArrayRef),
-        );
+        for docs in &mut self.docs {
+            columns.push(Arc::new(array::<Int64Type>(docs)));
+        }
+        for sentences in &mut self.sentences {
+            columns.push(Arc::new(array::<UInt32Type>(sentences)));
+        }
         if let Some((positions, labels)) = &mut self.masks {
-            columns.push(Arc::new(positions.finish()));
+            columns.push(positions.finish());
             columns.push(labels.finish());
         }
         columns

@@ -12,7 +12,7 @@ use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
-use super::documents::metadata;
+use super::json::metadata;
 use super::resolve::Source;
 use super::{Found, InputError, InputOptions};
 use crate::Progress;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use cloze_shard::manifest::SourceRecord;
-use serde_json::Value;
 
 use super::bytes::{self, From, Known};
 use super::columns::Columns;
@@ -321,16 +320,6 @@ impl Found {
             ..Self::default()
         }
     }
-}
-
-/// The fields that there are, as one JSON object.
-pub(super) fn metadata(
-    names: &[String],
-    mut value: impl FnMut(&str) -> Option<Value>,
-) -> Option<String> {
-    let kept = names.iter().filter_map(|n| Some((n.clone(), value(n)?)));
-    let kept: serde_json::Map<String, Value> = kept.collect();
-    (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 
 /// Where `text` is cut that goes on: after the last white space, else between characters.

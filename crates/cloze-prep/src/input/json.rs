@@ -1,4 +1,9 @@
-//! JSON: an object a line. What is not asked for is read and not kept: a line may hold a hundred million values.
+//! JSON: an object a line. The library says what a line holds; lines that are as they mostly are, are read by a scan that gives the same. What is not asked for is
+//! read and not kept: a line may hold a hundred million values.
+
+mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,7 +11,6 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::documents::metadata;
 use super::resolve::Source;
 use super::stream::{Lines, utf8};
 use super::{Found, InputError, InputOptions, MOST};
@@ -42,8 +46,31 @@ pub fn next_json(
             break;
         }
     }
-    let (path, line) = (&source.path, lines.line);
-    let text = utf8(source, &lines.known, line, buffer)?;
+    let text = utf8(source, &lines.known, lines.line, buffer)?;
+    document(source, options, lines.line, text).map(Some)
+}
+
+/// The document of `text`, line `line` of `source`.
+fn document(
+    source: &Source,
+    options: &InputOptions,
+    line: u64,
+    text: &str,
+) -> Result<Found, InputError> {
+    match scan::document(text, options) {
+        Some(found) => Ok(found),
+        None => by_library(source, options, line, text),
+    }
+}
+
+/// As [`document`], by the library alone.
+fn by_library(
+    source: &Source,
+    options: &InputOptions,
+    line: u64,
+    text: &str,
+) -> Result<Found, InputError> {
+    let path = &source.path;
     let broken = |why: String| InputError::Json {
         path: path.clone(),
         line,
@@ -98,7 +125,7 @@ pub fn next_json(
     });
     let name = &options.text_field;
     match fields.text {
-        Some(Some(text)) => Ok(Some(Found { id, meta, text })),
+        Some(Some(text)) => Ok(Found { id, meta, text }),
         Some(None) => Err(field(
             format!("{name:?} is not text"),
             "give another --text-field",
@@ -109,6 +136,16 @@ pub fn next_json(
             Err(field(why, "give another --text-field"))
         }
     }
+}
+
+/// The fields that there are, as one JSON object.
+pub(super) fn metadata(
+    names: &[String],
+    mut value: impl FnMut(&str) -> Option<Value>,
+) -> Option<String> {
+    let kept = names.iter().filter_map(|n| Some((n.clone(), value(n)?)));
+    let kept: Map<String, Value> = kept.collect();
+    (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 
 /// What `visitor` makes of the only value of `text`.

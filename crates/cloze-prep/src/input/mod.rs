@@ -52,7 +52,7 @@ const MOST: usize = 256 << 20;
 const LONGEST_TEXT: usize = 64 << 20;
 
 /// What a document's source gives.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     id: Option<String>,
     meta: Option<String>,

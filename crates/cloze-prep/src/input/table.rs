@@ -8,7 +8,7 @@ use std::rc::Rc;
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::bytes::{self, From, Known};
-use super::documents::metadata;
+use super::json::metadata;
 use super::resolve::Source;
 use super::stream::utf8;
 use super::{Found, InputError, InputOptions, MOST};

@@ -103,7 +103,12 @@ fn numbered(text: &str, at: usize) -> Option<(Item, usize)> {
     let count = |is: fn(&u8) -> bool| most.iter().take_while(|b| is(b)).count();
     let digits = count(u8::is_ascii_digit);
     let letters = count(u8::is_ascii_alphabetic);
-    let label = &text[from..from + digits.max(letters)];
+    let end = from + digits.max(letters);
+    // Most words go on, or a space follows them.
+    if !matches!(bytes.get(end), Some(b'.' | b')')) {
+        return None;
+    }
+    let label = &text[from..end];
     let mut item = Item {
         number: None,
         letter: None,
@@ -116,7 +121,6 @@ fn numbered(text: &str, at: usize) -> Option<(Item, usize)> {
         _ if item.roman.is_some() => {}
         _ => return None,
     }
-    let end = from + label.len();
     let length;
     (item.form, length) = match (open, &bytes[end..bytes.len().min(end + 2)]) {
         (true, [b')', ..]) => (Form::Brackets, 1),
@@ -141,16 +145,18 @@ fn roman(label: &str) -> Option<u32> {
         "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv",
         "xv", "xvi", "xvii", "xviii", "xix", "xx",
     ];
-    if !matches!(
-        label.bytes().next(),
-        Some(b'i' | b'v' | b'x' | b'I' | b'V' | b'X')
-    ) {
+    let digit = |b: &u8| matches!(b, b'i' | b'v' | b'x');
+    let bytes = label.as_bytes();
+    let upper = bytes.first()?.is_ascii_uppercase();
+    // Most words end this at their second letter.
+    let of_case = |b: &u8| b.is_ascii_uppercase() == upper && digit(&b.to_ascii_lowercase());
+    if !bytes.iter().all(of_case) {
         return None;
     }
-    let lower = label.to_ascii_lowercase();
-    let one_case = label == lower || label == label.to_ascii_uppercase();
-    let place = NUMERALS.iter().position(|n| *n == lower)?;
-    one_case.then_some(place as u32 + 1)
+    let place = NUMERALS
+        .iter()
+        .position(|n| n.as_bytes().eq_ignore_ascii_case(bytes))?;
+    Some(place as u32 + 1)
 }
 
 #[cfg(test)]

@@ -27,9 +27,17 @@ pub struct IpcFileWriter {
 impl IpcFileWriter {
     /// Begins `path` with `schema`.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
+        Self::begin(path, schema, AtomicFile::create(path)?)
+    }
+
+    /// As [`IpcFileWriter::create`], without a digest: see [`AtomicFile::undigested`].
+    pub fn undigested(path: &Path, schema: &Schema) -> Result<Self> {
+        Self::begin(path, schema, AtomicFile::undigested(path)?)
+    }
+
+    fn begin(path: &Path, schema: &Schema, file: AtomicFile) -> Result<Self> {
         let options = IpcWriteOptions::try_new(64, false, MetadataVersion::V5)
             .map_err(|e| arrow(path, &e))?;
-        let file = AtomicFile::create(path)?;
         let writer =
             FileWriter::try_new_with_options(file, schema, options).map_err(|e| arrow(path, &e))?;
         Ok(Self { writer })

@@ -22,6 +22,7 @@
 mod rule;
 mod spans;
 mod tokens;
+mod units;
 mod words;
 
 #[cfg(test)]

@@ -48,6 +48,11 @@ pub struct Span {
     pub number: u32,
 }
 
+/// The one of so many that `draw` means.
+pub fn pick(among: usize, draw: u32) -> usize {
+    ((u64::from(draw) * among as u64) >> 32) as usize
+}
+
 /// Which spans of `words` are predicted, ascending, none overlapping another.
 ///
 /// `draw` number t = 0, 1, … gives the length (first word) and the start (second word) of a span, uniformly among the words that may
@@ -67,7 +72,6 @@ pub fn choose_spans(
     // Nothing that is open has more tokens.
     let mut longest = open.iter().map(|&i| words[i].len()).max().unwrap_or(0);
     let mut spans = Vec::new();
-    let pick = |among: usize, draw: u32| ((u64::from(draw) * among as u64) >> 32) as usize;
     if open.is_empty() && !words.is_empty() {
         let tokens = words[pick(words.len(), draw(0)[1])].clone();
         spans.push(Span { tokens, number: 0 });

@@ -1,29 +1,30 @@
-//! Masks of tokens, fast: the same as [`Masker::mask`] makes, which is the definition. Words and spans are left to it.
+//! Masks of tokens, fast: the same as [`Masker::mask`] makes, which is the definition. Words and spans: `units.rs`.
 //!
 //! All draws of a row are made at once. They are uniform, so where the `k` smallest of them end is found in a few guesses, each of which counts
 //! the draws below a bound; where two equal draws stand in the way, they are sorted.
 
-use super::{MaskKey, Masker};
+use super::{MaskKey, Masker, Unit};
 use crate::random::{Blocks, Key};
+use crate::row::Id;
 use crate::wide::wide;
 
 /// Memory to mask in.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    draws: Blocks,
-    chosen: Vec<u32>,
-    positions: Vec<u16>,
+    pub(super) draws: Blocks,
+    pub(super) chosen: Vec<u32>,
+    pub(super) units: super::units::Scratch,
 }
 
 wide! {
     /// Draws for the positions of `ids`; the first word of those of special tokens, and of what is there after them, is the largest there is. How many
     /// tokens are not special.
-    fn draw(key: Key, row: u64, epoch: u32, ids: &[u32], special: &[u32; 5], draws: &mut Blocks) -> usize {
+    pub(super) fn draw<T: Id>(key: Key, row: u64, epoch: u32, ids: &[T], special: &[T; 5], draws: &mut Blocks) -> usize {
         key.fill(row, epoch, ids.len(), draws);
         let (first, rest) = draws.words_mut(0).split_at_mut(ids.len());
         let mut held = 0;
         for (draw, &id) in first.iter_mut().zip(ids) {
-            let is_special = special.iter().fold(false, |is, &s| is | (s == id));
+            let is_special = is_one_of(special, id);
             *draw |= if is_special { u32::MAX } else { 0 };
             held += u32::from(is_special);
         }
@@ -59,38 +60,76 @@ wide! {
     }
 }
 
+/// Whether `id` is one of `special`, without a branch.
+#[inline(always)]
+pub(super) fn is_one_of<T: Id>(special: &[T; 5], id: T) -> bool {
+    special.iter().fold(false, |is, &s| is | (s == id))
+}
+
 impl Masker {
+    /// Special tokens, some repeated so that there are five.
+    pub(super) fn five<T: Id>(&self) -> [T; 5] {
+        let last = self.special.len().saturating_sub(1);
+        let at = |i: usize| self.special.get(i.min(last)).copied();
+        std::array::from_fn(|i| T::of(at(i).unwrap_or(u32::MAX)))
+    }
+
     /// As [`Masker::mask`], for a row that begins at `start` of a batch: what it appends are places in the batch.
     ///
     /// `ids` must hold at most 65,536 tokens.
     #[allow(clippy::too_many_arguments)]
-    pub fn mask_in(
+    pub fn mask_in<T: Id>(
         &self,
         scratch: &mut Scratch,
         key: MaskKey,
         row: u64,
         start: u32,
-        ids: &mut [u32],
+        ids: &mut [T],
         places: &mut Vec<u32>,
-        labels: &mut Vec<u32>,
+        labels: &mut Vec<T>,
     ) {
-        let Scratch {
-            draws,
-            chosen,
-            positions,
-        } = scratch;
-        if !self.rule.unit.is_token() {
-            positions.clear();
-            self.mask(key, row, ids, positions, labels);
-            places.extend(positions.iter().map(|&p| start + u32::from(p)));
-            return;
+        match &self.unit {
+            Unit::Token => self.tokens_in(scratch, key, row, ids),
+            Unit::Word(pieces) => self.words_in(scratch, pieces, key, row, ids),
+            Unit::Span(pieces, lengths) => {
+                return self.spans_in(
+                    scratch,
+                    (pieces, lengths),
+                    (key, row),
+                    (start, ids),
+                    places,
+                    labels,
+                );
+            }
         }
-        // Repeated, so that there are five.
-        let special = std::array::from_fn(|i| {
-            let last = self.special.len().saturating_sub(1);
-            self.special.get(i.min(last)).copied().unwrap_or(u32::MAX)
-        });
-        let maskable = draw(key.key, row, key.epoch, ids, &special, draws);
+        let Scratch { draws, chosen, .. } = scratch;
+        places.extend(chosen.iter().map(|&position| start + position));
+        labels.extend(chosen.iter().map(|&position| ids[position as usize]));
+        let [actions, replacements] = [draws.words(1), draws.words(2)];
+        for &position in &*chosen {
+            let at = position as usize;
+            let action = u64::from(actions[at]);
+            // Both are there before it is known which is needed: chance cannot be predicted.
+            let replacement = self.replacement(replacements[at]);
+            let id = ids[at];
+            let other = if action < self.random_below {
+                T::of(replacement)
+            } else {
+                id
+            };
+            ids[at] = if action < self.mask_below {
+                T::of(self.mask_id)
+            } else {
+                other
+            };
+        }
+    }
+
+    /// Draws for a row, and chooses the tokens of the smallest.
+    fn tokens_in<T: Id>(&self, scratch: &mut Scratch, key: MaskKey, row: u64, ids: &[T]) {
+        let Scratch { draws, chosen, .. } = scratch;
+        chosen.clear();
+        let maskable = draw(key.key, row, key.epoch, ids, &self.five(), draws);
         let count = self.rule.count(maskable);
         if count == 0 {
             return;
@@ -104,33 +143,14 @@ impl Masker {
             Some(bound) => below(&draws.words(0)[..ids.len()], bound, chosen),
             None => self.sorted(draws.words(0), ids, count, chosen),
         }
-        places.extend(chosen.iter().map(|&position| start + position));
-        labels.extend(chosen.iter().map(|&position| ids[position as usize]));
-        for &position in &*chosen {
-            let at = position as usize;
-            let action = u64::from(draws.words(1)[at]);
-            // Both are there before it is known which is needed: chance cannot be predicted.
-            let replacement = self.replacement(draws.words(2)[at]);
-            let id = ids[at];
-            let other = if action < self.random_below {
-                replacement
-            } else {
-                id
-            };
-            ids[at] = if action < self.mask_below {
-                self.mask_id
-            } else {
-                other
-            };
-        }
     }
 
     /// The positions of the `count` smallest draws, ascending; of equal ones the first.
-    fn sorted(&self, draws: &[u32], ids: &[u32], count: usize, out: &mut Vec<u32>) {
+    fn sorted<T: Id>(&self, draws: &[u32], ids: &[T], count: usize, out: &mut Vec<u32>) {
         let mut all: Vec<(u32, u32)> = (0u32..)
             .zip(ids)
             .zip(draws)
-            .filter(|((_, id), _)| !self.is_special(**id))
+            .filter(|((_, id), _)| !self.is_special(id.id()))
             .map(|((position, _), &draw)| (draw, position))
             .collect();
         all.sort_unstable();
@@ -154,11 +174,9 @@ fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{MaskUnit, MaskingRule};
+    use super::super::MaskingRule;
     use super::*;
-    use crate::random::Stage;
-    use crate::{SpecialTokens, Vocabulary};
-    use proptest::prelude::*;
+    use crate::SpecialTokens;
 
     const SPECIAL: SpecialTokens = SpecialTokens {
         pad: 0,
@@ -167,89 +185,6 @@ mod tests {
         sep: 102,
         mask: 103,
     };
-
-    fn rows() -> impl Strategy<Value = Vec<u32>> {
-        let id = prop_oneof![4 => 0u32..1_000, 1 => 100u32..104];
-        let special = prop_oneof![Just(0u32), 100u32..104];
-        prop_oneof![
-            4 => prop::collection::vec(id, 0..600),
-            1 => prop::collection::vec(special, 0..40),
-            1 => prop::collection::vec(104u32..1_000, 1..9),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-        /// Rows of any length and any share of special tokens, low and high rates, in memory that held other rows before.
-        #[test]
-        fn agrees_with_mask(
-            rows in prop::collection::vec(rows(), 1..4),
-            (seed, row, epoch) in any::<(u64, u64, u32)>(),
-            rate in prop_oneof![Just(0.15), 1e-4f64..1.0, Just(1.0)],
-            start in 0u32..1_000_000,
-        ) {
-            let rule = MaskingRule { rate, ..MaskingRule::default() };
-            let masker = Masker::new(rule, &SPECIAL, 1_000).unwrap();
-            let key = MaskKey::new(seed, Stage::DynamicMask, epoch);
-            let mut scratch = Scratch::default();
-            for (i, ids) in (0u64..).zip(&rows) {
-                let row = row.wrapping_add(i);
-                let (mut expected, mut positions, mut kept) = (ids.clone(), vec![], vec![]);
-                masker.mask(key, row, &mut expected, &mut positions, &mut kept);
-                let (mut masked, mut places, mut labels) = (ids.clone(), vec![7], vec![9]);
-                masker.mask_in(&mut scratch, key, row, start, &mut masked, &mut places, &mut labels);
-                prop_assert_eq!(masked, expected);
-                let positions: Vec<u32> = positions.iter().map(|&p| start + u32::from(p)).collect();
-                prop_assert_eq!(&places[1..], &positions[..]);
-                prop_assert_eq!(&labels[1..], &kept[..]);
-            }
-        }
-    }
-
-    #[test]
-    fn words_are_masked_as_by_mask() {
-        let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
-        let pieces = (5..40).map(|i| {
-            if i % 3 == 0 {
-                format!("##{i}")
-            } else {
-                format!("w{i}")
-            }
-        });
-        let vocabulary =
-            Vocabulary::new(special.into_iter().chain(pieces).collect(), None).unwrap();
-        let mut scratch = Scratch::default();
-        for unit in [MaskUnit::Word, MaskUnit::SPAN, MaskUnit::Token] {
-            let rule = MaskingRule {
-                unit,
-                ..MaskingRule::default()
-            };
-            let masker = Masker::of(rule, &vocabulary).unwrap();
-            let key = MaskKey::new(3, Stage::DynamicMask, 1);
-            for row in 0..50 {
-                let ids: Vec<u32> = (0..60).map(|i| 2 + (i * 11 + row as u32) % 38).collect();
-                let (mut expected, mut positions, mut kept) = (ids.clone(), vec![], vec![]);
-                masker.mask(key, row, &mut expected, &mut positions, &mut kept);
-                let (mut masked, mut places, mut labels) = (ids, vec![], vec![]);
-                masker.mask_in(
-                    &mut scratch,
-                    key,
-                    row,
-                    50,
-                    &mut masked,
-                    &mut places,
-                    &mut labels,
-                );
-                let positions: Vec<u32> = positions.iter().map(|&p| 50 + u32::from(p)).collect();
-                assert_eq!(
-                    (masked, places, labels),
-                    (expected, positions, kept),
-                    "{unit:?}"
-                );
-            }
-        }
-    }
 
     /// The bound is one, wherever there is one, and is soon found.
     #[test]
@@ -272,7 +207,7 @@ mod tests {
         let mut out = vec![1, 2, 3];
         masker.sorted(
             &[4, 9, 4, 4, 1, 4, 8],
-            &[500, 500, 101, 500, 500, 500, 500],
+            &[500u32, 500, 101, 500, 500, 500, 500],
             3,
             &mut out,
         );

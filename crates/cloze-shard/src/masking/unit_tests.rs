@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::row::Id;
 
 /// 5 special tokens, words, a word that is `##` alone, and from 600 on pieces.
 pub fn vocabulary() -> Vocabulary {
@@ -178,6 +179,58 @@ fn agree(ids: &[u32], key: MaskKey, row: u64, rate: f64) {
     let found = masked(&by_span, key, row, ids);
     assert_eq!(found, spans_oracle(&by_span, key, row, ids), "{ids:?}");
     assert_eq!(by_span.count(key, row, ids), found.1.len());
+}
+
+/// As [`masked`], by [`Masker::mask_in`], in memory that may have held other rows.
+pub fn masked_in<T: Id>(
+    m: &Masker,
+    scratch: &mut Scratch,
+    key: MaskKey,
+    row: u64,
+    ids: &[u32],
+) -> Masked {
+    let start = 1_000_000 + row as u32 % 1_000;
+    let mut masked: Vec<T> = ids.iter().map(|&id| T::of(id)).collect();
+    let (mut places, mut labels) = (vec![7], vec![T::of(9)]);
+    m.mask_in(
+        scratch,
+        key,
+        row,
+        start,
+        &mut masked,
+        &mut places,
+        &mut labels,
+    );
+    let ids = |ids: &[T]| ids.iter().map(|id| id.id()).collect();
+    let positions = places[1..].iter().map(|&place| (place - start) as u16);
+    (ids(&masked), positions.collect(), ids(&labels[1..]))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Rows of any length and any share of special tokens, low and high rates, ids of both widths, in memory that held other rows before.
+    #[test]
+    fn are_masked_fast_as_by_mask(
+        rows in prop::collection::vec(rows(), 1..4),
+        seed: u64, epoch: u32, row: u64,
+        rate in prop_oneof![2 => Just(0.15), 1 => 1e-4f64..1.0, 1 => Just(1.0)],
+        words_only: bool,
+    ) {
+        let key = MaskKey::new(seed, Stage::DynamicMask, epoch);
+        let mut scratch = Scratch::default();
+        for (i, ids) in (0u64..).zip(&rows) {
+            // Without pieces, every token is a word, and the budget is met at once.
+            let ids: Vec<u32> = ids.iter().map(|&id| if words_only && id > 599 { id - 450 } else { id }).collect();
+            let row = row.wrapping_add(i);
+            for unit in [MaskUnit::Token, MaskUnit::Word, MaskUnit::SPAN, MaskUnit::Span { p: 0.9, longest: 2 }] {
+                let m = by(unit, rate);
+                let expected = masked(&m, key, row, &ids);
+                prop_assert_eq!(&masked_in::<u32>(&m, &mut scratch, key, row, &ids), &expected, "{:?}", unit);
+                prop_assert_eq!(&masked_in::<u16>(&m, &mut scratch, key, row, &ids), &expected, "{:?}", unit);
+            }
+        }
+    }
 }
 
 proptest! {

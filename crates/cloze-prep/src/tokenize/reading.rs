@@ -1,0 +1,142 @@
+//! Documents of all sources, in order, by blocks: read on one thread while others work on the block before.
+
+use std::collections::BTreeMap;
+
+use cloze_shard::manifest::SourceRecord;
+
+use crate::input::{Document, InputPlan, SourceReader};
+use crate::key::Mark;
+use crate::{Error, Progress, Result};
+
+/// Documents that are worked on together, of one source or several, and what happened between them.
+#[derive(Default)]
+pub struct Block {
+    pub documents: Vec<Document>,
+    /// Each with the number of documents of the block that come before it.
+    pub events: Vec<(usize, Event)>,
+}
+
+/// What happens to a source.
+pub enum Event {
+    /// It is read from here on, after so many of its documents.
+    Begins(Mark, u64),
+    /// Nothing more is in it.
+    Ends(Box<Ended>),
+}
+
+/// What is known of a source when it was read.
+pub struct Ended {
+    pub record: SourceRecord,
+    pub first_skipped: BTreeMap<String, String>,
+    pub cut: u64,
+    pub encoding: Option<&'static str>,
+}
+
+/// What a source counts for in the size of a block, beside its text: a block of empty files ends, too.
+const SOURCE_BYTES: usize = 1 << 10;
+
+/// Reads the sources of a plan one after another.
+pub struct Reading<'a> {
+    plan: &'a InputPlan,
+    progress: &'a dyn Progress,
+    /// About how much text a block holds.
+    size: usize,
+    /// The source that is read, and its number.
+    reader: Option<SourceReader<'a>>,
+    number: usize,
+    /// Documents of the first source that are passed over.
+    passed_over: u64,
+    failed: Option<Error>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads from source `number` on, but for its first `passed_over` documents, blocks of about `size` bytes of text.
+    pub fn new(
+        plan: &'a InputPlan,
+        (number, passed_over): (usize, u64),
+        size: usize,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self {
+            plan,
+            progress,
+            size,
+            reader: None,
+            number,
+            passed_over,
+            failed: None,
+        }
+    }
+
+    /// The next block; `None` at the end. What was read before a failure comes before it.
+    pub fn next(&mut self) -> Result<Option<Block>> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut block = Block::default();
+        if let Err(error) = self.fill(&mut block) {
+            if block.is_empty() {
+                return Err(error);
+            }
+            self.failed = Some(error);
+        }
+        Ok((!block.is_empty()).then_some(block))
+    }
+
+    fn fill(&mut self, block: &mut Block) -> Result<()> {
+        let mut bytes = 0;
+        while bytes < self.size {
+            let Some(reader) = &mut self.reader else {
+                let Some(source) = self.plan.sources.get(self.number) else {
+                    break;
+                };
+                let passed_over = std::mem::take(&mut self.passed_over);
+                block.push(Event::Begins(Mark::of(source), passed_over));
+                let number = self.number as u32;
+                let mut reader =
+                    SourceReader::open(source, number, &self.plan.options, self.progress);
+                for _ in 0..passed_over {
+                    reader.next_document()?;
+                }
+                self.reader = Some(reader);
+                bytes += SOURCE_BYTES;
+                continue;
+            };
+            match reader.next_document()? {
+                Some(document) => {
+                    bytes += document.text.len();
+                    block.documents.push(document);
+                }
+                None => {
+                    let ended = self.reader.take().map(Ended::of).transpose()?;
+                    block
+                        .events
+                        .extend(ended.map(|e| (block.documents.len(), e)));
+                    self.number += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ended {
+    fn of(reader: SourceReader<'_>) -> Result<Event> {
+        Ok(Event::Ends(Box::new(Self {
+            first_skipped: reader.first_skipped().clone(),
+            cut: reader.cut(),
+            encoding: reader.encoding(),
+            record: reader.finish()?,
+        })))
+    }
+}
+
+impl Block {
+    fn push(&mut self, event: Event) {
+        self.events.push((self.documents.len(), event));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.documents.is_empty() && self.events.is_empty()
+    }
+}
