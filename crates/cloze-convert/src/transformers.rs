@@ -156,7 +156,7 @@ mod tests {
     /// Two rows by hand: a pair with masks, and one segment without any.
     #[test]
     fn columns_are_those_of_the_definition() {
-        let pair = Row {
+        let pair: Row = Row {
             input_ids: vec![2, 9, 4, 3, 8, 3],
             b_start: 4,
             next_sentence_label: Some(NextSentenceLabel::NotNext),
@@ -166,7 +166,7 @@ mod tests {
             }),
             ..Row::default()
         };
-        let single = Row {
+        let single: Row = Row {
             input_ids: vec![2, 9, 3],
             b_start: 3,
             masks: Some(Masks::default()),

@@ -42,7 +42,7 @@ fn row(seed: u64, masks: bool) -> Row {
     ids.extend(b);
     ids.push(3);
     let label = [NextSentenceLabel::IsNext, NextSentenceLabel::NotNext][seed as usize % 2];
-    let mut row = Row {
+    let mut row: Row = Row {
         b_start,
         next_sentence_label: Some(label),
         ..Row::default()
