@@ -18,9 +18,9 @@ impl Scale {
         if low > high {
             (low, high) = if log { (0.1, 1.0) } else { (0.0, 1.0) };
         }
-        if log {
-            (low, high) = (low.clamp(1e-290, 1e290), high.clamp(1e-290, 1e290));
-        }
+        // So that widths and rooms are numbers, too.
+        let least = if log { 1e-290 } else { -1e290 };
+        (low, high) = (low.clamp(least, 1e290), high.clamp(least, 1e290));
         let mut scale = Self { low, high, log };
         let (a, b) = (scale.along(low), scale.along(high));
         let room = match b - a {
@@ -169,6 +169,12 @@ mod tests {
             labels(1.0, 1e6, true),
             ["1", "10", "100", "1000", "10k", "100k", "1M"]
         );
+    }
+
+    #[test]
+    fn the_largest_numbers_have_a_place() {
+        let scale = Scale::of([9e37, -1.77e308].into_iter(), false, false);
+        assert!(scale.place(9e37).is_some() && scale.place(-1.77e308).is_some());
     }
 
     proptest! {
