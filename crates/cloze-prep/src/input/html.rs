@@ -224,12 +224,15 @@ impl Made {
         self.out.push_str(name);
         if begins && name == "img" {
             for attribute in &tag.attrs {
-                if matches!(&*attribute.name.local, "alt" | "title" | "src") {
-                    self.out.push(' ');
-                    self.out.push_str(&attribute.name.local);
-                    self.out.push_str("=\"");
-                    self.text(&attribute.value);
-                    self.out.push('"');
+                match &*attribute.name.local {
+                    "alt" => {
+                        self.out.push_str(" alt=\"");
+                        self.text(&attribute.value);
+                        self.out.push('"');
+                    }
+                    // A picture without one is none.
+                    "src" if !attribute.value.is_empty() => self.out.push_str(" src=x"),
+                    _ => {}
                 }
             }
         }
