@@ -31,7 +31,7 @@ const ODD: [u64; 12] = [
 ];
 
 /// Calls `change` with the draws of a number, for as long as asked for.
-fn changes(few: u64, mut change: impl FnMut(&mut Stream)) {
+pub fn changes(few: u64, mut change: impl FnMut(&mut Stream)) {
     let said = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let from = said("CLOZE_HOSTILE_FROM").unwrap_or(0);
     let seconds = said("CLOZE_HOSTILE_SECONDS").map(Duration::from_secs);
@@ -52,7 +52,7 @@ fn changes(few: u64, mut change: impl FnMut(&mut Stream)) {
 }
 
 /// Changes bytes in one to four places: bits, numbers, what is cut off, what stands twice.
-fn damage(bytes: &mut Vec<u8>, draws: &mut Stream) {
+pub fn damage(bytes: &mut Vec<u8>, draws: &mut Stream) {
     for _ in 0..=draws.below(4) {
         let n = bytes.len() as u64;
         if n < 16 {
