@@ -66,7 +66,9 @@ fn what_is_not_there_is_said() {
     assert!(!html.contains("NSP loss"));
     fs::remove_file(place.path("run/report.html")).unwrap();
     fs::create_dir_all(place.path("run/report.html/in-the-way")).unwrap();
-    fs::remove_dir_all(place.path("run/checkpoints/step-00000004")).unwrap();
+    for made in ["run/checkpoints/step-00000004", "run/model"] {
+        fs::remove_dir_all(place.path(made)).unwrap();
+    }
     let _ = place
         .cloze(&format!("{line} --steps 4"))
         .status(0)

@@ -207,7 +207,9 @@ impl Parts<'_> {
         }
         self.place.sources.truncate(done);
         let from = (done, self.place.documents);
-        let mut reading = Reading::new(plan, from, BLOCK_BYTES, progress);
+        // Several blocks to a part, so that a source that fails, and is mended, costs little of what was read before it.
+        let block_bytes = usize::try_from(self.part_bytes / 4).unwrap_or(usize::MAX);
+        let mut reading = Reading::new(plan, from, BLOCK_BYTES.min(block_bytes), progress);
         let mut read = reading.next()?;
         let mut tokenized = None;
         while let Some(mut block) = read {

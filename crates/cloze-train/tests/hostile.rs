@@ -68,7 +68,7 @@ fn a_configuration_that_asks_for_more_than_there_is() {
         let why = refused(folder);
         assert!(why.contains(says), "{name}: {why}");
     }
-    for first in [u64::MAX, u64::MAX - 1, 0] {
+    for first in [u64::MAX, u64::MAX - 1] {
         let changes = [
             ("model_type", json!("roberta")),
             ("pad_token_id", json!(first)),

@@ -31,7 +31,7 @@ const ODD: [u64; 12] = [
 ];
 
 /// Calls `change` with the draws of a number, for as long as asked for.
-fn changes(few: u64, mut change: impl FnMut(&mut Stream)) {
+pub fn changes(few: u64, mut change: impl FnMut(&mut Stream)) {
     let said = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let from = said("CLOZE_HOSTILE_FROM").unwrap_or(0);
     let seconds = said("CLOZE_HOSTILE_SECONDS").map(Duration::from_secs);
@@ -52,7 +52,7 @@ fn changes(few: u64, mut change: impl FnMut(&mut Stream)) {
 }
 
 /// Changes bytes in one to four places: bits, numbers, what is cut off, what stands twice.
-fn damage(bytes: &mut Vec<u8>, draws: &mut Stream) {
+pub fn damage(bytes: &mut Vec<u8>, draws: &mut Stream) {
     for _ in 0..=draws.below(4) {
         let n = bytes.len() as u64;
         if n < 16 {
@@ -105,7 +105,7 @@ fn shards_whose_bytes_lie() {
         let files = ["train/part-00000.arrow", "documents.arrow"];
         let whole = files.map(|file| fs::read(data.join(file)).unwrap());
         let (mut opened, mut refused) = (0, 0);
-        changes(300, |draws| {
+        changes(160, |draws| {
             let which = usize::from(draws.below(4) == 0);
             let mut bytes = whole[which].clone();
             damage(&mut bytes, draws);
@@ -127,6 +127,6 @@ fn shards_whose_bytes_lie() {
             fs::write(data.join(files[which]), &whole[which]).unwrap();
         });
         // Else either the changes or the checks are worth nothing.
-        assert!(opened > 20 && refused > 20, "{name}: {opened} {refused}");
+        assert!(opened > 10 && refused > 10, "{name}: {opened} {refused}");
     }
 }

@@ -264,7 +264,11 @@ fn a_configuration_that_was_never_allowed() {
     }
     #[cfg(unix)]
     {
-        given.put("/config/exclude", json!(["/dev/zero"]));
+        let clean = cloze_clean::CleanOptions {
+            exclude: vec!["/dev/zero".into()],
+            ..Default::default()
+        };
+        given.put("/config/clean", serde_json::to_value(clean).unwrap());
         let _ = given
             .place
             .cloze("verify data --source corpus.jsonl")

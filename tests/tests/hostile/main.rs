@@ -8,3 +8,4 @@ mod checks;
 mod crafted;
 mod kept;
 mod memory;
+mod parquet;

@@ -643,3 +643,67 @@ fn a_parquet_file_whose_footer_lies() {
         assert!(error.hint().is_some());
     }
 }
+
+/// A small page whose tree would be large, or is laid out for ever.
+#[test]
+fn a_page_that_grows_is_read_as_it_is() {
+    let folder = Folder::new();
+    let options = InputOptions::of(&Config::default());
+    let words = |page: String| {
+        let file = folder.write("a.html", page);
+        let text = pairs(&file, &options)[0].1.clone();
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let begun = std::time::Instant::now();
+    let many =
+        |count: usize, piece: &dyn Fn(usize) -> String| (0..count).map(piece).collect::<String>();
+    // Each paragraph opens all formatting before it anew.
+    let page = many(20_000, &|i| format!("<p><b id={i}><font size={i}>w{i}"));
+    assert_eq!(words(page).len(), 20_000);
+    for nested in [
+        "<div>",
+        "<ul><li>",
+        "<dl><dd><li>",
+        "<blockquote>",
+        "<table><tr><td>",
+        "<pre>",
+        "<custom>",
+    ] {
+        let page = nested.repeat(20_000) + "deep <p>down";
+        assert_eq!(words(page), ["deep", "down"], "{nested}");
+    }
+    let page = "<table><tr><td colspan=1000000000>one<td rowspan=4000000000>two</table>three";
+    assert_eq!(words(page.into()), ["one", "two", "three"]);
+    // What is closed is not deep, nor is what ends where the next begins.
+    let page = many(5_000, &|i| {
+        format!("<ul><li>a<li>b{i}</ul><dl><dt>c<dd>d</dl><div>e</div>")
+    });
+    let found = pairs(&folder.write("b.html", page), &options)[0].1.clone();
+    assert_eq!(
+        found.lines().filter(|l| !l.trim().is_empty()).count(),
+        25_000
+    );
+    let found = words("<p>a &lt;b&gt; &amp;amp; <del>gone</del> <s>struck</s> <img src='y' alt='a \"x\" > &lt;'> <script>if (a < b) {}</script><style>p</style><xmp>x</xmp>end".into());
+    assert_eq!(
+        found,
+        [
+            "a", "<b>", "&amp;", "gone", "struck", "a", "\"x\"", ">", "<", "xend"
+        ]
+    );
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    let file = folder.write("c.html", "<p>".repeat(1_000_001));
+    let error = read(&file, &options).unwrap_err();
+    assert!(
+        error.to_string().contains("page 1: has over 1000000 tags"),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+    let file = folder.write("d.html", "x".repeat((64 << 20) + 1));
+    let error = read(&file, &options).unwrap_err();
+    assert!(
+        error.to_string().contains("page 1: is longer than 64 MiB"),
+        "{error}"
+    );
+}
