@@ -218,15 +218,14 @@ impl Corpus {
             let ends = |end: &str| name.ends_with(end);
             let read = || source::read(&path).map_err(io(&path));
             match kind {
-                Kind::Pages(part) if ends(".html") || ends(".htm") => {
-                    if name.contains(part) {
-                        self.add(package, &name, page::paragraphs(&read()?, &page::HTML));
-                    }
+                Kind::Pages(part) if (ends(".html") || ends(".htm")) && name.contains(part) => {
+                    self.add(package, &name, page::paragraphs(&read()?, &page::HTML));
                 }
-                Kind::Rst if ends(".rst.txt") || ends(".rst.txt.gz") || ends(".rst.gz") => {
-                    if !name.contains("/translations/") {
-                        self.add(package, &name, source::rst(&read()?));
-                    }
+                Kind::Rst
+                    if (ends(".rst.txt") || ends(".rst.txt.gz") || ends(".rst.gz"))
+                        && !name.contains("/translations/") =>
+                {
+                    self.add(package, &name, source::rst(&read()?));
                 }
                 Kind::Pod if ends(".pod") => self.add(package, &name, source::pod(&read()?)),
                 Kind::Mallard if ends(".page") && name.contains("/C/") => {

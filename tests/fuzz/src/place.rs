@@ -145,7 +145,7 @@ fn row(i: u32, masked: bool) -> Row {
         input_ids.extend((0..b).map(|j| 6 + (i * j) % 34));
         input_ids.push(3);
     }
-    let random = b > 0 && i % 2 == 0;
+    let random = b > 0 && i.is_multiple_of(2);
     let label = if random {
         NextSentenceLabel::NotNext
     } else {
@@ -175,8 +175,8 @@ fn document(i: u64, metadata: bool) -> DocumentRecord {
         doc: i as i64,
         source: 0,
         index: i,
-        id: (i % 2 == 0).then(|| format!("d{i}")),
-        meta: (metadata && i % 3 == 0).then(|| format!("{{\"year\":{i}}}")),
+        id: i.is_multiple_of(2).then(|| format!("d{i}")),
+        meta: (metadata && i.is_multiple_of(3)).then(|| format!("{{\"year\":{i}}}")),
         sentences: 3,
         tokens: 20,
     }

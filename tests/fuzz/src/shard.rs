@@ -12,8 +12,11 @@ use cloze_shard::{atomic, documents, ipc};
 
 use super::place::{KINDS, Place, SHARDS};
 
+/// A dataset, and the files that are exchanged as they were.
+type Whole = (Place, [Vec<u8>; 2]);
+
 thread_local! {
-    static PLACES: RefCell<HashMap<u8, (Place, [Vec<u8>; 2])>> = RefCell::default();
+    static PLACES: RefCell<HashMap<u8, Whole>> = RefCell::default();
 }
 
 /// The files that may be exchanged.
@@ -30,7 +33,7 @@ pub fn check(data: &[u8]) {
             let whole = FILES.map(|file| fs::read(place.path().join(file)).expect("a file"));
             (place, whole)
         });
-        let which = usize::from(first / KINDS % 4 == 0);
+        let which = usize::from((first / KINDS).is_multiple_of(4));
         let path = place.path().join(FILES[which]);
         fs::write(&path, bytes).expect("a file");
         let mut manifest = place.manifest.clone();

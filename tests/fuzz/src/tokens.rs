@@ -93,8 +93,8 @@ fn tokenizer(
     let added = |id: u32, content: &str| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [added(0, "[PAD]"), added(3, "[SEP]")],
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": settings / 6 % 2 == 0,
-            "strip_accents": strip, "lowercase": settings % 2 == 0},
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": (settings / 6).is_multiple_of(2),
+            "strip_accents": strip, "lowercase": settings.is_multiple_of(2)},
         "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": null, "decoder": null,
         "model": {"type": "WordPiece", "unk_token": shape.1, "continuing_subword_prefix": shape.0,
             "max_input_chars_per_word": shape.2, "vocab": vocab}

@@ -80,7 +80,7 @@ fn a_document_of_lines() {
     let place = Place::new();
     let line = format!("{PREPARE} --text-form sentence-per-line --out out");
     let ran = run(&place, &line, |to| {
-        much(to, &[&[b'x'; 4095][..], b"\n"].concat(), 300)
+        much(to, &[&[b'x'; 4095][..], b"\n"].concat(), 300);
     });
     assert_eq!(ran.code, Some(0), "{}", ran.said);
     assert!(ran.said.contains("over 64 MiB were cut"), "{}", ran.said);

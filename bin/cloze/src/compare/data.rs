@@ -495,7 +495,7 @@ mod tests {
                             Some(_) => next[0] += weight,
                             None => {
                                 (next[0], next[1]) =
-                                    (next[0] + weight / 2.0, next[1] + weight / 2.0)
+                                    (next[0] + weight / 2.0, next[1] + weight / 2.0);
                             }
                         }
                     }

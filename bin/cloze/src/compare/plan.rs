@@ -123,10 +123,8 @@ impl Plan {
     pub fn arms(&self) -> Vec<Arm> {
         let asked = &self.key.asked;
         let (mut starts, mut objectives) = (asked.starts.clone(), asked.objectives.clone());
-        for list in [&mut starts] {
-            list.sort();
-            list.dedup();
-        }
+        starts.sort();
+        starts.dedup();
         objectives.sort();
         objectives.dedup();
         let left_out = |o: &Objective| {

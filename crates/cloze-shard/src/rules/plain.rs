@@ -58,8 +58,6 @@ impl RowRules {
         };
         // Segments of a row without B, after the first.
         let more = match self.crossing && !has_b && frames > 2 + hidden {
-            // What stands in place of text could be taken for one of them.
-            true if self.hides_as_sep(row) => return false,
             true => match self.crossings(&row.input_ids) {
                 Some(more) => more,
                 None => return false,
@@ -98,13 +96,6 @@ impl RowRules {
         }
     }
 
-    /// Whether a masked position holds a `[SEP]` now: no mask does that, but a stranger's row may.
-    fn hides_as_sep(&self, row: &RowRef<'_>) -> bool {
-        let positions = row.masks.as_ref().map_or(&[][..], |m| m.positions);
-        let now = |p: &u16| row.input_ids.get(usize::from(*p));
-        positions.iter().any(|p| now(p) == Some(self.special.sep))
-    }
-
     /// `[SEP]`s where a segment may go on into the next document; `None` where there is no text between two.
     fn crossings(&self, ids: &Ids<'_>) -> Option<u32> {
         let mut found = 0;
@@ -122,7 +113,8 @@ impl RowRules {
         Some(found)
     }
 
-    /// Masked positions that hold a frame token now; `None` where masks break a rule.
+    /// Masked positions that hold `[MASK]` now; `None` where masks break a rule, or where one holds another frame token: no mask makes one, and it could be taken
+    /// for what it is not.
     fn hidden(&self, ids: &Ids<'_>, masks: &MasksRef<'_>, n: usize) -> Option<u32> {
         let positions = masks.positions;
         let last = positions.last().map_or(0, |p| usize::from(*p));
@@ -130,11 +122,19 @@ impl RowRules {
             && last < n
             && positions.windows(2).all(|p| p[0] < p[1])
             && matches!(self.look(&masks.labels), Some((most, 0)) if most < self.vocab_size);
-        let is_frame = |p: &u16| {
-            ids.get(usize::from(*p))
-                .is_some_and(|id| self.special.is_frame(id))
-        };
-        good.then(|| positions.iter().map(|p| u32::from(is_frame(p))).sum())
+        if !good {
+            return None;
+        }
+        let mut hidden = 0;
+        for position in positions {
+            let id = ids.get(usize::from(*position))?;
+            if id == self.special.mask {
+                hidden += 1;
+            } else if self.special.is_frame(id) {
+                return None;
+            }
+        }
+        Some(hidden)
     }
 }
 

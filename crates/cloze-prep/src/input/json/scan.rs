@@ -250,11 +250,16 @@ impl<'l> Scan<'l> {
                 scan.colon()
             }),
             b'[' => self.members(b']', depth.checked_sub(1)?, |_| Some(())),
-            b't' => Some(self.at += word(b"true")?),
-            b'f' => Some(self.at += word(b"false")?),
-            b'n' => Some(self.at += word(b"null")?),
-            b'-' | b'0'..=b'9' => Some(self.at += number(rest)?),
-            _ => None,
+            first => {
+                self.at += match first {
+                    b't' => word(b"true")?,
+                    b'f' => word(b"false")?,
+                    b'n' => word(b"null")?,
+                    b'-' | b'0'..=b'9' => number(rest)?,
+                    _ => return None,
+                };
+                Some(())
+            }
         }
     }
 
