@@ -222,11 +222,15 @@ mod tests {
             let narrow = |ids: &[u32]| -> Vec<u16> { ids.iter().map(|&id| id as u16).collect() };
             let (ids, labels) = (narrow(&row.input_ids), row.masks.as_ref().map(|m| narrow(&m.labels)));
             let slow = rules.check_all(&row.view()).is_ok();
-            prop_assert_eq!(rules.is_plain(&row.view()), slow);
+            // A frame token that is no mask, where a mask is said to be, is not recognised.
+            let odd = |p: &u16| row.input_ids.get(usize::from(*p)).is_some_and(|id| SPECIAL.is_frame(*id) && *id != SPECIAL.mask);
+            let odd = row.masks.as_ref().is_some_and(|m| m.positions.iter().any(odd));
+            let expected = slow && !odd;
+            prop_assert_eq!(rules.is_plain(&row.view()), expected);
             let view = row.view();
             let masks = view.masks.map(|m| MasksRef { labels: Ids::U16(labels.as_deref().unwrap_or(&[])), ..m });
             let view = RowRef { input_ids: Ids::U16(&ids), masks, ..view };
-            prop_assert_eq!(rules.is_plain(&view), slow);
+            prop_assert_eq!(rules.is_plain(&view), expected);
             prop_assert_eq!(rules.check(&view), rules.check_all(&view));
         }
     }
