@@ -84,7 +84,7 @@ class Corpus:
     def share(self, way):
         """Each how many of the documents a way takes."""
         megabytes = SLOW.get(way.slow)
-        return max(1, round(self.bytes / 1e6 / megabytes)) if megabytes else 1
+        return max(1, min(round(self.bytes / 1e6 / megabytes), len(self.lines) // 4)) if megabytes else 1
 
 
 def remove(path):

@@ -74,6 +74,8 @@ pub(crate) const LONGEST: usize = 24;
 pub(crate) struct Traits {
     /// A number with a full stop is an ordinal: "am 3. Oktober".
     pub(crate) ordinals: bool,
+    /// An ellipsis has white space before it where words are left out, at the end of a sentence too: "Er schwieg … Dann ging er."
+    pub(crate) spaced_ellipsis: bool,
     /// A semicolon is the question mark.
     pub(crate) greek: bool,
     /// Quoted speech goes on in its sentence where these follow.
@@ -103,6 +105,7 @@ macro_rules! languages {
 
 const PLAIN: Traits = Traits {
     ordinals: false,
+    spaced_ellipsis: false,
     greek: false,
     after_quote: &[],
 };
@@ -115,7 +118,7 @@ const ORDINALS: Traits = Traits {
 languages! {
     "cs" ORDINALS;
     "da" ORDINALS;
-    "de" ORDINALS;
+    "de" Traits { spaced_ellipsis: true, ..ORDINALS };
     "el" Traits { greek: true, ..PLAIN };
     "en" PLAIN;
     "es" PLAIN;

@@ -193,7 +193,8 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
         let left_out = closed.bracket && matches!(before, Some('[' | '('));
         let apart = before.is_none_or(char::is_whitespace);
         let person = self.first_person(next);
-        let goes_on = dots <= 3 && (person || (apart && !self.starter(next)));
+        let left_open = apart && !(self.traits.spaced_ellipsis && self.starter(next));
+        let goes_on = dots <= 3 && (person || left_open);
         let said = closed.quote && self.says(next);
         if !(left_out || goes_on || said) {
             self.end(closed.end);
