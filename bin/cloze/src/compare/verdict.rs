@@ -113,6 +113,8 @@ pub fn of(outcome: &Outcome) -> Verdict {
     let knows = outcome.contrasts.iter().any(|c| c.difference.knows_seeds);
     let lead = if outcome.contrasts.is_empty() {
         "Nothing can be said yet: no two arms that answer a question are done.".to_owned()
+    } else if outcome.contrasts.iter().all(is_nothing) {
+        "Nothing can be told: all models give the same answers, as they do where the task was not learned. More labelled examples, more --epochs or a higher --finetune-learning-rate may change that.".to_owned()
     } else if !knows {
         "Nothing can be said for sure: with one seed a difference cannot be told from chance. The figures below are what there is.".to_owned()
     } else if let Some(chosen) = chosen {
@@ -202,6 +204,12 @@ pub fn of(outcome: &Outcome) -> Verdict {
         ));
     }
     Verdict { lead, rest }
+}
+
+/// Whether two arms are the same, whatever examples and seeds are looked at.
+fn is_nothing(c: &Contrast) -> bool {
+    let d = &c.difference;
+    d.mean == 0.0 && d.low == 0.0 && d.high == 0.0
 }
 
 fn with(judge: &Judge) -> String {
@@ -346,6 +354,16 @@ mod tests {
         let verdict = of(&outcome(&[(Mlm, None, -0.05, -0.04)]));
         assert!(
             verdict.lead.starts_with("Keep the checkpoint as it is"),
+            "{}",
+            verdict.lead
+        );
+    }
+
+    #[test]
+    fn equal_answers_are_no_finding() {
+        let verdict = of(&outcome(&[(Objective::Mlm, Objective::None, 0.0, 0.0)]));
+        assert!(
+            verdict.lead.starts_with("Nothing can be told"),
             "{}",
             verdict.lead
         );
