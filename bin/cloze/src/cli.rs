@@ -1,12 +1,13 @@
 //! What can be typed. Doc comments are the help texts.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cloze_prep::input::{Format, InputError, OnBadInput, listed};
+use cloze_prep::input::{Format, OnBadInput};
 
+use crate::inputs::{Inputs, List, Sources};
 use crate::inspect::InspectArgs;
 
 /// Prepare corpora for BERT pre-training, look at them, and train from them
@@ -72,15 +73,6 @@ pub enum Verb {
     },
 }
 
-/// The inputs that were given, and those of a list.
-pub fn all_inputs(given: &[PathBuf], list: Option<&Path>) -> Result<Vec<PathBuf>, InputError> {
-    let mut all = given.to_vec();
-    if let Some(list) = list {
-        all.extend(listed(list)?);
-    }
-    Ok(all)
-}
-
 /// Turn raw text into a dataset
 ///
 /// INPUT is a folder (every .txt, .md, .jsonl, .ndjson, .csv, .tsv, .html and .parquet below it; all but the last also with .gz, .zst, .xz or .bz2 after
@@ -98,12 +90,8 @@ Examples:
   cloze prepare sentences.txt --text-form sentence-per-line --pairing bert --dupe-factor 10 --masking static \\
       --tokenizer bert-base-uncased/ --out data")]
 pub struct PrepareArgs {
-    /// Folders, patterns or files; - for standard input
-    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
-    pub inputs: Vec<PathBuf>,
-    /// Read the inputs' names from this file too, a line each; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub files_from: Option<PathBuf>,
+    #[command(flatten)]
+    pub inputs: Inputs,
     /// A Hugging Face tokenizer folder, a tokenizer.json or a vocab.txt
     #[arg(long, value_name = "DIR_OR_FILE")]
     pub tokenizer: PathBuf,
@@ -131,11 +119,10 @@ Examples:
 pub struct VerifyArgs {
     /// The dataset's folder
     pub dataset: PathBuf,
-    /// The inputs that the dataset was prepared from
-    #[arg(long, value_name = "INPUT", num_args = 1..)]
-    pub source: Vec<PathBuf>,
+    #[command(flatten)]
+    pub sources: Sources,
     /// With --source: the evaluation sets that the preparation excluded, in its order [default: where they were]
-    #[arg(long, value_name = "FILE", requires = "source")]
+    #[arg(long, value_name = "FILE", requires = "sources")]
     pub exclude: Vec<PathBuf>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
@@ -248,12 +235,8 @@ pub enum VocabVerb {
 /// vocabulary.
 #[derive(Debug, Args)]
 pub struct VocabTrainArgs {
-    /// Folders, patterns or files, as for `cloze prepare`
-    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
-    pub inputs: Vec<PathBuf>,
-    /// Read the inputs' names from this file too, a line each; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub files_from: Option<PathBuf>,
+    #[command(flatten)]
+    pub inputs: Inputs,
     /// The tokenizer's folder; must not exist yet
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -303,12 +286,11 @@ and then
   cloze prepare corpus/ --tokenizer my-bert --out data
   cloze pretrain data --init my-bert --out run")]
 pub struct VocabExtendArgs {
-    /// Folders, patterns or files, as for `cloze prepare`
+    /// Folders, patterns, files or addresses, as for `cloze prepare`
     #[arg(required_unless_present_any = ["list", "files_from"], value_name = "CORPUS")]
     pub inputs: Vec<PathBuf>,
-    /// Read the inputs' names from this file too, a line each; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub files_from: Option<PathBuf>,
+    #[command(flatten)]
+    pub inputs_from: List,
     /// Hugging Face folder of a BERT with its tokenizer
     #[arg(long, value_name = "HF_DIR")]
     pub model: PathBuf,

@@ -4,6 +4,7 @@ mod cli;
 mod convert;
 mod extend;
 mod hand_over;
+mod inputs;
 mod inspect;
 mod prepare;
 mod verify;

@@ -11,6 +11,7 @@ use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
+use super::bytes::{Known, spool};
 use super::documents::metadata;
 use super::resolve::Source;
 use super::{Found, InputError, InputOptions};
@@ -28,6 +29,8 @@ pub struct Columns<'a> {
     text: String,
     id: Option<String>,
     meta: Vec<String>,
+    /// Of an object, which was read already.
+    pub known: Option<Known>,
     progress: &'a dyn Progress,
     /// Bytes that progress was told of.
     told: u64,
@@ -39,10 +42,17 @@ impl<'a> Columns<'a> {
         options: &InputOptions,
         progress: &'a dyn Progress,
     ) -> Result<Self, InputError> {
-        let file = File::open(&source.path).map_err(|e| InputError::Io {
-            path: source.path.clone(),
-            source: e,
-        })?;
+        // Parquet is read from its end.
+        let (file, known) = match source.object {
+            Some(_) => spool(source, progress).map(|(file, known)| (file, Some(known)))?,
+            None => {
+                let file = File::open(&source.path).map_err(|e| InputError::Io {
+                    path: source.path.clone(),
+                    source: e,
+                })?;
+                (file, None)
+            }
+        };
         let (text, id) = (options.text_field.clone(), options.id_field.clone());
         let opened = guarded(source, 0, || {
             let reader = SerializedFileReader::new(file)?;
@@ -99,7 +109,8 @@ impl<'a> Columns<'a> {
             id,
             meta: options.meta_fields.clone(),
             progress,
-            told: 0,
+            told: known.as_ref().map_or(0, |_| source.bytes),
+            known,
         })
     }
 

@@ -6,15 +6,18 @@ mod decode;
 mod documents;
 mod error;
 mod html;
+mod remote;
 mod resolve;
 mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bytes::digest;
 pub use decode::Encoding;
 pub use documents::{Document, SourceReader};
 pub use error::InputError;
+pub use remote::Object;
 pub use resolve::{Compression, Format, InputPlan, Source, listed};
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,209 @@
+//! Why a request failed, in words, and what to do about it.
+
+use std::error::Error as _;
+
+use object_store::Error;
+
+use super::{Address, Scheme};
+use crate::input::InputError;
+
+/// What is shown of what a server says.
+const MESSAGE: usize = 200;
+
+/// Why it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    pub why: String,
+    pub hint: String,
+    /// It may be otherwise the next time.
+    pub passes: bool,
+    /// The server does not give parts of an object.
+    pub whole_only: bool,
+    /// There is no such object.
+    pub absent: bool,
+}
+
+const CREDENTIALS_S3: &str = "give AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) of somebody who may read it, and AWS_REGION \
+     (`eval \"$(aws configure export-credentials --format env)\"` sets them from a profile), or AWS_SKIP_SIGNATURE=true for a public bucket";
+const CREDENTIALS_GS: &str = "let GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS name the file with credentials of somebody who may read it, \
+     or give GOOGLE_SKIP_SIGNATURE=true for a public bucket";
+const CREDENTIALS_HTTP: &str = "the address may need a user and a password (https://USER:PASSWORD@HOST/…) or a signature, which may have run out";
+
+impl Why {
+    pub fn new(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            hint: hint.into(),
+            passes: false,
+            whole_only: false,
+            absent: false,
+        }
+    }
+
+    /// What may be otherwise the next time.
+    pub fn passing(why: impl Into<String>) -> Self {
+        Self {
+            passes: true,
+            ..Self::new(
+                why,
+                "see whether the network and the server are well, and run it again",
+            )
+        }
+    }
+
+    /// What the library says of a request for `address`.
+    pub fn of(error: &Error, address: &Address) -> Self {
+        let credentials = match address.scheme {
+            Scheme::S3 => CREDENTIALS_S3,
+            Scheme::Gs => CREDENTIALS_GS,
+            Scheme::Http => CREDENTIALS_HTTP,
+        };
+        let said = said(error, address);
+        match error {
+            Error::NotFound { .. } => Self {
+                absent: true,
+                ..Self::new(
+                    format!("there is no such object (404{})", code(&said)),
+                    "check the address; what lies below a prefix is s3://BUCKET/PREFIX/, and a pattern must be quoted so that the shell leaves it alone",
+                )
+            },
+            Error::PermissionDenied { .. } => Self::new(
+                format!("reading it is not allowed (403{})", code(&said)),
+                credentials,
+            ),
+            Error::Unauthenticated { .. } => Self::new(
+                format!("it is not given to strangers (401{})", code(&said)),
+                credentials,
+            ),
+            Error::Precondition { .. } | Error::NotModified { .. } => Self::changed(),
+            Error::NotSupported { .. } => Self {
+                whole_only: true,
+                ..Self::new("the server does not give parts of it", DOWNLOAD)
+            },
+            Error::InvalidPath { .. } => Self::new(
+                format!("not a key that is read: {said}"),
+                "keys with empty parts, as in a//b, and with . or .. as a part are not read; copy the object to another key",
+            ),
+            _ => Self::other(&said, status(&said), credentials),
+        }
+    }
+
+    fn other(said: &str, status: Option<u16>, credentials: &str) -> Self {
+        let has = |words: &[&str]| {
+            let said = said.to_lowercase();
+            words.iter().any(|w| said.contains(w))
+        };
+        if let Some(status) = status {
+            return match status {
+                416 => Self::changed(),
+                408 | 429 | 500.. => Self::passing(format!("the server failed ({said})")),
+                _ => Self::new(format!("the server refuses ({said})"), credentials),
+            };
+        }
+        if has(&["dns error", "failed to lookup", "name resolution"]) {
+            return Self {
+                hint: "check the name of the host (and AWS_ENDPOINT, where it is set), and that this machine reaches the network".into(),
+                ..Self::passing(format!("the server's name is not known ({said})"))
+            };
+        }
+        if has(&["connection refused"]) {
+            return Self {
+                hint: "check host and port (and AWS_ENDPOINT, where it is set): nothing listens there".into(),
+                ..Self::passing(format!("the connection is refused ({said})"))
+            };
+        }
+        if has(&["certificate", "unknownissuer"]) {
+            return Self::new(
+                format!("the server's certificate is not trusted ({said})"),
+                "SSL_CERT_FILE names a file with certificates that are to be trusted instead of the system's",
+            );
+        }
+        if has(&["scheme is not allowed", "not allowed", "builder error"]) {
+            return Self::new(
+                format!("the address of the server cannot be used ({said})"),
+                "check AWS_ENDPOINT; one that begins with http:// needs AWS_ALLOW_HTTP=true",
+            );
+        }
+        if has(&["redirect without location"]) {
+            return Self::new(
+                "the bucket is in another region",
+                "let AWS_REGION name the region of the bucket",
+            );
+        }
+        if has(&["content-length header", "content length"]) {
+            return Self::new(
+                "the server does not say how long it is, so a part that is missing would not be noticed",
+                DOWNLOAD,
+            );
+        }
+        if has(&["credential", "token", "service account", "private key"]) {
+            return Self {
+                passes: has(&["timed out", "sending request", "connect"]),
+                ..Self::new(format!("there are no credentials for it ({said})"), credentials)
+            };
+        }
+        Self::passing(format!("the connection broke ({said})"))
+    }
+
+    /// Another object is there now.
+    pub fn changed() -> Self {
+        Self::new(
+            "it changed while it was read",
+            "run it again when nobody writes to it any more",
+        )
+    }
+
+    /// The error that a person sees.
+    pub fn error(self, address: &Address, byte: Option<u64>) -> InputError {
+        InputError::Remote {
+            path: address.shown(),
+            byte,
+            why: self.why,
+            hint: self.hint,
+        }
+    }
+}
+
+pub const DOWNLOAD: &str =
+    "download it and give the file, or pipe it: curl ADDRESS | cloze prepare - …";
+
+/// The innermost causes, in a line, without secrets of the address.
+fn said(error: &Error, address: &Address) -> String {
+    let mut causes = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        causes.push(inner.to_string());
+        cause = inner.source();
+    }
+    let mut said = causes.pop().unwrap_or_default();
+    // An innermost cause such as "early eof" alone says little.
+    if let Some(outer) = causes.pop().filter(|outer| said.len() < 24 && outer.len() < 100) {
+        if !outer.contains(&said) {
+            said = format!("{outer}: {said}");
+        }
+    }
+    for secret in address.secrets() {
+        said = said.replace(secret, "…");
+    }
+    let line: String = said
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MESSAGE)
+        .collect();
+    line.trim().to_owned()
+}
+
+/// What S3 and Google call it, after a comma.
+fn code(said: &str) -> String {
+    let inside = |tag: &str| {
+        let (_, rest) = said.split_once(&format!("<{tag}>"))?;
+        rest.split_once(&format!("</{tag}>")).map(|(inside, _)| inside)
+    };
+    inside("Code").map_or_else(String::new, |code| format!(", {code}"))
+}
+
+/// The status of the answer, where there was one.
+fn status(said: &str) -> Option<u16> {
+    let (_, rest) = said.split_once("status code: ")?;
+    rest.get(..3)?.parse().ok()
+}
