@@ -201,3 +201,17 @@ fn metadata_stays_with_its_document() {
     let ran = place.cloze("inspect none --doc d40").status(0);
     assert!(!ran.out().contains("https://"), "{}", ran.out());
 }
+
+/// What reads from elsewhere is built in where that is asked for.
+#[cfg(not(feature = "remote"))]
+#[test]
+fn addresses_are_refused_with_how_to_build_what_reads_them() {
+    let place = Place::new();
+    for input in ["s3://bucket/a.jsonl", "https://me:word@host/a.txt?x=1"] {
+        let ran = place
+            .cloze(&format!("prepare {input} --tokenizer tokenizer --out a"))
+            .status(2)
+            .says(&["this cloze was built without", "hint: ", "--features remote"]);
+        assert!(!ran.err().contains("word"), "{}", ran.err());
+    }
+}

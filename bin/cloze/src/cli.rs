@@ -76,7 +76,7 @@ pub enum Verb {
 /// Turn raw text into a dataset
 ///
 /// INPUT is a folder (every .txt, .md, .jsonl, .ndjson, .csv, .tsv, .html and .parquet below it; all but the last also with .gz, .zst, .xz or .bz2 after
-/// it), a pattern such as 'logs/**/*.jsonl.zst', a file, or - for standard input. In plain text a form feed or the end of the file ends a document; a line of
+/// it), a pattern such as 'logs/**/*.jsonl.zst', a file, - for standard input, or the address of an object elsewhere (below). In plain text a form feed or the end of the file ends a document; a line of
 /// JSONL, a row of a table and a page are one each. The same inputs, options and seed give the same bytes, with any number of threads.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -88,7 +88,18 @@ Examples:
   cloze prepare notes.csv papers.parquet --text-field body --tokenizer vocab.txt --out data
   zcat dump.gz | cut -f 3 | cloze prepare - --tokenizer vocab.txt --out data
   cloze prepare sentences.txt --text-form sentence-per-line --pairing bert --dupe-factor 10 --masking static \\
-      --tokenizer bert-base-uncased/ --out data")]
+      --tokenizer bert-base-uncased/ --out data
+  cloze prepare 's3://corpora/web/*.jsonl.zst' https://example.org/notes.txt --tokenizer vocab.txt --out data
+
+Objects elsewhere, where cloze was built with `cargo build --release -p cloze --features remote`:
+  s3://BUCKET/KEY, gs://BUCKET/KEY        an object; with a / at the end, all below it as in a folder; or a pattern
+  http://HOST/PATH, https://HOST/PATH     an object; user, password and query are used, and shown and kept nowhere
+  They are read as they arrive, a few parts of 8 MiB ahead. Only Parquet is copied first, to an unnamed file where TMPDIR says. A connection that breaks is
+  gone on with where the server names its objects by an ETag; what cannot be read to its end is an error, and never skipped.
+  S3:      AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION; AWS_SKIP_SIGNATURE=true for public buckets;
+           AWS_ENDPOINT for other stores that speak S3, with AWS_ALLOW_HTTP=true where it is http://; on AWS's own machines their roles
+  Google:  GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS (files); GOOGLE_SKIP_SIGNATURE=true for public buckets
+  All:     HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE")]
 pub struct PrepareArgs {
     #[command(flatten)]
     pub inputs: Inputs,

@@ -1,5 +1,7 @@
 //! In the place of what reads remote objects, where it was not built in.
 
+#![cfg_attr(feature = "remote", allow(dead_code, reason = "only its test is built"))]
+
 use std::io::Read;
 use std::path::Path;
 
@@ -55,5 +57,20 @@ impl Stores {
                 hint: "build it with `cargo build --release -p cloze --features remote`, or download it and give the file".into(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_refused_with_how_to_build_what_reads_it() {
+        assert!(Stores::new().look_up(&[]).unwrap().is_empty());
+        let address = Address::of(Path::new("https://me:word@host/a.txt")).unwrap();
+        let error = Stores::new().look_up(&[address.unwrap()]).err().unwrap();
+        let text = error.to_string();
+        assert!(text.starts_with("https://host/a.txt: this cloze was built without"), "{text}");
+        assert!(error.hint().unwrap().contains("--features remote"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What an address is, is known to every build; what reads from there is behind the feature `remote`.
 
-#[cfg(not(feature = "remote"))]
+#[cfg(any(test, not(feature = "remote")))]
 mod absent;
 #[cfg(feature = "remote")]
 mod fetch;
@@ -88,7 +88,7 @@ impl Address {
             true => rest.contains(['\\', ' ', '\t', '\n', '\r']),
             false => !authority.chars().all(plain),
         };
-        if authority.is_empty() || odd {
+        if authority.ends_with('@') || authority.is_empty() || odd {
             let hint = "s3://BUCKET/KEY, gs://BUCKET/KEY, http://HOST/PATH and https://HOST/PATH are addresses; a space is written %20 in the last two";
             return fail("not a whole address", hint);
         }
@@ -120,17 +120,27 @@ impl Address {
         }
     }
 
+    /// User and password, as they are written in the address of a web server, and the address without them.
+    #[cfg(feature = "remote")]
+    fn user(&self) -> (Option<&str>, String) {
+        let authority = self.rest().split(['/', '?']).next().unwrap_or_default();
+        match (self.scheme, authority.rsplit_once('@')) {
+            (Scheme::Http, Some((user, _))) => {
+                (Some(user), self.given.replacen(&format!("{user}@"), "", 1))
+            }
+            _ => (None, self.given.clone()),
+        }
+    }
+
     /// What of it may be secret.
     #[cfg(feature = "remote")]
     fn secrets(&self) -> impl Iterator<Item = &str> {
-        let rest = match self.scheme {
-            Scheme::Http => self.rest(),
-            Scheme::S3 | Scheme::Gs => "",
+        let query = match self.scheme {
+            Scheme::Http => self.given.split_once('?').map(|(_, query)| query),
+            Scheme::S3 | Scheme::Gs => None,
         };
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let host = path.split('/').next().unwrap_or_default();
-        let (user, _) = host.rsplit_once('@').unwrap_or_default();
-        [query, user].into_iter().filter(|secret| !secret.is_empty())
+        let all = [query, self.user().0].into_iter().flatten();
+        all.filter(|secret| !secret.is_empty())
     }
 
     /// Bucket and key of S3 and Google; the key may be empty.

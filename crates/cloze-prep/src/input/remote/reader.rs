@@ -1,7 +1,7 @@
 //! The bytes of an object, one after another, for those who wait for them.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -10,9 +10,8 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::fetch::{Piece, What};
 use super::store::Engine;
 use super::why::Why;
-use super::{Address, Object};
+use super::Object;
 use crate::Progress;
-use crate::input::InputError;
 
 /// Breaks of one object that are told of.
 const TOLD: u32 = 5;

@@ -1,12 +1,16 @@
 //! Stores, and what is in them.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use base64::Engine as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::aws::AmazonS3Builder;
-use object_store::client::{HttpClient, HttpConnector, ReqwestConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
@@ -66,17 +70,67 @@ pub struct Stores {
 #[derive(Debug, Default)]
 struct Shared(OnceLock<HttpClient>);
 
+/// The client for one address.
 #[derive(Debug)]
-struct Connector(Arc<Shared>);
+struct Connector {
+    shared: Arc<Shared>,
+    /// What says who asks.
+    authorization: Option<String>,
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        if let Some(client) = self.0.0.get() {
-            return Ok(client.clone());
-        }
-        let client = ReqwestConnector::default().connect(options)?;
-        Ok(self.0.0.get_or_init(|| client).clone())
+        let client = match self.shared.0.get() {
+            Some(client) => client.clone(),
+            None => {
+                let client = ReqwestConnector::default().connect(options)?;
+                self.shared.0.get_or_init(|| client).clone()
+            }
+        };
+        Ok(match &self.authorization {
+            None => client,
+            Some(authorization) => HttpClient::new(Known {
+                client,
+                authorization: authorization.clone(),
+            }),
+        })
     }
+}
+
+/// A client that says who asks.
+struct Known {
+    client: HttpClient,
+    authorization: String,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Known")
+    }
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
+
+impl HttpService for Known {
+    fn call<'s, 'a>(&'s self, mut request: HttpRequest) -> Answer<'a>
+    where
+        's: 'a,
+        Self: 'a,
+    {
+        // What is base64 is a value of a header.
+        if let Ok(value) = self.authorization.parse() {
+            let _ = request.headers_mut().insert("authorization", value);
+        }
+        Box::pin(self.client.execute(request))
+    }
+}
+
+/// User and password, as HTTP has them (RFC 7617).
+fn basic(user: &str) -> String {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+    let both = [decoded(name), b":".to_vec(), decoded(password)].concat();
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(both))
 }
 
 impl Stores {
@@ -132,10 +186,15 @@ impl Stores {
             .with_timeout_disabled()
             .with_connect_timeout(Duration::from_secs(10));
         if address.scheme == Scheme::Http {
+            let (user, url) = address.user();
+            let connector = Connector {
+                shared: self.web.clone(),
+                authorization: user.map(basic),
+            };
             let store = HttpBuilder::new()
-                .with_url(address.given())
+                .with_url(url)
                 .with_client_options(options.with_allow_http(true))
-                .with_http_connector(Connector(self.web.clone()))
+                .with_http_connector(connector)
                 .with_retry(retry);
             return Ok(Arc::new(store.build().map_err(fail)?));
         }
@@ -337,6 +396,8 @@ impl Looking<'_> {
             again.wait(why).await?;
         }
         all.sort_unstable_by(|a, b| a.location.as_ref().cmp(b.location.as_ref()));
+        // A key that ends in / is known without it, so one after which the list goes on may come again.
+        all.dedup();
         Ok(without_markers(all))
     }
 }

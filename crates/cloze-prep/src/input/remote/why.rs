@@ -58,21 +58,22 @@ impl Why {
             Scheme::Gs => CREDENTIALS_GS,
             Scheme::Http => CREDENTIALS_HTTP,
         };
-        let said = said(error, address);
+        let full = said(error, address);
+        let (code, said) = (code(&full), short(&full));
         match error {
             Error::NotFound { .. } => Self {
                 absent: true,
                 ..Self::new(
-                    format!("there is no such object (404{})", code(&said)),
+                    format!("there is no such object (404{code})"),
                     "check the address; what lies below a prefix is s3://BUCKET/PREFIX/, and a pattern must be quoted so that the shell leaves it alone",
                 )
             },
             Error::PermissionDenied { .. } => Self::new(
-                format!("reading it is not allowed (403{})", code(&said)),
+                format!("reading it is not allowed (403{code})"),
                 credentials,
             ),
             Error::Unauthenticated { .. } => Self::new(
-                format!("it is not given to strangers (401{})", code(&said)),
+                format!("it is not given to strangers (401{code})"),
                 credentials,
             ),
             Error::Precondition { .. } | Error::NotModified { .. } => Self::changed(),
@@ -84,7 +85,11 @@ impl Why {
                 format!("not a key that is read: {said}"),
                 "keys with empty parts, as in a//b, and with . or .. as a part are not read; copy the object to another key",
             ),
-            _ => Self::other(&said, status(&said), credentials),
+            _ if full.contains("non-partial response") => Self {
+                whole_only: true,
+                ..Self::new("the server does not give parts of it", DOWNLOAD)
+            },
+            _ => Self::other(&said, status(&full), credentials),
         }
     }
 
@@ -177,7 +182,7 @@ fn said(error: &Error, address: &Address) -> String {
     }
     let mut said = causes.pop().unwrap_or_default();
     // An innermost cause such as "early eof" alone says little.
-    if let Some(outer) = causes.pop().filter(|outer| said.len() < 24 && outer.len() < 100) {
+    if let Some(outer) = causes.pop().filter(|outer| said.len() < 24 && outer.len() < 100 && !outer.contains("://")) {
         if !outer.contains(&said) {
             said = format!("{outer}: {said}");
         }
@@ -185,25 +190,33 @@ fn said(error: &Error, address: &Address) -> String {
     for secret in address.secrets() {
         said = said.replace(secret, "…");
     }
-    let line: String = said
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MESSAGE)
-        .collect();
-    line.trim().to_owned()
+    said
+}
+
+/// What is shown of it: a line, and of what S3 and Google say the words.
+fn short(said: &str) -> String {
+    let said = said.replace("Server returned non-2xx status code: ", "");
+    let said = match (inside(&said, "Message"), said.split_once('<')) {
+        (Some(message), Some((before, _))) => format!("{before}{message}"),
+        _ => said,
+    };
+    let line = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let line: String = line.take(MESSAGE).collect();
+    line.trim().trim_end_matches(':').to_owned()
+}
+
+fn inside<'t>(said: &'t str, tag: &str) -> Option<&'t str> {
+    let (_, rest) = said.split_once(&format!("<{tag}>"))?;
+    rest.split_once(&format!("</{tag}>")).map(|(inside, _)| inside)
 }
 
 /// What S3 and Google call it, after a comma.
 fn code(said: &str) -> String {
-    let inside = |tag: &str| {
-        let (_, rest) = said.split_once(&format!("<{tag}>"))?;
-        rest.split_once(&format!("</{tag}>")).map(|(inside, _)| inside)
-    };
-    inside("Code").map_or_else(String::new, |code| format!(", {code}"))
+    inside(said, "Code").map_or_else(String::new, |code| format!(", {code}"))
 }
 
 /// The status of the answer, where there was one.
 fn status(said: &str) -> Option<u16> {
-    let (_, rest) = said.split_once("status code: ")?;
+    let (_, rest) = said.split_once("Server returned non-2xx status code: ")?;
     rest.get(..3)?.parse().ok()
 }
