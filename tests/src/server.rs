@@ -30,7 +30,9 @@ impl Request {
     #[must_use]
     pub fn query(&self, name: &str) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
-        let pairs = query.split('&').map(|p| p.split_once('=').unwrap_or((p, "")));
+        let pairs = query
+            .split('&')
+            .map(|p| p.split_once('=').unwrap_or((p, "")));
         let (_, value) = pairs.into_iter().find(|(n, _)| *n == name)?;
         Some(decoded(&value.replace('+', " ")))
     }
@@ -44,7 +46,10 @@ impl Request {
 
     /// The bytes of `all` that are asked for.
     fn range(&self, all: usize) -> Option<Range<usize>> {
-        let (from, to) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        let (from, to) = self
+            .header("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
         let from: usize = from.parse().ok()?;
         let to = to.parse().map_or(all, |last: usize| all.min(last + 1));
         Some(from..to)
@@ -291,7 +296,9 @@ impl Bucket {
     /// A bucket.
     #[must_use]
     pub fn new(name: &str, objects: &[(&str, &[u8])]) -> Self {
-        let objects = objects.iter().map(|(key, bytes)| ((*key).into(), (*bytes).into()));
+        let objects = objects
+            .iter()
+            .map(|(key, bytes)| ((*key).into(), (*bytes).into()));
         Self {
             name: name.into(),
             objects: objects.collect(),

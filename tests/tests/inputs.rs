@@ -211,7 +211,11 @@ fn addresses_are_refused_with_how_to_build_what_reads_them() {
         let ran = place
             .cloze(&format!("prepare {input} --tokenizer tokenizer --out a"))
             .status(2)
-            .says(&["this cloze was built without", "hint: ", "--features remote"]);
+            .says(&[
+                "this cloze was built without",
+                "hint: ",
+                "--features remote",
+            ]);
         assert!(!ran.err().contains("word"), "{}", ran.err());
     }
 }

@@ -20,7 +20,10 @@ const OPTIONS: &str = "--tokenizer tokenizer --validation-fraction 0.1 --seq-len
 
 fn prepare(place: &Place, inputs: &str, out: &str, variables: &[(&str, &str)]) -> Ran {
     let variables = [&PLAIN, variables].concat();
-    place.cloze_with(&format!("prepare {inputs} --out {out} {OPTIONS}"), &variables)
+    place.cloze_with(
+        &format!("prepare {inputs} --out {out} {OPTIONS}"),
+        &variables,
+    )
 }
 
 /// Demands that two datasets are the same but for what their sources are called.
@@ -28,7 +31,7 @@ fn same(place: &Place, [a, b]: [&str; 2], named: &[(String, String)]) {
     let files = |dataset: &str| -> BTreeMap<_, _> { place.files(dataset).into_iter().collect() };
     let (mut left, mut right) = (files(a), files(b));
     let manifest = |files: &mut BTreeMap<std::path::PathBuf, Vec<u8>>| {
-        String::from_utf8(files.remove("manifest.json".as_ref()).unwrap()).unwrap()
+        String::from_utf8(files.remove(std::path::Path::new("manifest.json")).unwrap()).unwrap()
     };
     let (mut left_manifest, right_manifest) = (manifest(&mut left), manifest(&mut right));
     assert!(left.len() > 4 && left == right, "{a} {b}");
@@ -53,7 +56,10 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     let texts: Vec<String> = (90..120).map(document).collect();
     vec![
         ("a.jsonl", lines.clone()),
-        ("b.jsonl.zst", zstd::encode_all(&jsonl(120..200)[..], 1).unwrap()),
+        (
+            "b.jsonl.zst",
+            zstd::encode_all(&jsonl(120..200)[..], 1).unwrap(),
+        ),
         ("c.csv", format!("id,text\n{csv}").into_bytes()),
         ("d.txt", texts.join("\n\u{c}\n").into_bytes()),
         ("e.html", format!("<p>{}</p>", document(7)).into_bytes()),
@@ -62,8 +68,10 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn serve(files: Vec<(&'static str, Vec<u8>)>) -> Server {
-    let files: BTreeMap<String, Vec<u8>> =
-        files.into_iter().map(|(n, b)| (format!("/{n}"), b)).collect();
+    let files: BTreeMap<String, Vec<u8>> = files
+        .into_iter()
+        .map(|(n, b)| (format!("/{n}"), b))
+        .collect();
     Server::start(move |request| match files.get(&request.path()) {
         Some(bytes) => Response::part(request, bytes),
         None => Response::status(404),
@@ -192,13 +200,28 @@ fn from_s3() {
     let ignored = "1 file in the folders not read because of hidden or unknown names, such as s3://corpora/texts/picture.png";
     both("s3://corpora/texts/", "disk/texts/", "below", ignored);
     both("s3://corpora/texts", "disk/texts", "unslashed", ignored);
-    both("s3://corpora/texts/*.jsonl*", "disk/texts/*.jsonl*", "pattern", "");
+    both(
+        "s3://corpora/texts/*.jsonl*",
+        "disk/texts/*.jsonl*",
+        "pattern",
+        "",
+    );
     both("s3://corpora/**/*.jsonl", "disk/**/*.jsonl", "deep", "");
-    both("s3://corpora/texts/d.txt s3://corpora/texts/a.jsonl", "disk/texts/d.txt disk/texts/a.jsonl", "two", "");
+    both(
+        "s3://corpora/texts/d.txt s3://corpora/texts/a.jsonl",
+        "disk/texts/d.txt disk/texts/a.jsonl",
+        "two",
+        "",
+    );
     let seen = server.seen();
-    let signed = |r: &Request| r.header("authorization").is_some_and(|a| a.contains("AKIDPUBLIC") && a.contains("eu-test-1"));
+    let signed = |r: &Request| {
+        r.header("authorization")
+            .is_some_and(|a| a.contains("AKIDPUBLIC") && a.contains("eu-test-1"))
+    };
     assert!(seen.iter().all(signed));
-    let pages = seen.iter().filter(|r| r.query("continuation-token").is_some());
+    let pages = seen
+        .iter()
+        .filter(|r| r.query("continuation-token").is_some());
     assert!(pages.count() > 3);
     // Sizes come with the list: nothing is asked about each object.
     let _ = prepare(&place, "s3://corpora/texts/*.jsonl*", "again", &variables).status(0);
@@ -208,24 +231,53 @@ fn from_s3() {
         .status(0);
     for (path, bytes) in place.files("below") {
         let text = String::from_utf8_lossy(&bytes);
-        assert!(!text.contains("SECRET") && !text.contains("AKID"), "{}", path.display());
+        assert!(
+            !text.contains("SECRET") && !text.contains("AKID"),
+            "{}",
+            path.display()
+        );
     }
 
     let wrong = |input: &str, says: &[&str]| {
-        let _ = prepare(&place, input, "none", &variables).status(2).says(says).says(&["hint: "]);
+        let _ = prepare(&place, input, "none", &variables)
+            .status(2)
+            .says(says)
+            .says(&["hint: "]);
         assert!(!place.path("none").exists());
     };
-    wrong("s3://corpora/nothing/", &["s3://corpora/nothing/: no key begins with it"]);
+    wrong(
+        "s3://corpora/nothing/",
+        &["s3://corpora/nothing/: no key begins with it"],
+    );
     wrong("s3://corpora/nothing", &["there is no such object (404"]);
-    wrong("s3://corpora/texts/*.pdf", &["s3://corpora/texts/*.pdf: matches no object"]);
-    wrong("s3://corpora/texts/picture.png/", &["no key begins with it"]);
-    wrong("s3://corpora/texts/a.jsonl s3://corpora/texts/*", &["s3://corpora/texts/a.jsonl is given twice"]);
+    wrong(
+        "s3://corpora/texts/*.pdf",
+        &["s3://corpora/texts/*.pdf: matches no object"],
+    );
+    wrong(
+        "s3://corpora/texts/picture.png/",
+        &["no key begins with it"],
+    );
+    wrong(
+        "s3://corpora/texts/a.jsonl s3://corpora/texts/*",
+        &["s3://corpora/texts/a.jsonl is given twice"],
+    );
     wrong("s3://", &["not a whole address"]);
-    wrong("s3://user:word@corpora/a", &["s3://corpora/a: not a whole address"]);
-    wrong("ftp://host/a.txt", &["ftp://host/a.txt: not an address that is read"]);
+    wrong(
+        "s3://user:word@corpora/a",
+        &["s3://corpora/a: not a whole address"],
+    );
+    wrong(
+        "ftp://host/a.txt",
+        &["ftp://host/a.txt: not an address that is read"],
+    );
     wrong("file:///tmp/a.txt", &["a file is named by its path"]);
     // Plain connections are made where they are allowed only.
-    let tls: Vec<_> = variables.iter().copied().filter(|(n, _)| *n != "AWS_ALLOW_HTTP").collect();
+    let tls: Vec<_> = variables
+        .iter()
+        .copied()
+        .filter(|(n, _)| *n != "AWS_ALLOW_HTTP")
+        .collect();
     let _ = prepare(&place, "s3://corpora/texts/", "none", &tls)
         .status(2)
         .says(&["AWS_ALLOW_HTTP=true"]);
@@ -243,8 +295,14 @@ fn from_google() {
     let account = place.path("account.json").to_string_lossy().into_owned();
     let variables = [("GOOGLE_SERVICE_ACCOUNT", account.as_str())];
     let _ = prepare(&place, "there/a.jsonl", "disk", &[]).status(0);
-    let named = [("gs://corpora/texts/a.jsonl".to_owned(), "there/a.jsonl".to_owned())];
-    for (input, out) in [("gs://corpora/texts/a.jsonl", "one"), ("gs://corpora/texts/a.*", "some")] {
+    let named = [(
+        "gs://corpora/texts/a.jsonl".to_owned(),
+        "there/a.jsonl".to_owned(),
+    )];
+    for (input, out) in [
+        ("gs://corpora/texts/a.jsonl", "one"),
+        ("gs://corpora/texts/a.*", "some"),
+    ] {
         let _ = prepare(&place, input, out, &variables).status(0);
         same(&place, [out, "disk"], &named);
     }
@@ -256,7 +314,8 @@ fn columns() {
     let place = Place::new();
     let schema = parse_message_type("message m { required binary text (STRING); }").unwrap();
     let mut bytes = Vec::new();
-    let mut file = SerializedFileWriter::new(&mut bytes, schema.into(), Default::default()).unwrap();
+    let mut file =
+        SerializedFileWriter::new(&mut bytes, schema.into(), Default::default()).unwrap();
     let mut rows = file.next_row_group().unwrap();
     let mut column = rows.next_column().unwrap().unwrap();
     let texts: Vec<ByteArray> = (0..60).map(|i| document(i).into_bytes().into()).collect();
@@ -271,7 +330,11 @@ fn columns() {
     let _ = prepare(&place, &server.url("/texts.parquet"), "web", &[]).status(0);
     let named = [(server.url("/texts.parquet"), "there/texts.parquet".into())];
     same(&place, ["web", "disk"], &named);
-    let gets = server.seen().into_iter().filter(|r| r.method == "GET").count();
+    let gets = server
+        .seen()
+        .into_iter()
+        .filter(|r| r.method == "GET")
+        .count();
     assert_eq!(gets, 1, "it is read once");
 }
 
@@ -300,7 +363,11 @@ fn a_connection_that_breaks_is_gone_on_with() {
                 2 => Response::part(r, b).dies_after(1),
                 _ => Response::part(r, b),
             },
-            &["a.jsonl: after byte 10000: ", "after byte 10001: ", "going on from there"],
+            &[
+                "a.jsonl: after byte 10000: ",
+                "after byte 10001: ",
+                "going on from there",
+            ],
         ),
         (
             "fails",
@@ -343,7 +410,10 @@ fn what_cannot_be_gone_on_with_is_an_error() {
                 0 => Response::part(r, b).dies_after(5_000),
                 _ => Response::part(r, &b[1..]),
             },
-            &["a.jsonl: after byte 5000: it changed while it was read", "run it again"],
+            &[
+                "a.jsonl: after byte 5000: it changed while it was read",
+                "run it again",
+            ],
         ),
         (
             "another object, said by its tag only",
@@ -356,11 +426,19 @@ fn what_cannot_be_gone_on_with_is_an_error() {
         (
             "no parts",
             |_, _, b| Response::whole(b).dies_after(5_000),
-            &["a.jsonl: after byte 5000: ", "does not give parts of it", "download it"],
+            &[
+                "a.jsonl: after byte 5000: ",
+                "does not give parts of it",
+                "download it",
+            ],
         ),
         (
             "no tag",
-            |_, r, b| Response::part(r, b).with("ETag", "W/\"weak\"").dies_after(5_000),
+            |_, r, b| {
+                Response::part(r, b)
+                    .with("ETag", "W/\"weak\"")
+                    .dies_after(5_000)
+            },
             &["a.jsonl: after byte", "it changed"],
         ),
         (
@@ -374,21 +452,29 @@ fn what_cannot_be_gone_on_with_is_an_error() {
         (
             "forbidden",
             |_, _, _| Response::status(403),
-            &["a.jsonl: after byte 0: reading it is not allowed (403", "USER:PASSWORD"],
+            &[
+                "a.jsonl: after byte 0: reading it is not allowed (403",
+                "USER:PASSWORD",
+            ],
         ),
     ];
     for (name, fault, says) in faults {
         let server = faulty(fault);
         // Nothing of a network is bad input that may be passed over.
         let line = format!("{} --on-bad-input skip", server.url("/a.jsonl"));
-        let ran = prepare(&place, &line, "none", &[]).status(2).says(says).says(&["hint: "]);
+        let ran = prepare(&place, &line, "none", &[])
+            .status(2)
+            .says(says)
+            .says(&["hint: "]);
         assert!(!place.path("none").exists(), "{name}: {}", ran.err());
     }
     // Without any tag nobody knows what the rest would be of.
     let bytes = jsonl(0..400);
     let server = Server::start(move |request| match request.method.as_str() {
         "HEAD" => Response::whole(&bytes),
-        _ => Response::part(request, &bytes).without("ETag").dies_after(5_000),
+        _ => Response::part(request, &bytes)
+            .without("ETag")
+            .dies_after(5_000),
     });
     let _ = prepare(&place, &server.url("/a.jsonl"), "none", &[])
         .status(2)
@@ -409,13 +495,37 @@ fn what_cannot_be_reached_is_said_with_a_hint() {
         gone.url("/a.txt")
     };
     let cases: [(&str, &[&str]); 7] = [
-        (&server.url("/no.txt"), &["/no.txt: there is no such object (404", "check the address"]),
-        (&server.url("/forbidden.txt"), &["/forbidden.txt: reading it is not allowed (403"]),
+        (
+            &server.url("/no.txt"),
+            &["/no.txt: there is no such object (404", "check the address"],
+        ),
+        (
+            &server.url("/forbidden.txt"),
+            &["/forbidden.txt: reading it is not allowed (403"],
+        ),
         (&server.url("/private.txt"), &["(401"]),
-        (&server.url("/busy.txt"), &["/busy.txt: the server failed (", "503"]),
-        (&nobody, &["a.txt: the connection is refused (", "check host and port"]),
-        ("http://no-such-host.invalid/a.txt", &["http://no-such-host.invalid/a.txt: the server's name is not known (", "check the name of the host"]),
-        (&server.url("/*.txt"), &["/*.txt: a web server does not say what it has", "--files-from"]),
+        (
+            &server.url("/busy.txt"),
+            &["/busy.txt: the server failed (", "503"],
+        ),
+        (
+            &nobody,
+            &["a.txt: the connection is refused (", "check host and port"],
+        ),
+        (
+            "http://no-such-host.invalid/a.txt",
+            &[
+                "http://no-such-host.invalid/a.txt: the server's name is not known (",
+                "check the name of the host",
+            ],
+        ),
+        (
+            &server.url("/*.txt"),
+            &[
+                "/*.txt: a web server does not say what it has",
+                "--files-from",
+            ],
+        ),
     ];
     // What may pass is tried again for a while, so all of them at the same time.
     std::thread::scope(|scope| {
@@ -429,15 +539,25 @@ fn what_cannot_be_reached_is_said_with_a_hint() {
             });
         }
     });
-    let refused = [("AWS_ENDPOINT", nobody.trim_end_matches("/a.txt")), ("AWS_ALLOW_HTTP", "true"), ("AWS_SKIP_SIGNATURE", "true")];
+    let refused = [
+        ("AWS_ENDPOINT", nobody.trim_end_matches("/a.txt")),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+    ];
     let _ = prepare(&place, "s3://corpora/a.txt", "none", &refused)
         .status(2)
-        .says(&["s3://corpora/a.txt: the connection is refused (", "AWS_ENDPOINT"]);
+        .says(&[
+            "s3://corpora/a.txt: the connection is refused (",
+            "AWS_ENDPOINT",
+        ]);
     let denied = Server::start(|_| Response::status(403));
     let denied = s3(&denied);
     let _ = prepare(&place, "s3://corpora/a/", "none", &as_str(&denied))
         .status(2)
-        .says(&["s3://corpora/a/: reading it is not allowed (403", "AWS_ACCESS_KEY_ID"]);
+        .says(&[
+            "s3://corpora/a/: reading it is not allowed (403",
+            "AWS_ACCESS_KEY_ID",
+        ]);
 }
 
 /// Users, passwords and signatures are used and never shown or kept.
@@ -459,8 +579,18 @@ fn secrets_are_nobodys_business() {
     let query = server.url("/a.jsonl?X-Amz-Signature=SECRET1%20and+more&response=a/b");
     let user = server.url("/a.jsonl").replace("://", "://joe:SECRET2@");
     for (address, out) in [(&query, "query"), (&user, "user")] {
-        let ran = prepare(&place, &format!("{address} --tokens {out}-tokens"), out, &[]).status(0);
-        same(&place, [out, "disk"], &[(server.url("/a.jsonl"), "there/a.jsonl".into())]);
+        let ran = prepare(
+            &place,
+            &format!("{address} --tokens {out}-tokens"),
+            out,
+            &[],
+        )
+        .status(0);
+        same(
+            &place,
+            [out, "disk"],
+            &[(server.url("/a.jsonl"), "there/a.jsonl".into())],
+        );
         let kept = [place.files(out), place.files(&format!("{out}-tokens"))].concat();
         let printed = [ran.out(), ran.err()].map(String::into_bytes);
         for bytes in kept.into_iter().map(|(_, bytes)| bytes).chain(printed) {
@@ -475,7 +605,9 @@ fn secrets_are_nobodys_business() {
         "ftp://joe:SECRET7@host/a?SECRET8".into(),
     ];
     for address in wrong {
-        let ran = prepare(&place, &address, "none", &[]).status(2).says(&["hint: "]);
+        let ran = prepare(&place, &address, "none", &[])
+            .status(2)
+            .says(&["hint: "]);
         assert!(!ran.err().contains("SECRET"), "{}", ran.err());
     }
 }
@@ -503,7 +635,9 @@ fn objects_that_change_between_runs() {
     let stop = |out: &str| {
         open.lock().unwrap().1 = false;
         let line = format!("{urls} --save-every 1");
-        let _ = prepare(&place, &line, out, &[]).status(2).says(&["c.jsonl", "(403", "--resume"]);
+        let _ = prepare(&place, &line, out, &[])
+            .status(2)
+            .says(&["c.jsonl", "(403", "--resume"]);
         open.lock().unwrap().1 = true;
         let _ = server.seen();
     };
@@ -514,7 +648,13 @@ fn objects_that_change_between_runs() {
             place.write(&format!("there{name}"), &open.lock().unwrap().0[name]);
         }
         let disk = format!("{out}-disk");
-        let _ = prepare(&place, "there/a.jsonl there/b.jsonl there/c.jsonl", &disk, &[]).status(0);
+        let _ = prepare(
+            &place,
+            "there/a.jsonl there/b.jsonl there/c.jsonl",
+            &disk,
+            &[],
+        )
+        .status(0);
         let named = names.map(|name| (server.url(name), format!("there{name}")));
         same(&place, [out, &disk], &named);
         let gets = |r: &Request| r.method == "GET" && r.path() == "/a.jsonl";
@@ -525,7 +665,12 @@ fn objects_that_change_between_runs() {
     stop("other");
     // As long as it was, and not the same.
     let first = open.lock().unwrap().0["/a.jsonl"].clone();
-    let text = String::from_utf8(first).unwrap().replacen("iver", "ever", 500);
-    open.lock().unwrap().0.insert("/a.jsonl".into(), text.into_bytes());
+    let text = String::from_utf8(first)
+        .unwrap()
+        .replacen("iver", "ever", 500);
+    open.lock()
+        .unwrap()
+        .0
+        .insert("/a.jsonl".into(), text.into_bytes());
     assert!(resumed("other") > 0);
 }

@@ -265,7 +265,11 @@ fn what_reaches_elsewhere_is_linked_where_it_is_asked_for() {
     for (from, _) in WALLS {
         let reached = |graph| REMOTE.iter().filter_map(|to| way(graph, from, to)).count();
         assert_eq!(reached(&without), 0, "{from}");
-        let expected = if REACHES.contains(&from) { REMOTE.len() } else { 0 };
+        let expected = if REACHES.contains(&from) {
+            REMOTE.len()
+        } else {
+            0
+        };
         assert_eq!(reached(&with), expected, "{from}");
     }
     assert!(breaches(&with).is_empty());

@@ -1,6 +1,9 @@
 //! In the place of what reads remote objects, where it was not built in.
 
-#![cfg_attr(feature = "remote", allow(dead_code, reason = "only its test is built"))]
+#![cfg_attr(
+    feature = "remote",
+    allow(dead_code, reason = "only its test is built")
+)]
 
 use std::io::Read;
 use std::path::Path;
@@ -70,7 +73,10 @@ mod tests {
         let address = Address::of(Path::new("https://me:word@host/a.txt")).unwrap();
         let error = Stores::new().look_up(&[address.unwrap()]).err().unwrap();
         let text = error.to_string();
-        assert!(text.starts_with("https://host/a.txt: this cloze was built without"), "{text}");
+        assert!(
+            text.starts_with("https://host/a.txt: this cloze was built without"),
+            "{text}"
+        );
         assert!(error.hint().unwrap().contains("--features remote"));
     }
 }

@@ -60,7 +60,14 @@ pub struct Object {
 
 impl PartialEq for Object {
     fn eq(&self, other: &Self) -> bool {
-        let of = |o: &Self| (o.what.address.clone(), o.what.bytes, o.what.etag.clone(), o.what.modified);
+        let of = |o: &Self| {
+            (
+                o.what.address.clone(),
+                o.what.bytes,
+                o.what.etag.clone(),
+                o.what.modified,
+            )
+        };
         of(self) == of(other)
     }
 }
@@ -257,13 +264,19 @@ impl What {
                 }
             };
             if let Some(before) = broke.take().filter(|_| why.whole_only) {
-                why.why = format!("{before}, and {}, by which it could be gone on with", why.why);
+                why.why = format!(
+                    "{before}, and {}, by which it could be gone on with",
+                    why.why
+                );
             }
             broke = Some(why.why.clone());
             // What was asked for from its beginning can be asked for again; the middle of it only where it is certain that it is the same.
             if at > range.start && self.tag().is_none() {
                 let why = Why::new(
-                    format!("{}, of {}, and the server does not say (by an ETag) whether the rest would be of the same object", why.why, self.bytes),
+                    format!(
+                        "{}, of {}, and the server does not say (by an ETag) whether the rest would be of the same object",
+                        why.why, self.bytes
+                    ),
                     super::why::DOWNLOAD,
                 );
                 return Err((why, at));

@@ -73,7 +73,8 @@ impl Address {
             "gcs" => return fail("not an address that is read", "write gs://"),
             _ if input.exists() => return Ok(None),
             _ => {
-                let hint = "s3://, gs://, http:// and https:// are read; download it, and give the file";
+                let hint =
+                    "s3://, gs://, http:// and https:// are read; download it, and give the file";
                 return fail("not an address that is read", hint);
             }
         };

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc::{Receiver, channel};
 
+use super::Object;
 use super::fetch::{Piece, What};
 use super::store::Engine;
 use super::why::Why;
-use super::Object;
 use crate::Progress;
 
 /// Breaks of one object that are told of.
@@ -84,8 +84,10 @@ impl Reader<'_> {
             _ => return,
         };
         let path = self.what.path.display();
-        self.progress
-            .say(&format!("{path}: after byte {byte}: {}; going on from there{more}", why.why));
+        self.progress.say(&format!(
+            "{path}: after byte {byte}: {}; going on from there{more}",
+            why.why
+        ));
     }
 }
 

@@ -71,7 +71,16 @@ fn ranges(server: &Server) -> Vec<Option<String>> {
 
 #[test]
 fn objects_of_every_size_are_whole() {
-    for size in [0, 1, PART - 1, PART, PART + 1, 2 * PART, 10 * PART, 10 * PART + 7] {
+    for size in [
+        0,
+        1,
+        PART - 1,
+        PART,
+        PART + 1,
+        2 * PART,
+        10 * PART,
+        10 * PART + 7,
+    ] {
         let server = server(bytes(size), |_, r, b| Response::part(r, b));
         let [object] = &look_up(&server.url("/a"), &[]).unwrap()[..] else {
             panic!("one object");
@@ -79,7 +88,11 @@ fn objects_of_every_size_are_whole() {
         assert_eq!(object.bytes(), size as u64);
         assert!(read(object).unwrap() == bytes(size), "{size}");
         let asked = ranges(&server);
-        let parts = if size <= PART { usize::from(size > 0) } else { size.div_ceil(PART) };
+        let parts = if size <= PART {
+            usize::from(size > 0)
+        } else {
+            size.div_ceil(PART)
+        };
         assert_eq!(asked.len(), parts, "{size} {asked:?}");
         assert_eq!(asked.iter().all(Option::is_none), size <= PART);
         // In pieces of any length.
@@ -162,7 +175,10 @@ fn a_part_that_breaks_is_gone_on_with_where_it_broke() {
     let [first, second] = &told[..] else {
         panic!("{told:?}");
     };
-    assert!(first.contains("/a: after byte 1400: ") && second.contains("1401"), "{told:?}");
+    assert!(
+        first.contains("/a: after byte 1400: ") && second.contains("1401"),
+        "{told:?}"
+    );
 }
 
 /// A server that says that there is more than it gives, or nothing at all for long, is waited for only so long.
@@ -176,7 +192,10 @@ fn patience_ends() {
         std::thread::sleep(Duration::from_secs(3));
         Response::part(r, b)
     });
-    let cases = [(&short, "after byte 300: "), (&silent, "after byte 0: nothing arrived for 1 seconds")];
+    let cases = [
+        (&short, "after byte 300: "),
+        (&silent, "after byte 0: nothing arrived for 1 seconds"),
+    ];
     for (server, says) in cases {
         let object = &look_up(&server.url("/a"), &[]).unwrap()[0];
         let started = Instant::now();
@@ -231,8 +250,18 @@ fn a_list_that_breaks_off_goes_on_after_its_last_key() {
     let found: Vec<&str> = found.iter().map(Object::given).collect();
     let expected: Vec<String> = keys.iter().map(|k| format!("s3://b/{k}")).collect();
     assert_eq!(found, expected);
-    assert!(server.seen().iter().any(|r| r.query("start-after").is_some()));
-    assert!(server.seen().iter().all(|r| r.header("authorization").is_none()));
+    assert!(
+        server
+            .seen()
+            .iter()
+            .any(|r| r.query("start-after").is_some())
+    );
+    assert!(
+        server
+            .seen()
+            .iter()
+            .all(|r| r.header("authorization").is_none())
+    );
 }
 
 #[test]
@@ -256,8 +285,21 @@ fn addresses() {
     for path in ["a.txt", "dir/a:b", "C:\\texts", "://x", "a b://c", "-"] {
         assert!(Address::of(Path::new(path)).unwrap().is_none(), "{path}");
     }
-    for wrong in ["s3://", "s3:///k", "https://", "https:///a", "http://h/a b", "ftp://h/a", "s3a://b/k", "file:///a", "s3://u:p@b/k"] {
+    for wrong in [
+        "s3://",
+        "s3:///k",
+        "https://",
+        "https:///a",
+        "http://h/a b",
+        "ftp://h/a",
+        "s3a://b/k",
+        "file:///a",
+        "s3://u:p@b/k",
+    ] {
         let error = Address::of(Path::new(wrong)).unwrap_err();
-        assert!(error.hint().is_some() && !error.to_string().contains("u:p"), "{error}");
+        assert!(
+            error.hint().is_some() && !error.to_string().contains("u:p"),
+            "{error}"
+        );
     }
 }

@@ -60,51 +60,56 @@ impl Why {
         };
         let full = said(error, address);
         let (code, said) = (code(&full), short(&full));
-        match error {
-            Error::NotFound { .. } => Self {
+        // Lists have no errors of their own kinds.
+        let status = status(&full).or(match error {
+            Error::NotFound { .. } => Some(404),
+            Error::PermissionDenied { .. } => Some(403),
+            Error::Unauthenticated { .. } => Some(401),
+            Error::Precondition { .. } => Some(412),
+            _ => None,
+        });
+        match (error, status) {
+            (_, Some(404)) | (Error::NotFound { .. }, _) => Self {
                 absent: true,
                 ..Self::new(
-                    format!("there is no such object (404{code})"),
+                    format!("there is no such object ({}{code})", status.unwrap_or(404)),
                     "check the address; what lies below a prefix is s3://BUCKET/PREFIX/, and a pattern must be quoted so that the shell leaves it alone",
                 )
             },
-            Error::PermissionDenied { .. } => Self::new(
+            (_, Some(403)) => Self::new(
                 format!("reading it is not allowed (403{code})"),
                 credentials,
             ),
-            Error::Unauthenticated { .. } => Self::new(
+            (_, Some(401)) => Self::new(
                 format!("it is not given to strangers (401{code})"),
                 credentials,
             ),
-            Error::Precondition { .. } | Error::NotModified { .. } => Self::changed(),
-            Error::NotSupported { .. } => Self {
-                whole_only: true,
-                ..Self::new("the server does not give parts of it", DOWNLOAD)
-            },
-            Error::InvalidPath { .. } => Self::new(
+            // What was there is not, or is shorter.
+            (_, Some(412 | 416)) => Self::changed(),
+            (_, Some(408 | 429 | 500..)) => Self::passing(format!("the server failed ({said})")),
+            (_, Some(_)) => Self::new(format!("the server refuses ({said})"), credentials),
+            (Error::NotSupported { .. }, _) => Self::whole_only(),
+            _ if full.contains("non-partial response") => Self::whole_only(),
+            (Error::InvalidPath { .. }, _) => Self::new(
                 format!("not a key that is read: {said}"),
                 "keys with empty parts, as in a//b, and with . or .. as a part are not read; copy the object to another key",
             ),
-            _ if full.contains("non-partial response") => Self {
-                whole_only: true,
-                ..Self::new("the server does not give parts of it", DOWNLOAD)
-            },
-            _ => Self::other(&said, status(&full), credentials),
+            _ => Self::other(&said, credentials),
         }
     }
 
-    fn other(said: &str, status: Option<u16>, credentials: &str) -> Self {
+    fn whole_only() -> Self {
+        Self {
+            whole_only: true,
+            ..Self::new("the server does not give parts of it", DOWNLOAD)
+        }
+    }
+
+    fn other(said: &str, credentials: &str) -> Self {
         let has = |words: &[&str]| {
             let said = said.to_lowercase();
             words.iter().any(|w| said.contains(w))
         };
-        if let Some(status) = status {
-            return match status {
-                416 => Self::changed(),
-                408 | 429 | 500.. => Self::passing(format!("the server failed ({said})")),
-                _ => Self::new(format!("the server refuses ({said})"), credentials),
-            };
-        }
         if has(&["dns error", "failed to lookup", "name resolution"]) {
             return Self {
                 hint: "check the name of the host (and AWS_ENDPOINT, where it is set), and that this machine reaches the network".into(),
@@ -113,7 +118,9 @@ impl Why {
         }
         if has(&["connection refused"]) {
             return Self {
-                hint: "check host and port (and AWS_ENDPOINT, where it is set): nothing listens there".into(),
+                hint:
+                    "check host and port (and AWS_ENDPOINT, where it is set): nothing listens there"
+                        .into(),
                 ..Self::passing(format!("the connection is refused ({said})"))
             };
         }
@@ -144,7 +151,10 @@ impl Why {
         if has(&["credential", "token", "service account", "private key"]) {
             return Self {
                 passes: has(&["timed out", "sending request", "connect"]),
-                ..Self::new(format!("there are no credentials for it ({said})"), credentials)
+                ..Self::new(
+                    format!("there are no credentials for it ({said})"),
+                    credentials,
+                )
             };
         }
         Self::passing(format!("the connection broke ({said})"))
@@ -182,7 +192,10 @@ fn said(error: &Error, address: &Address) -> String {
     }
     let mut said = causes.pop().unwrap_or_default();
     // An innermost cause such as "early eof" alone says little.
-    if let Some(outer) = causes.pop().filter(|outer| said.len() < 24 && outer.len() < 100 && !outer.contains("://")) {
+    if let Some(outer) = causes
+        .pop()
+        .filter(|outer| said.len() < 24 && outer.len() < 100 && !outer.contains("://"))
+    {
         if !outer.contains(&said) {
             said = format!("{outer}: {said}");
         }
@@ -207,7 +220,8 @@ fn short(said: &str) -> String {
 
 fn inside<'t>(said: &'t str, tag: &str) -> Option<&'t str> {
     let (_, rest) = said.split_once(&format!("<{tag}>"))?;
-    rest.split_once(&format!("</{tag}>")).map(|(inside, _)| inside)
+    rest.split_once(&format!("</{tag}>"))
+        .map(|(inside, _)| inside)
 }
 
 /// What S3 and Google call it, after a comma.
