@@ -27,6 +27,8 @@ pub struct Manner {
     pub queue: usize,
     /// How long it is tried again where nothing arrives: when an object is looked up, and when it is read.
     pub patience: [Duration; 2],
+    /// The first and the longest wait before it is tried again.
+    pub wait: [Duration; 2],
     /// How long one waits for the next bytes.
     pub stall: Duration,
 }
@@ -38,6 +40,7 @@ impl Default for Manner {
             ahead: 4,
             queue: 2,
             patience: [Duration::from_secs(5), Duration::from_secs(120)],
+            wait: [Duration::from_millis(200), Duration::from_secs(10)],
             stall: Duration::from_secs(30),
         }
     }
@@ -48,8 +51,6 @@ const MORE: &str = "the server sends more than it says that there is";
 
 /// Bytes of a piece of what comes in one answer.
 const PIECE: usize = 1 << 20;
-/// The first and the longest wait before it is tried again.
-const WAIT: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
 
 /// An object that was found.
 #[derive(Clone, Debug)]
@@ -101,20 +102,32 @@ pub struct Again {
     patience: Duration,
     since: Instant,
     wait: Duration,
+    waits: [Duration; 2],
 }
 
 impl Again {
-    pub fn new(patience: Duration) -> Self {
+    /// Where nothing was heard yet.
+    pub fn looking(manner: &Manner) -> Self {
+        Self::new(manner.patience[0], manner.wait)
+    }
+
+    /// Where something is read.
+    fn reading(manner: &Manner) -> Self {
+        Self::new(manner.patience[1], manner.wait)
+    }
+
+    fn new(patience: Duration, waits: [Duration; 2]) -> Self {
         Self {
             patience,
             since: Instant::now(),
-            wait: WAIT[0],
+            wait: waits[0],
+            waits,
         }
     }
 
     /// Something arrived.
     pub fn arrived(&mut self) {
-        *self = Self::new(self.patience);
+        *self = Self::new(self.patience, self.waits);
     }
 
     /// Waits before the next try, or gives up.
@@ -123,7 +136,7 @@ impl Again {
             return Err(why);
         }
         tokio::time::sleep(self.wait).await;
-        self.wait = (self.wait * 2).min(WAIT[1]);
+        self.wait = (self.wait * 2).min(self.waits[1]);
         Ok(())
     }
 }
@@ -233,7 +246,7 @@ impl What {
     /// Bytes of `range`, in order. A failure says after which byte of the object it was.
     async fn range(&self, range: Range<u64>, mut to: To<'_>) -> Result<(), (Why, u64)> {
         let mut at = range.start;
-        let mut again = Again::new(self.manner.patience[1]);
+        let mut again = Again::reading(&self.manner);
         let mut broke: Option<String> = None;
         while at < range.end {
             let mut why = match self.ask(at..range.end).await {

@@ -362,7 +362,7 @@ impl Looking<'_> {
         head: bool,
     ) -> Result<ObjectMeta, Why> {
         let manner = &self.stores.manner;
-        let mut again = Again::new(manner.patience[0]);
+        let mut again = Again::looking(manner);
         loop {
             let options = GetOptions {
                 head,
@@ -388,7 +388,7 @@ impl Looking<'_> {
             "" => None,
             prefix => Some(self.key(prefix)?),
         };
-        let mut again = Again::new(manner.patience[0]);
+        let mut again = Again::looking(manner);
         let mut all: Vec<ObjectMeta> = Vec::new();
         'again: loop {
             let mut listed = match all.last() {
