@@ -16,7 +16,7 @@ use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, Needed, megabytes};
-use crate::input::{InputOptions, InputPlan};
+use crate::input::{InputOptions, InputPlan, only_a_file};
 use crate::key::{self, Key};
 use crate::output::{Output, WORK_FOLDER};
 use crate::pairing::{Documents, PairingCounts};
@@ -93,6 +93,7 @@ pub fn prepare(
     config.check()?;
     let mut config = config.resolved();
     for path in &config.clean.exclude {
+        only_a_file(path, "an evaluation set (--exclude)")?;
         let digest = atomic::digest(path)?.blake3;
         config.clean.exclude_blake3.push(digest);
     }

@@ -18,6 +18,7 @@ pub use decode::Encoding;
 pub use documents::{Document, SourceReader};
 pub use error::InputError;
 pub use remote::Object;
+pub(crate) use remote::only_a_file;
 pub use resolve::{Compression, Format, InputPlan, Source, listed};
 
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::remote::{Address, Found, Object, Stores};
+use super::remote::{Address, Found, Object, Stores, only_a_file};
 use super::{InputError, InputOptions};
 
 /// The name of standard input.
@@ -95,6 +95,7 @@ pub struct InputPlan {
 
 /// The inputs that a file names, a line each; `-` is standard input. Blank lines are passed over.
 pub fn listed(list: &Path) -> Result<Vec<PathBuf>, InputError> {
+    only_a_file(list, "a list of inputs")?;
     let io = |source| InputError::Io {
         path: list.into(),
         source,

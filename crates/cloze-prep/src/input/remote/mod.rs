@@ -164,6 +164,19 @@ impl Address {
     }
 }
 
+/// Refuses an address where a file is wanted: what it is may be secret, and is not to be written down or printed.
+pub fn only_a_file(path: &Path, what: &str) -> Result<(), InputError> {
+    match Address::of(path)? {
+        None => Ok(()),
+        Some(address) => Err(InputError::Remote {
+            path: address.shown(),
+            byte: None,
+            why: format!("{what} is a file"),
+            hint: "download it and give the file".into(),
+        }),
+    }
+}
+
 /// `scheme://rest` without user, password and query.
 fn shown(scheme: &str, rest: &str) -> PathBuf {
     let rest = rest.split(['?', '#']).next().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Fetching by parts, and what becomes of it when a network is at its worst.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,8 +10,9 @@ use cloze_tests::server::{Bucket, Request, Response, Server};
 
 use super::fetch::Manner;
 use super::{Address, Found, Object, Scheme, Stores};
-use crate::input::InputError;
-use crate::{Progress, Silent, Stage};
+use crate::input::tests::compressed;
+use crate::input::{InputError, InputOptions, InputPlan, OnBadInput, SourceReader};
+use crate::{Config, Progress, Silent, Stage};
 
 const PART: usize = 1_000;
 
@@ -293,5 +294,51 @@ fn addresses() {
             error.hint().is_some() && !error.to_string().contains("u:p"),
             "{error}"
         );
+    }
+}
+
+/// Where a network fails, what was arriving makes no difference: it is the network's error, and never skipped as bad input.
+#[test]
+fn every_compression_reads_once_and_fails_as_the_network_does() {
+    let line = |i: usize| format!("{{\"text\": \"Text {i} of {}.\"}}\n", i * i % 977);
+    let text: String = (0..4_000).map(line).collect();
+    let config = Config {
+        on_bad_input: OnBadInput::Skip,
+        ..Config::default()
+    };
+    let plain = ("jsonl".to_owned(), text.clone().into_bytes());
+    let packed = compressed(text.as_bytes()).map(|(e, b)| (format!("jsonl.{e}"), b));
+    for (ending, bytes) in packed.into_iter().chain([plain]) {
+        for broken in [false, true] {
+            let packed = bytes.clone();
+            let server = Server::start(move |r| match (r.method.as_str(), broken) {
+                ("GET", true) => Response::whole(&packed).dies_after(packed.len() * 3 / 4),
+                _ => Response::part(r, &packed),
+            });
+            let input = PathBuf::from(server.url(&format!("/a.{ending}")));
+            let plan = InputPlan::resolve(&[input], &InputOptions::of(&config)).unwrap();
+            let mut reader = SourceReader::open(&plan.sources[0], 0, &plan.options, &Silent);
+            let mut documents = 0;
+            let error = loop {
+                match reader.next_document() {
+                    Ok(Some(_)) => documents += 1,
+                    Ok(None) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            if broken {
+                let error = error.unwrap();
+                let at = (bytes.len() * 3 / 4) as u64;
+                let is =
+                    matches!(&error, InputError::Remote { byte: Some(byte), .. } if *byte == at);
+                assert!(is, "{ending}: {error}");
+                continue;
+            }
+            assert!(error.is_none() && documents == 4_000, "{ending}: {error:?}");
+            let record = reader.finish().unwrap();
+            assert_eq!(record.bytes, bytes.len() as u64);
+            assert_eq!(record.blake3, blake3::hash(&bytes).to_hex().to_string());
+            assert_eq!(ranges(&server).len(), 1, "{ending}");
+        }
     }
 }
