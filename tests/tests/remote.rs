@@ -604,7 +604,9 @@ fn secrets_are_nobodys_business() {
         "https://joe:SECRET5@/a.jsonl?SECRET6".into(),
         "ftp://joe:SECRET7@host/a?SECRET8".into(),
     ];
-    for address in wrong {
+    let options = ["--exclude", "--files-from"]
+        .map(|option| format!("there/a.jsonl {option} {}", server.url("/a?SECRET9")));
+    for address in wrong.into_iter().chain(options) {
         let ran = prepare(&place, &address, "none", &[])
             .status(2)
             .says(&["hint: "]);
