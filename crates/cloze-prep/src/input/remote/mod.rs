@@ -5,12 +5,17 @@
 #[cfg(any(test, not(feature = "remote")))]
 mod absent;
 #[cfg(feature = "remote")]
+mod client;
+#[cfg(feature = "remote")]
 mod fetch;
+#[cfg(feature = "remote")]
+mod find;
 #[cfg(feature = "remote")]
 mod reader;
 #[cfg(feature = "remote")]
 mod store;
-#[cfg(all(test, feature = "remote"))]
+#[cfg(test)]
+#[cfg(feature = "remote")]
 mod tests;
 #[cfg(feature = "remote")]
 mod why;

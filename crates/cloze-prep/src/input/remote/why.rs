@@ -191,14 +191,13 @@ fn said(error: &Error, address: &Address) -> String {
         cause = inner.source();
     }
     let mut said = causes.pop().unwrap_or_default();
-    // An innermost cause such as "early eof" alone says little.
-    if let Some(outer) = causes
-        .pop()
-        .filter(|outer| said.len() < 24 && outer.len() < 100 && !outer.contains("://"))
-    {
-        if !outer.contains(&said) {
-            said = format!("{outer}: {said}");
-        }
+    // An innermost cause such as "early eof" alone says little; one with an address may say too much.
+    let says_more = |outer: &String| {
+        let short = said.len() < 24 && outer.len() < 100;
+        short && !outer.contains("://") && !outer.contains(&said)
+    };
+    if let Some(outer) = causes.pop().filter(says_more) {
+        said = format!("{outer}: {said}");
     }
     for secret in address.secrets() {
         said = said.replace(secret, "…");
