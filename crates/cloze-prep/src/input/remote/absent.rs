@@ -17,26 +17,32 @@ use crate::input::InputError;
 pub enum Object {}
 
 impl Object {
+    /// What it is called.
     pub fn path(&self) -> &Path {
         match *self {}
     }
 
+    /// Its address.
     pub fn given(&self) -> &str {
         match *self {}
     }
 
+    /// Its size.
     pub fn bytes(&self) -> u64 {
         match *self {}
     }
 
+    /// What the server calls these bytes.
     pub fn etag(&self) -> Option<&str> {
         match *self {}
     }
 
+    /// When it was written.
     pub fn modified(&self) -> u64 {
         match *self {}
     }
 
+    /// Its bytes.
     pub fn open<'a>(&self, _: &'a dyn Progress) -> Box<dyn Read + 'a> {
         match *self {}
     }

@@ -191,6 +191,10 @@ fn shown(scheme: &str, rest: &str) -> PathBuf {
 }
 
 /// What an address stands for.
+#[cfg_attr(
+    not(feature = "remote"),
+    allow(dead_code, reason = "nothing is found where nothing is reached")
+)]
 pub enum Found {
     /// One object, or those that a pattern matches.
     Named(Vec<Object>),
