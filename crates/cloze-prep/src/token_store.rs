@@ -1,7 +1,8 @@
 //! The token store: every document's ids and sentence ends, on disk, in order.
 //!
-//! An Arrow IPC file, uncompressed and mapped when it is read: whatever the size of the corpus, memory is the page cache's.
+//! Arrow IPC files, uncompressed and mapped when they are read: all at once ([`TokenStore`]), or, from front to back, a batch at a time ([`TokenFiles`]).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,14 +15,15 @@ use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use cloze_shard::Ids;
-use cloze_shard::ipc::{IpcFileWriter, map_batches};
+use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::schema::{IdType, list_of};
 
 use crate::input::Document;
 use crate::{Error, Result};
 
-/// Tokens after which a batch is written.
+/// Tokens after which a batch is written, where a document counts for some and two bytes of what else is kept of it for one.
 const BATCH_TOKENS: usize = 1 << 20;
+const TOKENS_A_DOCUMENT: usize = 16;
 /// Arrow's list offsets are 32 bits wide and signed.
 const DOCUMENT_TOKENS: usize = 1 << 30;
 
@@ -158,7 +160,8 @@ impl TokenStoreWriter {
                 columns.u32.append(true);
             }
         }
-        self.tokens += count;
+        let text = [id, meta].into_iter().flatten().map(str::len);
+        self.tokens += count + TOKENS_A_DOCUMENT + text.sum::<usize>() / 2;
         if self.tokens >= BATCH_TOKENS {
             self.flush()
         } else {
@@ -220,12 +223,127 @@ pub struct StoredDocument<'a> {
     pub sentence_ends: &'a [u32],
 }
 
-/// The mapped store.
+/// The files of the store.
+#[derive(Debug)]
+pub struct TokenFiles {
+    files: Vec<IpcFile>,
+    /// File and number in it of each batch.
+    batches: Vec<(u32, u32)>,
+    /// Number of the first document of each batch, then the number of documents.
+    starts: Vec<u64>,
+}
+
+impl TokenFiles {
+    /// The files `parts`, one after another; ids may be of either width.
+    pub fn open(parts: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        let mut all = Self {
+            files: Vec::new(),
+            batches: Vec::new(),
+            starts: vec![0],
+        };
+        let mut total = 0;
+        for path in parts {
+            let file = match IpcFile::open(&path, &schema(IdType::UInt16)) {
+                Ok(file) => file,
+                Err(_) => IpcFile::open(&path, &schema(IdType::UInt32))?,
+            };
+            for batch in 0..file.len() {
+                total += file.rows(batch)? as u64;
+                all.starts.push(total);
+                all.batches.push((all.files.len() as u32, batch as u32));
+            }
+            all.files.push(file);
+        }
+        Ok(all)
+    }
+
+    /// The number of documents.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Whether there is no document.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(IpcFile::bytes).sum()
+    }
+
+    /// Goes through the documents.
+    #[must_use]
+    pub fn cursor(&self) -> TokenCursor<'_> {
+        TokenCursor {
+            files: self,
+            held: None,
+        }
+    }
+}
+
+/// A batch of the store, and then another.
+#[derive(Debug)]
+pub struct TokenCursor<'a> {
+    files: &'a TokenFiles,
+    held: Option<(Range<u64>, Batch)>,
+}
+
+impl TokenCursor<'_> {
+    /// Document `i`, below [`TokenFiles::len`].
+    pub fn document(&mut self, i: u64) -> Result<StoredDocument<'_>> {
+        let there = self.held.take().filter(|(range, _)| range.contains(&i));
+        let (range, batch) = match there {
+            Some(held) => held,
+            // The batch before is given back before the next one is taken.
+            None => {
+                let TokenFiles {
+                    files,
+                    batches,
+                    starts,
+                } = self.files;
+                let number = starts.partition_point(|&start| start <= i) - 1;
+                let (file, batch) = batches[number];
+                let batch = files[file as usize].batch(batch as usize)?;
+                (starts[number]..starts[number + 1], Batch::new(&batch))
+            }
+        };
+        let at = (i - range.start) as usize;
+        let (_, batch) = self.held.insert((range, batch));
+        Ok(batch.document(at))
+    }
+}
+
+/// The whole store, mapped.
 #[derive(Debug)]
 pub struct TokenStore {
     batches: Vec<Batch>,
-    /// Number of the first document of each batch, then the number of documents.
     starts: Vec<u64>,
+}
+
+impl TokenStore {
+    /// Maps `files`.
+    pub fn map(files: &TokenFiles) -> Result<Self> {
+        let mut batches = Vec::new();
+        for file in &files.files {
+            batches.extend(file.batches()?.iter().map(Batch::new));
+        }
+        let starts = files.starts.clone();
+        Ok(Self { batches, starts })
+    }
+
+    /// Document `i`.
+    ///
+    /// # Panics
+    /// If `i` is not below the number of documents.
+    #[must_use]
+    pub fn document(&self, i: u64) -> StoredDocument<'_> {
+        let batch = self.starts.partition_point(|&start| start <= i) - 1;
+        self.batches[batch].document((i - self.starts[batch]) as usize)
+    }
 }
 
 #[derive(Debug)]

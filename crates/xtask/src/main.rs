@@ -1,9 +1,10 @@
-//! Project automation: `cargo xtask demo | test | gpu-kit | debian-corpus OUT`.
+//! Project automation: `cargo xtask demo | test | gpu-kit | debian-corpus OUT | salad OUT GB`.
 
 mod debian;
 mod demo;
 mod demo_corpus;
 mod gpu_kit;
+mod salad;
 mod steps;
 mod test;
 
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
                              target/gpu-kit: one folder that checks and measures training on a machine with a GPU,
                              beside PyTorch; on the demo's corpus unless one is given
   debian-corpus OUT          a real 24 MB corpus with a labelled task, from Debian's package index (needs apt-get)
+  salad OUT GB               GB gigabytes of JSONL that nobody wrote, for measurements
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         }
         ["gpu-kit", options @ ..] => gpu_kit::run(options),
         ["debian-corpus", out] => debian::run(out.as_ref()),
+        ["salad", out, gigabytes] => salad(out, gigabytes),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -48,4 +51,11 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn salad(out: &str, gigabytes: &str) -> Result<(), String> {
+    let size = gigabytes.parse().map_err(|e| format!("{gigabytes}: {e}"))?;
+    let documents = salad::write(out.as_ref(), size).map_err(|e| format!("{out}: {e}"))?;
+    println!("{out}: {documents} documents");
+    Ok(())
 }
