@@ -295,25 +295,22 @@ pub struct TokenCursor<'a> {
 impl TokenCursor<'_> {
     /// Document `i`, below [`TokenFiles::len`].
     pub fn document(&mut self, i: u64) -> Result<StoredDocument<'_>> {
-        let there = self.held.take().filter(|(range, _)| range.contains(&i));
-        let (range, batch) = match there {
-            Some(held) => held,
+        let there = |(range, _): &(Range<u64>, Batch)| range.contains(&i);
+        if !self.held.as_ref().is_some_and(there) {
             // The batch before is given back before the next one is taken.
-            None => {
-                let TokenFiles {
-                    files,
-                    batches,
-                    starts,
-                } = self.files;
-                let number = starts.partition_point(|&start| start <= i) - 1;
-                let (file, batch) = batches[number];
-                let batch = files[file as usize].batch(batch as usize)?;
-                (starts[number]..starts[number + 1], Batch::new(&batch))
-            }
-        };
-        let at = (i - range.start) as usize;
-        let (_, batch) = self.held.insert((range, batch));
-        Ok(batch.document(at))
+            self.held = None;
+            let TokenFiles {
+                files,
+                batches,
+                starts,
+            } = self.files;
+            let number = starts.partition_point(|&start| start <= i) - 1;
+            let (file, batch) = batches[number];
+            let batch = files[file as usize].batch(batch as usize)?;
+            self.held = Some((starts[number]..starts[number + 1], Batch::new(&batch)));
+        }
+        let (range, batch) = self.held.as_ref().expect("the batch is held now");
+        Ok(batch.document((i - range.start) as usize))
     }
 }
 
