@@ -78,7 +78,7 @@ impl<const N: usize> Sorter<N> {
                 break;
             }
             let runs = self.runs.split_off(self.runs.len() - same);
-            let mut merge = Merge::new(runs, &self.folder)?;
+            let mut merge = Merge::<N>::new(runs, &self.folder)?;
             let mut out = Run::create(&self.folder)?;
             while let Some(record) = merge.next(&self.folder)? {
                 out.push(record)?;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use cloze_shard::Ids;
 use cloze_shard::schema::IdType;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{Error, Result};
 
@@ -20,6 +22,7 @@ const BUFFER: (usize, usize) = (4 << 10, 1 << 20);
 /// The files, as they are filled.
 pub struct BucketWriter {
     buckets: Buckets,
+    digests: Vec<Xxh3>,
     buffers: Vec<Vec<u8>>,
     /// Bytes after which a buffer is written.
     limit: usize,
@@ -30,8 +33,16 @@ pub struct BucketWriter {
 pub struct Buckets {
     folder: PathBuf,
     id_type: IdType,
-    /// Bytes of each.
-    pub sizes: Vec<u64>,
+    /// What each holds.
+    pub contents: Vec<Content>,
+}
+
+/// What binds a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    bytes: u64,
+    /// xxh3-64 of the bytes: they are not waited for until they are on the disk, and so may be lost when the power is.
+    digest: u64,
 }
 
 /// A segment of a row.
@@ -56,8 +67,9 @@ impl BucketWriter {
             buckets: Buckets {
                 folder: folder.into(),
                 id_type,
-                sizes: vec![0; count],
+                contents: vec![Content::default(); count],
             },
+            digests: vec![Xxh3::new(); count],
             buffers: vec![Vec::new(); count],
             limit: (memory / count.max(1)).clamp(BUFFER.0, BUFFER.1),
         })
@@ -101,24 +113,19 @@ impl BucketWriter {
             .open(&path)
             .and_then(|mut file| file.write_all(buffer))
             .map_err(cloze_shard::Error::io(&path))?;
-        self.buckets.sizes[bucket] += buffer.len() as u64;
+        self.buckets.contents[bucket].bytes += buffer.len() as u64;
+        self.digests[bucket].update(buffer);
         buffer.clear();
         Ok(())
     }
 
-    /// Makes all files durable.
+    /// Writes what is left in the buffers.
     pub fn finish(mut self) -> Result<Buckets> {
         for bucket in 0..self.buffers.len() {
             self.flush(bucket)?;
             self.buffers[bucket] = Vec::new();
+            self.buckets.contents[bucket].digest = self.digests[bucket].digest();
         }
-        for bucket in 0..self.buffers.len() {
-            let path = self.buckets.path(bucket);
-            File::open(&path)
-                .and_then(|file| file.sync_all())
-                .map_err(cloze_shard::Error::io(&path))?;
-        }
-        cloze_shard::atomic::sync_folder(&self.buckets.folder)?;
         Ok(self.buckets)
     }
 }
@@ -131,12 +138,12 @@ fn append<const N: usize>(out: &mut Vec<u8>, ids: impl ExactSizeIterator<Item = 
 }
 
 impl Buckets {
-    /// Files of these sizes that were finished in `folder`.
-    pub fn of(folder: &Path, id_type: IdType, sizes: Vec<u64>) -> Self {
+    /// Files that were finished in `folder`.
+    pub fn of(folder: &Path, id_type: IdType, contents: Vec<Content>) -> Self {
         Self {
             folder: folder.into(),
             id_type,
-            sizes,
+            contents,
         }
     }
 
@@ -147,7 +154,7 @@ impl Buckets {
     /// Whether file `bucket` is there, by its size.
     pub fn is_there(&self, bucket: usize) -> bool {
         let length = fs::metadata(self.path(bucket)).map(|m| m.len());
-        length.is_ok_and(|length| length == self.sizes[bucket])
+        length.is_ok_and(|length| length == self.contents[bucket].bytes)
     }
 
     /// Removes file `bucket`.
@@ -161,6 +168,13 @@ impl Buckets {
     pub fn load(&self, bucket: usize) -> Result<Loaded> {
         let path = self.path(bucket);
         let bytes = fs::read(&path).map_err(cloze_shard::Error::io(&path))?;
+        let damaged = |why: String| Error::Damaged {
+            path: path.clone(),
+            why,
+        };
+        if xxh3_64(&bytes) != self.contents[bucket].digest {
+            return Err(damaged("it holds other bytes".into()));
+        }
         let mut loaded = Loaded {
             id_type: self.id_type,
             bytes,
@@ -168,10 +182,9 @@ impl Buckets {
         };
         let mut at = 0;
         while at < loaded.bytes.len() {
-            let (segment, end) = loaded.segment(at).ok_or_else(|| Error::Damaged {
-                path: path.clone(),
-                why: format!("a segment at byte {at} is cut short"),
-            })?;
+            let segment = loaded.segment(at);
+            let (segment, end) =
+                segment.ok_or_else(|| damaged(format!("a segment at byte {at} is cut short")))?;
             loaded.order.push((segment.key, at));
             at = end;
         }
@@ -266,7 +279,7 @@ mod tests {
                 writer.push(bucket, key, -(key as i64), key as u32 + 7, Ids::U32(&ids(key))).unwrap();
             }
             let buckets = writer.finish().unwrap();
-            let buckets = Buckets::of(&path, id_type, buckets.sizes);
+            let buckets = Buckets::of(&path, id_type, buckets.contents);
             for bucket in 0..count {
                 prop_assert!(buckets.is_there(bucket));
                 let loaded = buckets.load(bucket).unwrap();
@@ -284,21 +297,31 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_cut_short_is_damaged() {
+    fn a_file_that_is_another_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = BucketWriter::create(folder.path(), 1, IdType::UInt16, 0).unwrap();
         for key in 0..3 {
             writer.push(0, key, 1, 2, Ids::U16(&[1, 2, 3])).unwrap();
         }
-        let buckets = writer.finish().unwrap();
+        let mut buckets = writer.finish().unwrap();
         let path = folder.path().join("00000");
         let whole = fs::read(&path).unwrap();
         assert_eq!(whole.len(), 3 * 30);
+        let refused = |buckets: &Buckets, bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            buckets.load(0).err().unwrap().to_string()
+        };
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            assert!(refused(&buckets, &bytes).contains("other bytes"));
+        }
+        // Even one that is as it was written, and cut short.
         for length in (0..whole.len()).filter(|n| n % 30 > 0) {
             fs::write(&path, &whole[..length]).unwrap();
             assert!(!buckets.is_there(0));
-            let why = buckets.load(0).err().unwrap().to_string();
-            assert!(why.contains("cut short"), "{why}");
+            buckets.contents[0].digest = xxh3_64(&whole[..length]);
+            assert!(refused(&buckets, &whole[..length]).contains("cut short"));
         }
     }
 }

@@ -12,7 +12,7 @@ use cloze_shard::{NextSentenceLabel, ROWS_PER_BATCH, Row, ShardWriter};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::buckets::{self, BucketWriter, Buckets, SEGMENT_BYTES, Segment};
+use crate::buckets::{self, BucketWriter, Buckets, Content, SEGMENT_BYTES, Segment};
 use crate::pairing::{Cursor, Span, sentence_of};
 use crate::plan::{Planned, Sorting, decode, each};
 use crate::shards::{Drawn, Kept, Part, RowMaker};
@@ -64,7 +64,7 @@ struct Unit {
 #[derive(Serialize, Deserialize)]
 struct Note {
     units: Vec<Unit>,
-    sizes: Vec<u64>,
+    contents: Vec<Content>,
 }
 
 impl Unit {
@@ -135,12 +135,9 @@ impl Gather<'_> {
         // Rows on their way to a batch, the batch, and the batch as it is in its file.
         let (writers, load) = self.sorting.memory.writers(threads, 3 * batch);
         let units = self.units(load);
-        let sizes = match key::read::<Note>(&self.note())? {
-            Some(note) if note.units == units => Some(note.sizes),
-            _ => None,
-        };
-        if let Some(sizes) = sizes {
-            let buckets = Buckets::of(&self.folder(), self.id_type, sizes);
+        let note = key::read::<Note>(&self.note())?;
+        if let Some(note) = note.filter(|note| note.units == units) {
+            let buckets = Buckets::of(&self.folder(), self.id_type, note.contents);
             let mut there = true;
             for unit in &units {
                 there &= unit.buckets.clone().all(|b| buckets.is_there(b))
@@ -157,7 +154,7 @@ impl Gather<'_> {
         let buckets = self.fill(&units, cursor)?;
         let note = Note {
             units,
-            sizes: buckets.sizes.clone(),
+            contents: buckets.contents.clone(),
         };
         key::write(&self.note(), &note)?;
         Ok(Gathered {
@@ -271,7 +268,10 @@ impl Gather<'_> {
             drawn: Drawn::default(),
         };
         for bucket in unit.buckets.clone() {
-            let loaded = buckets.load(bucket)?;
+            let loaded = buckets.load(bucket).inspect_err(|_| {
+                // So that the next run gathers again.
+                let _ = std::fs::remove_file(self.note());
+            })?;
             let mut row: Vec<Segment<'_>> = Vec::new();
             for segment in loaded.segments() {
                 let is_of = |first: &Segment<'_>| (first.key ^ segment.key) >> PLACE_BITS == 0;

@@ -18,11 +18,6 @@ impl Memory {
         Self(bytes.unwrap_or_else(|| there_is() / 2))
     }
 
-    /// All of it.
-    pub fn bytes(self) -> u64 {
-        self.0
-    }
-
     /// Whether so many bytes of files may be mapped and read in any order.
     pub fn maps(self, bytes: u64) -> bool {
         bytes <= self.0 / 2

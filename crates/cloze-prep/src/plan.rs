@@ -111,8 +111,7 @@ impl<'a> Planner<'a> {
             spills: spills.collect::<Result<_>>()?,
             planned: Planned::default(),
         };
-        let later = self.sorting.map(|s| Later::create(s, &self.paths[0]));
-        let mut later = later.transpose()?;
+        let mut later = self.sorting.map(Later::create).transpose()?;
         let mut push = |draft: Draft, len: usize| match &mut later {
             Some(later) => later.push(&draft),
             None => bins.push(&draft.recipe, len),
@@ -324,14 +323,14 @@ fn schema() -> SchemaRef {
 }
 
 /// A file of recipes, as it is written.
-pub struct Spill {
+struct Spill {
     writer: IpcFileWriter,
     batch: FixedSizeBinaryBuilder,
     held: usize,
 }
 
 impl Spill {
-    pub fn create(path: &Path) -> Result<Self> {
+    fn create(path: &Path) -> Result<Self> {
         let writer = IpcFileWriter::create(path, &schema())?;
         Ok(Self {
             writer,
@@ -340,7 +339,7 @@ impl Spill {
         })
     }
 
-    pub fn push(&mut self, recipe: Encoded) -> Result<()> {
+    fn push(&mut self, recipe: Encoded) -> Result<()> {
         self.batch
             .append_value(recipe)
             .expect("the encoding has the column's width");
@@ -360,7 +359,7 @@ impl Spill {
         Ok(self.writer.write(&batch)?)
     }
 
-    pub fn finish(mut self) -> Result<()> {
+    fn finish(mut self) -> Result<()> {
         if self.held > 0 {
             self.flush()?;
         }

@@ -1,11 +1,13 @@
 //! Text from elsewhere for the rows of a split, looked up in the order of its places: documents are gone through, not jumped about in.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::path::PathBuf;
 
 use cloze_clean::sort::{Record, Sorter};
 
 use crate::pairing::{Cursor, Draft, PairingCounts, Recipe, Setting, Span, Wanted, elsewhere};
-use crate::plan::{Sorting, Spill, decode, each, encode};
+use crate::plan::{Encoded, Sorting, decode, encode};
 use crate::{Error, Pairing, Progress, Result};
 
 /// The kind of a recipe whose second segment is wanted; its key is in the place of the segment's document.
@@ -14,29 +16,30 @@ const KEY: std::ops::Range<usize> = 16..24;
 const KIND: usize = 32;
 /// Rows that progress is told of at a time.
 const ROWS_TOLD: u64 = 1 << 16;
+const BUFFER: usize = 1 << 20;
 
 /// Rows in order, and what they want.
 pub struct Later {
     folder: PathBuf,
     memory: usize,
-    path: PathBuf,
-    drafts: Spill,
+    /// Encoded rows.
+    drafts: BufWriter<File>,
     /// Place, row, A's id, key, budget and longest.
     wanted: Sorter<5>,
     rows: u64,
 }
 
 impl Later {
-    /// None yet; they are kept beside the file of recipes `path`.
-    pub fn create(sorting: Sorting<'_>, path: &Path) -> Result<Self> {
-        let path = path.with_extension("drafts");
-        let memory = sorting.memory.sort();
+    /// None yet.
+    pub fn create(sorting: Sorting<'_>) -> Result<Self> {
+        let (folder, memory) = (sorting.folder, sorting.memory.sort());
+        // Without a name: gone when it is not needed, or the process is not.
+        let drafts = tempfile::tempfile_in(folder).map_err(cloze_shard::Error::io(folder))?;
         Ok(Self {
-            folder: sorting.folder.into(),
+            folder: folder.into(),
             memory,
-            drafts: Spill::create(&path)?,
-            path,
-            wanted: Sorter::new(sorting.folder, memory),
+            drafts: BufWriter::with_capacity(BUFFER, drafts),
+            wanted: Sorter::new(folder, memory),
             rows: 0,
         })
     }
@@ -55,7 +58,8 @@ impl Later {
             self.wanted.push(request(self.rows, wanted))?;
         }
         self.rows += 1;
-        self.drafts.push(bytes)
+        let written = self.drafts.write_all(&bytes);
+        Ok(written.map_err(cloze_shard::Error::io(&self.folder))?)
     }
 
     /// Finds what is wanted and hands each row to `emit`, in order.
@@ -67,7 +71,6 @@ impl Later {
         emit: &mut impl FnMut(&Recipe) -> Result<()>,
         progress: &dyn Progress,
     ) -> Result<PairingCounts> {
-        self.drafts.finish()?;
         let (folder, memory) = (self.folder.as_path(), self.memory);
         let mut counts = PairingCounts::default();
         // Row, document, start and length.
@@ -101,13 +104,19 @@ impl Later {
             asked = more;
         }
         let mut answers = answers.finish()?;
-        each(&self.path, |row, bytes| {
-            if bytes[KIND] != WANTED {
-                emit(&decode(bytes))?;
-            } else {
+        let io = || cloze_shard::Error::io(folder);
+        let drafts = self.drafts.into_inner();
+        let mut drafts = drafts.map_err(|e| io()(e.into_error()))?;
+        drafts.rewind().map_err(io())?;
+        let mut drafts = BufReader::with_capacity(BUFFER, drafts);
+        for row in 0..self.rows {
+            let mut bytes = [0; size_of::<Encoded>()];
+            drafts.read_exact(&mut bytes).map_err(io())?;
+            let mut recipe = decode(&bytes);
+            if bytes[KIND] == WANTED {
                 let Some([_, document, span]) = answers.next()?.filter(|a| a[0] == row) else {
                     return Err(Error::Damaged {
-                        path: self.path.clone(),
+                        path: folder.into(),
                         why: format!("nothing was found for row {row}"),
                     });
                 };
@@ -119,26 +128,14 @@ impl Later {
                 let mut key = [0; 8];
                 key.copy_from_slice(&bytes[KEY]);
                 let key = u64::from_le_bytes(key);
-                let recipe = Recipe {
-                    b: None,
-                    ..decode(bytes)
-                };
-                emit(&elsewhere::finish(
-                    pairing,
-                    setting,
-                    recipe,
-                    key,
-                    b,
-                    &mut counts,
-                ))?;
+                recipe = elsewhere::finish(pairing, setting, recipe, key, b, &mut counts);
             }
+            emit(&recipe)?;
             if (row + 1).is_multiple_of(ROWS_TOLD) {
                 progress.advance(ROWS_TOLD);
             }
-            Ok(())
-        })?;
+        }
         progress.advance(self.rows % ROWS_TOLD);
-        std::fs::remove_file(&self.path).map_err(cloze_shard::Error::io(&self.path))?;
         Ok(counts)
     }
 }

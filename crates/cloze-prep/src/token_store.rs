@@ -360,49 +360,6 @@ enum IdValues {
     U32(ScalarBuffer<u32>),
 }
 
-impl TokenStore {
-    /// Maps the files `parts`, one after another; ids may be of either width.
-    pub fn open(parts: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
-        let (mut batches, mut starts, mut total) = (Vec::new(), vec![0], 0);
-        for path in parts {
-            let narrow = map_batches(&path, &schema(IdType::UInt16));
-            let found = match narrow {
-                Ok(batches) => batches,
-                Err(_) => map_batches(&path, &schema(IdType::UInt32))?,
-            };
-            for batch in &found {
-                total += batch.num_rows() as u64;
-                starts.push(total);
-                batches.push(Batch::new(batch));
-            }
-        }
-        Ok(Self { batches, starts })
-    }
-
-    /// The number of documents.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.starts.last().copied().unwrap_or(0)
-    }
-
-    /// Whether there is no document.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Document `i`.
-    ///
-    /// # Panics
-    /// If `i` is not below [`TokenStore::len`].
-    #[must_use]
-    pub fn document(&self, i: u64) -> StoredDocument<'_> {
-        assert!(i < self.len(), "document {i} of {}", self.len());
-        let batch = self.starts.partition_point(|&start| start <= i) - 1;
-        self.batches[batch].document((i - self.starts[batch]) as usize)
-    }
-}
-
 impl Batch {
     fn new(batch: &RecordBatch) -> Self {
         let ends: &ListArray = batch.column(5).as_list();
