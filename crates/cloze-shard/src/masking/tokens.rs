@@ -104,9 +104,9 @@ impl Masker {
         }
         let Scratch { draws, chosen, .. } = scratch;
         places.extend(chosen.iter().map(|&position| start + position));
-        labels.extend(chosen.iter().map(|&position| ids[position as usize]));
-        let [actions, replacements] = [draws.words(1), draws.words(2)];
-        for &position in &*chosen {
+        let n = ids.len();
+        let (actions, replacements) = (&draws.words(1)[..n], &draws.words(2)[..n]);
+        labels.extend(chosen.iter().map(|&position| {
             let at = position as usize;
             let action = u64::from(actions[at]);
             // Both are there before it is known which is needed: chance cannot be predicted.
@@ -122,7 +122,8 @@ impl Masker {
             } else {
                 other
             };
-        }
+            id
+        }));
     }
 
     /// Draws for a row, and chooses the tokens of the smallest.
@@ -140,7 +141,7 @@ impl Masker {
             false => None,
         };
         match bound {
-            Some(bound) => below(&draws.words(0)[..ids.len()], bound, chosen),
+            Some(bound) => below(&draws.words(0)[..padded], bound, chosen),
             None => self.sorted(draws.words(0), ids, count, chosen),
         }
     }
@@ -160,16 +161,21 @@ impl Masker {
     }
 }
 
-/// The positions of the draws that are below `bound`, in order.
-fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
-    out.resize(draws.len(), 0);
-    let mut found = 0;
-    for (position, &draw) in (0u32..).zip(draws) {
-        // Written in any case, and kept where it counts: no branch that is taken at random.
-        out[found] = position;
-        found += usize::from(draw < bound);
+wide! {
+    /// The positions of the draws that are below `bound`, in order. There is a multiple of [`Blocks::LANES`] of draws.
+    fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
+        out.clear();
+        out.reserve(draws.len());
+        for (block, draws) in (0u32..).zip(draws.as_chunks::<{ Blocks::LANES }>().0) {
+            let lanes: [u32; Blocks::LANES] =
+                std::array::from_fn(|i| if draws[i] < bound { 1 << i } else { 0 });
+            let mut bits = lanes.iter().fold(0, |all, lane| all | lane);
+            while bits != 0 {
+                out.push(block * Blocks::LANES as u32 + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
     }
-    out.truncate(found);
 }
 
 #[cfg(test)]
@@ -196,8 +202,13 @@ mod tests {
         assert_eq!(from(&[u32::MAX - 1, u32::MAX - 1], 1, 2), None);
         assert!(matches!(from(&[3, u32::MAX, u32::MAX], 1, 2), Some(4..)));
         let mut out = vec![8; 9];
-        below(&[9, 5, 7, 6, 7], 7, &mut out);
-        assert_eq!(out, [1, 3]);
+        let mut draws = [9; 48];
+        [5, 7, 6, 6]
+            .iter()
+            .zip([1, 2, 16, 47])
+            .for_each(|(&draw, at)| draws[at] = draw);
+        below(&draws, 7, &mut out);
+        assert_eq!(out, [1, 16, 47]);
     }
 
     /// Equal draws: those of the first positions are chosen, as the definition has it.

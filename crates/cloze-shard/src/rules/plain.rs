@@ -1,7 +1,8 @@
 //! Rows that keep the rules, recognised fast. What is wrong with others, [`RowRules::check`] says.
 
 use super::RowRules;
-use crate::row::{Ids, MasksRef, RowRef};
+use crate::row::{Id, Ids, MasksRef, RowRef};
+use crate::vocabulary::SpecialTokens;
 use crate::wide::wide;
 
 /// What is special in a row, as wide as its ids are.
@@ -116,24 +117,48 @@ impl RowRules {
     /// Masked positions that hold a frame token now; `None` where masks break a rule.
     fn hidden(&self, ids: &Ids<'_>, masks: &MasksRef<'_>, n: usize) -> Option<u32> {
         let positions = masks.positions;
+        let ascending = || {
+            let later = positions.get(1..).unwrap_or_default();
+            positions
+                .iter()
+                .zip(later)
+                .fold(true, |all, (p, q)| all & (p < q))
+        };
         let last = positions.last().map_or(0, |p| usize::from(*p));
         let good = positions.len() == masks.labels.len()
             && last < n
-            && positions.windows(2).all(|p| p[0] < p[1])
+            && ascending()
             && matches!(self.look(&masks.labels), Some((most, 0)) if most < self.vocab_size);
+        good.then(|| match ids {
+            Ids::U16(ids) => self.frames_at(ids, positions),
+            Ids::U32(ids) => self.frames_at(ids, positions),
+        })
+    }
+
+    /// How many of the positions hold a frame token.
+    fn frames_at<T: Id>(&self, ids: &[T], positions: &[u16]) -> u32 {
         let is_frame = |p: &u16| {
-            ids.get(usize::from(*p))
-                .is_some_and(|id| self.special.is_frame(id))
+            let id = ids
+                .get(usize::from(*p))
+                .map_or(self.special.mask, |id| id.id());
+            let SpecialTokens {
+                pad,
+                cls,
+                sep,
+                mask,
+                ..
+            } = self.special;
+            u32::from((id == pad) | (id == cls) | (id == sep) | (id == mask))
         };
-        good.then(|| positions.iter().map(|p| u32::from(is_frame(p))).sum())
+        positions.iter().map(is_frame).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NextSentenceLabel;
     use crate::row::{Masks, Row};
-    use crate::{NextSentenceLabel, SpecialTokens};
     use proptest::prelude::*;
 
     const SPECIAL: SpecialTokens = SpecialTokens {
@@ -229,9 +254,10 @@ mod tests {
         #[test]
         fn agrees_with_the_rules_of_whole_sentences(
             mut ids in prop::collection::vec(prop_oneof![6 => 5u32..40, 2 => Just(3u32), 1 => 0u32..6], 1..30),
-            (crossing, has_b, elsewhere): (bool, bool, bool),
+            flags: [bool; 3],
             masked in prop::option::of((any::<prop::sample::Index>(), prop_oneof![Just(4u32), Just(3), 5u32..40], 3u32..40)),
         ) {
+            let [crossing, has_b, elsewhere] = flags;
             let rules = RowRules::new(40, SPECIAL, 128, masked.is_some()).crossing(crossing);
             ids.insert(0, 2);
             ids.push(3);
