@@ -1,6 +1,6 @@
 //! What must hold for any bytes, a module for each fuzz target.
 //!
-//! The targets run these under `cargo fuzz`; the ordinary tests run them on the cases in `kept/` (`tests/tests/kept.rs`). See `docs/fuzzing.md`.
+//! The targets run these under `cargo fuzz`; `tests/tests/hostile/` runs some of them in the ordinary tests. See `docs/fuzzing.md`.
 
 pub mod input;
 pub mod manifest;
