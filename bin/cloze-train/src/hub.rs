@@ -118,15 +118,24 @@ fn download(name: &str) -> anyhow::Result<PathBuf> {
     Ok(config.parent().map(Path::to_path_buf).unwrap_or_default())
 }
 
-/// The files that an index names.
-#[cfg(feature = "hub")]
+/// The files that an index names, all of them beside it: what is downloaded is written under the name that stands there.
+#[cfg(any(feature = "hub", test))]
 fn files(index: &Path) -> anyhow::Result<std::collections::BTreeSet<String>> {
-    let text = std::fs::read_to_string(index)?;
+    /// Bytes of an index: one of a hundred thousand tensors has fewer.
+    const LONGEST: u64 = 32 << 20;
+    let text = cloze_shard::read_small(index, LONGEST)?;
     let json: serde_json::Value = serde_json::from_str(&text)?;
     let map = json["weight_map"].as_object().into_iter().flatten();
-    Ok(map
-        .filter_map(|(_, file)| file.as_str().map(str::to_owned))
-        .collect())
+    let names = map.filter_map(|(_, file)| file.as_str().map(str::to_owned));
+    let names: std::collections::BTreeSet<String> = names.collect();
+    let beside = |name: &&String| Path::new(name).file_name() == Some(name.as_ref());
+    match names.iter().find(|name| !beside(name)) {
+        None => Ok(names),
+        Some(name) => anyhow::bail!(
+            "{}: names {name:?}, which is no file beside it",
+            index.display()
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +162,26 @@ mod tests {
             "a b",
         ] {
             assert!(!is_name(path), "{path}");
+        }
+    }
+
+    /// A download must not be written anywhere else.
+    #[test]
+    fn an_index_names_files_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let index = folder.path().join("model.safetensors.index.json");
+        let named = |names: &[&str]| {
+            let pairs = names.iter().map(|n| ((*n).to_owned(), (*n).into()));
+            let map: serde_json::Map<String, serde_json::Value> = pairs.collect();
+            let json = serde_json::json!({ "weight_map": map }).to_string();
+            std::fs::write(&index, json).expect("a file");
+            files(&index)
+        };
+        let two = ["a-1.safetensors", "a-2.safetensors"];
+        assert_eq!(named(&two).expect("two files").len(), 2);
+        for bad in ["../a", "/tmp/a", "b/a", "..", "a/", "", "./a"] {
+            let error = named(&[two[0], bad]).expect_err(bad).to_string();
+            assert!(error.contains("which is no file beside it"), "{error}");
         }
     }
 
