@@ -178,14 +178,16 @@ fn pool(tokens: &[f32], h: usize, pooling: Pooling, normalize: bool) -> Vec<f32>
     sum.iter().map(|s| (s / scale) as f32).collect()
 }
 
+/// Bytes of a JSON file of a model, which may be a stranger's.
+const LONGEST_JSON: u64 = 1 << 20;
+
 /// A JSON file of a model's folder, where it is there.
 fn json(folder: &Path, name: &str) -> Result<Option<Value>> {
     let path = folder.join(name);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(cloze_shard::Error::io(&path)(e).into()),
-    };
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = cloze_shard::read_small(&path, LONGEST_JSON)?;
     let value =
         serde_json::from_str(&text).map_err(|e| broken(path, format!("broken JSON: {e}")))?;
     Ok(Some(value))
