@@ -87,7 +87,7 @@ fn main() -> io::Result<()> {
         for language in 0..40 {
             corpus.put(
                 "sentences",
-                &[&[7 * language + i, 20, 5, 0], text.as_bytes()],
+                &[&[6 * language + i, 20, 5, 0], text.as_bytes()],
             )?;
         }
         for vocabulary in 0..5 {
