@@ -12,11 +12,11 @@ use cloze_shard::{atomic, documents, ipc};
 
 use super::place::{KINDS, Place, SHARDS};
 
-/// A dataset, and the files that are exchanged as they were.
-type Whole = (Place, [Vec<u8>; 2]);
+/// A dataset, and its files as they were written.
+type Given = (Place, [Vec<u8>; 2]);
 
 thread_local! {
-    static PLACES: RefCell<HashMap<u8, Whole>> = RefCell::default();
+    static PLACES: RefCell<HashMap<u8, Given>> = RefCell::default();
 }
 
 /// The files that may be exchanged.
