@@ -94,7 +94,7 @@ impl BucketWriter {
         buffer.extend_from_slice(&(ids.len() as u32).to_le_bytes());
         match (self.buckets.id_type, ids) {
             (IdType::UInt16, Ids::U16(ids)) => {
-                append(buffer, ids.iter().map(|id| id.to_le_bytes()))
+                append(buffer, ids.iter().map(|id| id.to_le_bytes()));
             }
             // The id type was chosen so that every id of the vocabulary fits.
             (IdType::UInt16, ids) => append(buffer, ids.iter().map(|id| (id as u16).to_le_bytes())),

@@ -383,7 +383,7 @@ mod tests {
                 .and_then(|f| (0..f.len()).map(|i| f.batch(i)).collect::<Result<Vec<_>>>());
             match map_batches(&path, &schema()) {
                 Ok(batches) => {
-                    assert_eq!(format!("{batches:?}"), format!("{:?}", one_by_one.unwrap()))
+                    assert_eq!(format!("{batches:?}"), format!("{:?}", one_by_one.unwrap()));
                 }
                 Err(_) => {
                     assert!(one_by_one.is_err());
