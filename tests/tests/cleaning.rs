@@ -94,7 +94,7 @@ fn manifest(place: &Place, dataset: &str) -> Value {
 }
 
 const EVERYTHING: &str = "--id-field id --tidy-space --unicode nfkc --strip-control --min-words 6 --max-repeated-lines 0.4 --dedup near \
-    --dedup-threshold 0.7 --dedup-memory 1 --exclude test.jsonl --exclude-field question --exclude-field answer --exclude-ngram 8";
+    --dedup-threshold 0.7 --memory 2MiB --exclude test.jsonl --exclude-field question --exclude-field answer --exclude-ngram 8";
 
 fn options(paragraphs: ParagraphKind) -> CleanOptions {
     CleanOptions {

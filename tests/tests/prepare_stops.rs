@@ -83,13 +83,26 @@ fn is_same(files: &Files, place: &Place, out: &str) {
 /// Killed fifty times, at moments that nobody chose.
 #[test]
 fn killed_and_gone_on_with() {
+    killed("");
+}
+
+/// The same where the tokens do not fit into memory.
+#[test]
+fn killed_while_it_sorts() {
+    killed("--memory 1MiB");
+}
+
+fn killed(memory: &str) {
     let place = place(1_500_000);
     let more = "--masking static --dupe-factor 2 --bins 24";
-    let begun = Instant::now();
     let whole = undisturbed(&place, more);
+    let line = format!("prepare in {OPTIONS} {more} {memory} --out out --resume");
+    let begun = Instant::now();
+    let _ = place.cloze(&line).status(0);
     let takes = begun.elapsed();
-    let line = format!("prepare in {OPTIONS} {more} --out out --resume");
-    let (mut kills, mut finished, mut stages) = (0, 0, [0; 3]);
+    is_same(&whole, &place, "out");
+    fs::remove_dir_all(place.path("out")).unwrap();
+    let (mut kills, mut finished, mut stages) = (0, 0, [0; 5]);
     while kills < 50 {
         let mut child = Command::new(cloze_tests::executable("cloze"))
             .args(line.split_whitespace())
@@ -105,14 +118,19 @@ fn killed_and_gone_on_with() {
             child.kill().unwrap();
             child.wait().unwrap();
             kills += 1;
-            let work = place.path("out/.work");
-            if place.path("out/train").exists() {
-                stages[2] += 1;
-            } else if work.join("tokens/part-00000.json").exists() {
-                stages[1] += 1;
+            let there = |path: &str| place.path("out").join(path).exists();
+            let stage = if there(".work/train.buckets.json") {
+                4
+            } else if there(".work/train.buckets") {
+                3
+            } else if there("train") {
+                2
+            } else if there(".work/tokens/part-00000.json") {
+                1
             } else {
-                stages[0] += 1;
-            }
+                0
+            };
+            stages[stage] += 1;
         }
         if place.path("out/manifest.json").exists() {
             // What may be left is of no use, and goes when it is asked for again.
@@ -127,8 +145,11 @@ fn killed_and_gone_on_with() {
     eprintln!(
         "{kills} kills ({stages:?} by stage), {finished} whole before the last, {takes:?} undisturbed"
     );
-    assert!(stages[0] + stages[1] + stages[2] == 50 && stages[1] > 0);
-    let _ = place.cloze("verify out --source in").status(0);
+    assert!(stages.iter().sum::<i32>() == 50 && stages[1] > 0);
+    assert_eq!(stages[3] + stages[4] > 0, !memory.is_empty());
+    let _ = place
+        .cloze(&format!("verify out --source in {memory}"))
+        .status(0);
 }
 
 /// A source that cannot be read to its end: what came before is not read again, and once it is mended the rest is.

@@ -26,7 +26,7 @@ impl Progress for Bars {
         let unit = match stage {
             Stage::Tokenize => Unit::Bytes,
             Stage::Deduplicate | Stage::Pair => Unit::Things("documents"),
-            Stage::Write => Unit::Things("rows"),
+            Stage::Find | Stage::Gather | Stage::Write => Unit::Things("rows"),
         };
         if let Ok(mut work) = self.0.lock() {
             *work = Some(std::sync::Arc::new(Work::begin(stage.name(), unit, total)));

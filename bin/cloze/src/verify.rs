@@ -70,7 +70,7 @@ fn audit(args: &VerifyArgs, report: &mut Report) -> anyhow::Result<()> {
         &args.source,
         &args.exclude,
         work.path(),
-        args.jobs,
+        (args.jobs, args.memory),
         &Bars::default(),
         report,
     )?;

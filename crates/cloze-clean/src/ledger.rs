@@ -82,15 +82,13 @@ pub enum Decision<'a> {
 }
 
 impl Ledger {
-    /// A ledger of what `options` ask for, with its files in `folder`; `None` where they ask for no deduplication.
-    pub fn create(folder: &Path, options: &CleanOptions) -> Result<Option<Self>> {
+    /// A ledger of what `options` ask for, with its files in `folder`, whose sorters keep `memory` bytes together; `None` where they ask for no deduplication.
+    pub fn create(folder: &Path, options: &CleanOptions, memory: usize) -> Result<Option<Self>> {
         let documents = options.dedup != Dedup::None;
         let paragraphs = options.dedup_paragraphs != ParagraphKind::None;
         if !documents && !paragraphs {
             return Ok(None);
         }
-        let bytes = options.dedup_memory.saturating_mul(1 << 20);
-        let memory = usize::try_from(bytes).unwrap_or(usize::MAX);
         Self::with_memory(folder, documents, paragraphs, memory).map(Some)
     }
 

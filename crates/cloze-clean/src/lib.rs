@@ -23,7 +23,7 @@
 //! document whose group is taken is dropped. Paragraphs of kept documents then go the same way, where a sort is enough: all
 //! but the first of a key are removed.
 //!
-//! Held in memory: the sorters' buffers (`--dedup-memory` together), a bit a document, and 8 bytes a shared key, in a mapped
+//! Held in memory: the sorters' buffers (half of `--memory` together), a bit a document, and 8 bytes a shared key, in a mapped
 //! file where that is more than the sorters may have. On disk, next to the tokens: 24 bytes a key (9 bands and the text: 240 bytes a document), 24
 //! bytes a paragraph, and the first 80 characters of each document, for the report.
 //!

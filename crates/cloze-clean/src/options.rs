@@ -57,13 +57,6 @@ pub struct CleanOptions {
     /// Paragraphs of fewer words stay, however often they occur
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 5, value_name = "N"))]
     pub dedup_min_words: u64,
-    /// Memory for deduplication; beyond it, it sorts on disk, with the same result
-    #[cfg_attr(
-        feature = "clap",
-        arg(long, default_value_t = 1024, value_name = "MIB")
-    )]
-    #[serde(skip, default = "dedup_memory")]
-    pub dedup_memory: u64,
     /// Drop documents that share text with an evaluation set (JSONL; repeatable)
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub exclude: Vec<PathBuf>,
@@ -124,10 +117,6 @@ pub enum ParagraphKind {
     Line,
 }
 
-fn dedup_memory() -> u64 {
-    1024
-}
-
 impl Default for CleanOptions {
     fn default() -> Self {
         Self {
@@ -146,7 +135,6 @@ impl Default for CleanOptions {
             dedup_threshold: 0.8,
             dedup_paragraphs: ParagraphKind::None,
             dedup_min_words: 5,
-            dedup_memory: dedup_memory(),
             exclude: Vec::new(),
             exclude_field: vec!["text".into()],
             exclude_ngram: 13,
@@ -163,7 +151,6 @@ impl CleanOptions {
         let how = Self {
             dedup_threshold: self.dedup_threshold,
             dedup_min_words: self.dedup_min_words,
-            dedup_memory: self.dedup_memory,
             exclude_field: self.exclude_field.clone(),
             exclude_ngram: self.exclude_ngram,
             ..Self::default()
@@ -211,11 +198,6 @@ impl CleanOptions {
         if !(0.3..=0.99).contains(&t) {
             return fail("--dedup-threshold", format!("is {t}, must be 0.3 to 0.99"));
         }
-        let memory = self.dedup_memory;
-        if !(1..=1 << 30).contains(&memory) {
-            let why = format!("is {memory}, must be 1 to {} (in MiB)", 1u64 << 30);
-            return fail("--dedup-memory", why);
-        }
         let n = self.exclude_ngram;
         if !(2..=1000).contains(&n) {
             return fail("--exclude-ngram", format!("is {n}, must be 2 to 1000"));
@@ -232,7 +214,7 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         assert!(CleanOptions::default().check().is_ok());
         type Spoil = fn(&mut CleanOptions);
-        let cases: [(Spoil, &str); 9] = [
+        let cases: [(Spoil, &str); 8] = [
             (|o| o.min_alpha_words = Some(1.1), "--min-alpha-words"),
             (
                 |o| o.max_repeated_lines = Some(f64::NAN),
@@ -249,7 +231,6 @@ mod tests {
             ),
             (|o| o.dedup_threshold = 0.2, "--dedup-threshold"),
             (|o| o.dedup_threshold = f64::NAN, "--dedup-threshold"),
-            (|o| o.dedup_memory = 0, "--dedup-memory"),
             (|o| o.exclude_ngram = 1, "--exclude-ngram"),
         ];
         for (spoil, option) in cases {
@@ -264,7 +245,6 @@ mod tests {
     fn what_says_how_turns_nothing_on() {
         let mut options = CleanOptions {
             dedup_threshold: 0.7,
-            dedup_memory: 3,
             exclude_ngram: 8,
             ..CleanOptions::default()
         };

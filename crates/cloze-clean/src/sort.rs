@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -10,45 +11,43 @@ use rayon::slice::ParallelSliceMut;
 
 use crate::{Error, Result};
 
-/// What is sorted: three words, the first counts most.
-pub type Record = [u64; 3];
+/// What is sorted: `N` words, the first counts most.
+pub type Record<const N: usize = 3> = [u64; N];
 
-/// Bytes of a record.
-pub const RECORD_BYTES: usize = size_of::<Record>();
 /// Runs that are merged at once: each has a file and a buffer.
 const FAN_IN: usize = 64;
 const BUFFER: usize = 64 << 10;
 
 /// Takes records in any order.
-pub struct Sorter {
+pub struct Sorter<const N: usize = 3> {
     folder: PathBuf,
     capacity: usize,
-    held: Vec<Record>,
+    held: Vec<Record<N>>,
     /// Sorted files, each with how often its records were merged.
     runs: Vec<(u32, File)>,
 }
 
 /// Gives records in order.
-pub struct Sorted {
+pub struct Sorted<const N: usize = 3> {
     folder: PathBuf,
-    held: std::vec::IntoIter<Record>,
-    merge: Option<Merge>,
+    held: std::vec::IntoIter<Record<N>>,
+    merge: Option<Merge<N>>,
 }
 
-impl Sorter {
+impl<const N: usize> Sorter<N> {
     /// Keeps up to `memory` bytes of records; beyond, it makes nameless files in `folder`.
     #[must_use]
     pub fn new(folder: &Path, memory: usize) -> Self {
         Self {
             folder: folder.into(),
-            capacity: (memory / RECORD_BYTES).max(2),
+            capacity: (memory / size_of::<Record<N>>()).max(2),
             held: Vec::new(),
             runs: Vec::new(),
         }
     }
 
     /// Takes a record.
-    pub fn push(&mut self, record: Record) -> Result<()> {
+    pub fn push(&mut self, record: Record<N>) -> Result<()> {
         if self.held.len() == self.capacity {
             self.spill()?;
         }
@@ -79,7 +78,7 @@ impl Sorter {
                 break;
             }
             let runs = self.runs.split_off(self.runs.len() - same);
-            let mut merge = Merge::new(runs, &self.folder)?;
+            let mut merge = Merge::<N>::new(runs, &self.folder)?;
             let mut out = Run::create(&self.folder)?;
             while let Some(record) = merge.next(&self.folder)? {
                 out.push(record)?;
@@ -96,7 +95,7 @@ impl Sorter {
     }
 
     /// All records, in order.
-    pub fn finish(mut self) -> Result<Sorted> {
+    pub fn finish(mut self) -> Result<Sorted<N>> {
         let merge = if self.runs.is_empty() {
             self.held.par_sort_unstable();
             None
@@ -113,11 +112,11 @@ impl Sorter {
     }
 }
 
-impl Sorted {
+impl<const N: usize> Sorted<N> {
     /// The next record.
     // Not an `Iterator`: an error must not be passed over by an adapter.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<Record>> {
+    pub fn next(&mut self) -> Result<Option<Record<N>>> {
         match &mut self.merge {
             None => Ok(self.held.next()),
             Some(merge) => merge.next(&self.folder),
@@ -140,12 +139,10 @@ impl Run {
         })
     }
 
-    fn push(&mut self, record: Record) -> Result<()> {
-        let mut bytes = [0; RECORD_BYTES];
-        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(record) {
-            *to = word.to_le_bytes();
-        }
-        self.out.write_all(&bytes).map_err(Error::io(&self.folder))
+    fn push<const N: usize>(&mut self, record: Record<N>) -> Result<()> {
+        let words = record.map(u64::to_le_bytes);
+        let bytes = words.as_flattened();
+        self.out.write_all(bytes).map_err(Error::io(&self.folder))
     }
 
     fn finish(self) -> Result<File> {
@@ -160,12 +157,12 @@ impl Run {
 }
 
 /// Files of sorted records as one.
-struct Merge {
+struct Merge<const N: usize> {
     files: Vec<(BufReader<File>, u64)>,
-    next: BinaryHeap<Reverse<(Record, usize)>>,
+    next: BinaryHeap<Reverse<(Record<N>, usize)>>,
 }
 
-impl Merge {
+impl<const N: usize> Merge<N> {
     fn new(runs: Vec<(u32, File)>, folder: &Path) -> Result<Self> {
         let mut merge = Self {
             files: Vec::new(),
@@ -173,35 +170,41 @@ impl Merge {
         };
         for (number, (_, file)) in runs.into_iter().enumerate() {
             let bytes = file.metadata().map_err(Error::io(folder))?.len();
-            let left = bytes / RECORD_BYTES as u64;
-            merge
-                .files
-                .push((BufReader::with_capacity(BUFFER, file), left));
-            merge.read(number, folder)?;
+            let left = bytes / size_of::<Record<N>>() as u64;
+            let file = BufReader::with_capacity(BUFFER, file);
+            merge.files.push((file, left));
+            if let Some(record) = merge.read(number, folder)? {
+                merge.next.push(Reverse((record, number)));
+            }
         }
         Ok(merge)
     }
 
-    fn read(&mut self, number: usize, folder: &Path) -> Result<()> {
+    /// The next record of a file.
+    fn read(&mut self, number: usize, folder: &Path) -> Result<Option<Record<N>>> {
         let (file, left) = &mut self.files[number];
-        if *left > 0 {
-            *left -= 1;
-            let mut bytes = [0; RECORD_BYTES];
-            file.read_exact(&mut bytes).map_err(Error::io(folder))?;
-            let mut record = [0; 3];
-            for (word, from) in record.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *word = u64::from_le_bytes(*from);
-            }
-            self.next.push(Reverse((record, number)));
+        if *left == 0 {
+            return Ok(None);
         }
-        Ok(())
+        *left -= 1;
+        let mut words = [[0; 8]; N];
+        let bytes = words.as_flattened_mut();
+        file.read_exact(bytes).map_err(Error::io(folder))?;
+        Ok(Some(words.map(u64::from_le_bytes)))
     }
 
-    fn next(&mut self, folder: &Path) -> Result<Option<Record>> {
-        let Some(Reverse((record, number))) = self.next.pop() else {
+    fn next(&mut self, folder: &Path) -> Result<Option<Record<N>>> {
+        let Some(&Reverse((record, number))) = self.next.peek() else {
             return Ok(None);
         };
-        self.read(number, folder)?;
+        let after = self.read(number, folder)?;
+        // The first place is taken by what comes after it in its file: cheaper than to leave and to join.
+        if let Some(mut first) = self.next.peek_mut() {
+            match after {
+                Some(after) => *first = Reverse((after, number)),
+                None => drop(PeekMut::pop(first)),
+            }
+        }
         Ok(Some(record))
     }
 }
@@ -210,6 +213,8 @@ impl Merge {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const RECORD_BYTES: usize = size_of::<Record>();
 
     fn all(mut sorted: Sorted) -> Vec<Record> {
         let mut out = Vec::new();

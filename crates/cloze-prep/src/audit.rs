@@ -1,32 +1,36 @@
 //! Going back from rows to the source: are A and B where the row says, word for word?
 
-use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use cloze_shard::random::mix64;
 use cloze_shard::row::RowRef;
 use cloze_shard::verify::{Check, Looked, Report};
-use cloze_shard::{Dataset, NextSentenceLabel, regular_file};
+use cloze_shard::{Dataset, Ids, NextSentenceLabel, regular_file};
 use cloze_text::Tokenizer;
 
 use crate::input::{InputOptions, InputPlan};
 use crate::key::Key;
+use crate::memory::Memory;
 use crate::pairing::sentence_start;
 use crate::progress::Progress;
 use crate::split::Assignment;
+use crate::token_store::TokenFiles;
 use crate::tokenize::tokenize;
 use crate::tokens::TokenFolder;
-use crate::{Config, Error, ObjectiveKind, Result, StoredDocument, TokenStore};
+use crate::{Config, Error, ObjectiveKind, Result, StoredDocument};
 
 /// Reads and tokenizes `inputs` again, as the manifest's configuration says, and looks every row of the dataset up in them.
 ///
 /// `exclude` are the evaluation sets that the preparation kept out, where they are not where they were. Problems are added to `report` under
-/// [`Check::Source`]. `work` is an empty folder for the token store.
+/// [`Check::Source`]. `work` is an empty folder for the token store. The tokens are held a portion at a time, so that `memory` bytes (or half of what there
+/// is) suffice; the rows are gone through once for each.
 pub fn audit(
     dataset: &Path,
     inputs: &[PathBuf],
     exclude: &[PathBuf],
     work: &Path,
-    jobs: Option<usize>,
+    (jobs, memory): (Option<usize>, Option<u64>),
     progress: &dyn Progress,
     report: &mut Report,
 ) -> Result<()> {
@@ -55,6 +59,7 @@ pub fn audit(
     let vocabulary = dataset.vocabulary()?;
     let key = Key::of_dataset(&config, &tokenizer, &vocabulary)?.of_tokens();
     let mut folder = TokenFolder::open(&work.join("tokens"), &key, &sources.sources)?;
+    let memory = Memory::new(memory);
     pool.install(|| {
         tokenize(
             &sources,
@@ -62,87 +67,195 @@ pub fn audit(
             &config,
             &mut folder,
             u64::MAX,
+            memory,
             progress,
         )
     })?;
-    let store = folder.store()?;
-    let source = Source::new(&store, &config, vocabulary.special().sep);
+    let files = folder.files()?;
+    let portions = memory.portions(files.bytes());
     let mut rows = 0;
-    for (_, split) in dataset.splits() {
-        for shard in split.shards() {
-            for i in 0..shard.rows() {
-                if let Err(why) = source.check(&shard.row(i)) {
-                    report.add(Check::Source, shard.path(), Some(i), why);
+    for portion in 0..portions {
+        let which = Portion { portion, portions };
+        let source = Source::read(&files, &config, vocabulary.special().sep, which)?;
+        rows = 0;
+        for (_, split) in dataset.splits() {
+            for shard in split.shards() {
+                for i in 0..shard.rows() {
+                    for why in source.check(&shard.row(i)) {
+                        report.add(Check::Source, shard.path(), Some(i), why);
+                    }
                 }
+                rows += shard.rows();
             }
-            rows += shard.rows();
         }
     }
     report.ran(Check::Source, Looked::all(rows, "rows"));
     Ok(())
 }
 
-/// The documents of the source by hash id.
-struct Source<'a> {
-    store: &'a TokenStore,
-    by_doc: HashMap<i64, Vec<u64>>,
-    assignment: Assignment,
+/// Documents by hash id: of one id, all are in one portion.
+#[derive(Clone, Copy)]
+struct Portion {
+    portion: u64,
+    portions: u64,
+}
+
+impl Portion {
+    fn has(self, doc: i64) -> bool {
+        mix64(doc as u64) % self.portions == self.portion
+    }
+}
+
+/// The documents of a portion of the source.
+struct Source {
+    which: Portion,
+    /// Hash id and number in `documents`, ascending.
+    by_doc: Vec<(i64, usize)>,
+    documents: Vec<Held>,
+    ids: Vec<u16>,
+    wide: Vec<u32>,
+    ends: Vec<u32>,
     seq_len: usize,
     sep: u32,
     objective: ObjectiveKind,
 }
 
-impl<'a> Source<'a> {
-    fn new(store: &'a TokenStore, config: &Config, sep: u32) -> Self {
-        let mut by_doc: HashMap<i64, Vec<u64>> = HashMap::new();
-        for i in 0..store.len() {
-            by_doc.entry(store.document(i).doc).or_default().push(i);
-        }
-        let docs = (0..store.len()).map(|i| store.document(i).doc);
-        Self {
-            store,
-            by_doc,
-            assignment: Assignment::new(docs, config.seed, config.validation_fraction),
+/// A document, by what it has of the source's vectors.
+struct Held {
+    ids: Range<usize>,
+    ends: Range<usize>,
+    /// Where rows go on into the next documents of the split: what comes after this one, with a `[SEP]` before each, and their hash ids.
+    after: Vec<u32>,
+    followers: Vec<i64>,
+}
+
+/// A document as it is held.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    ids: Ids<'a>,
+    ends: &'a [u32],
+    held: &'a Held,
+}
+
+impl Source {
+    fn read(files: &TokenFiles, config: &Config, sep: u32, which: Portion) -> Result<Self> {
+        let mut source = Self {
+            which,
+            by_doc: Vec::new(),
+            documents: Vec::new(),
+            ids: Vec::new(),
+            wide: Vec::new(),
+            ends: Vec::new(),
             seq_len: usize::from(config.seq_len),
             sep,
             objective: config.objective,
+        };
+        let mut cursor = files.cursor();
+        let docs = (0..files.len()).map(|i| Ok(cursor.document(i)?.doc));
+        let assignment = Assignment::new(docs, config.seed, config.validation_fraction)?;
+        // Documents after which not enough is known, by split.
+        let mut open: [Vec<usize>; 2] = Default::default();
+        for i in 0..files.len() {
+            let document = cursor.document(i)?;
+            if config.objective == ObjectiveKind::FullSentences {
+                let open = &mut open[usize::from(assignment.is_validation(document.doc))];
+                open.retain(|&number| source.goes_on(number, &document));
+                if which.has(document.doc) {
+                    open.push(source.documents.len());
+                }
+            }
+            if which.has(document.doc) {
+                source.add(&document);
+            }
         }
+        source.by_doc.sort_unstable();
+        Ok(source)
     }
 
-    fn documents(&self, doc: i64) -> impl Iterator<Item = StoredDocument<'a>> {
-        let numbers = self.by_doc.get(&doc).cloned().unwrap_or_default();
-        numbers.into_iter().map(|i| self.store.document(i))
+    fn add(&mut self, document: &StoredDocument<'_>) {
+        self.by_doc.push((document.doc, self.documents.len()));
+        let begin = match document.input_ids {
+            Ids::U16(ids) => {
+                self.ids.extend_from_slice(ids);
+                self.ids.len() - ids.len()
+            }
+            Ids::U32(ids) => {
+                self.wide.extend_from_slice(ids);
+                self.wide.len() - ids.len()
+            }
+        };
+        let ends = self.ends.len();
+        self.ends.extend_from_slice(document.sentence_ends);
+        self.documents.push(Held {
+            ids: begin..begin + document.input_ids.len(),
+            ends: ends..self.ends.len(),
+            after: Vec::new(),
+            followers: Vec::new(),
+        });
     }
 
-    fn check(&self, row: &RowRef<'_>) -> Result<(), String> {
+    /// Notes what follows a document; whether a row may go on beyond that.
+    fn goes_on(&mut self, number: usize, next: &StoredDocument<'_>) -> bool {
+        let held = &mut self.documents[number];
+        held.after.push(self.sep);
+        let ids = next.input_ids.slice(0, self.seq_len);
+        ids.extend_into(&mut held.after);
+        held.followers.push(next.doc);
+        held.after.len() < self.seq_len
+    }
+
+    fn documents(&self, doc: i64) -> impl Iterator<Item = View<'_>> {
+        let first = self.by_doc.partition_point(|&(there, _)| there < doc);
+        let same = self.by_doc[first..]
+            .iter()
+            .take_while(move |(there, _)| *there == doc);
+        same.map(|&(_, number)| {
+            let held = &self.documents[number];
+            View {
+                ids: match self.wide.is_empty() {
+                    true => Ids::U16(&self.ids[held.ids.clone()]),
+                    false => Ids::U32(&self.wide[held.ids.clone()]),
+                },
+                ends: &self.ends[held.ends.clone()],
+                held,
+            }
+        })
+    }
+
+    /// What is wrong with a row, as far as documents of this portion can tell.
+    fn check(&self, row: &RowRef<'_>) -> Vec<String> {
+        if !self.which.has(row.doc_a) && !self.which.has(row.doc_b) {
+            return Vec::new();
+        }
         let ids = row.original_ids();
         let n = ids.len();
         let b_start = usize::from(row.b_start);
         if n < 3 || !(2..=n).contains(&b_start) {
-            return Err("its segments cannot be told apart".into());
+            let why = "its segments cannot be told apart".to_owned();
+            return self
+                .which
+                .has(row.doc_a)
+                .then_some(why)
+                .into_iter()
+                .collect();
         }
         let a = (row.doc_a, row.sentence_a, &ids[1..b_start - 1]);
-        if !row.has_b() {
-            return self.check_one(row, a);
-        }
-        let b = (
-            row.doc_b,
-            row.sentence_b,
-            &ids[b_start..n.max(b_start + 1) - 1],
-        );
+        let b = (row.doc_b, row.sentence_b, &ids[b_start.min(n - 1)..n - 1]);
         let other = row.next_sentence_label == Some(NextSentenceLabel::NotNext);
-        match (other, self.objective) {
-            (true, ObjectiveKind::Sop) => self.follows(n, ("B", b), ("A", a)),
-            (true, _) => {
-                self.find("A", a)?;
-                self.find("B", b)
-            }
-            (false, _) => self.follows(n, ("A", a), ("B", b)),
-        }
+        let random = row.has_b() && other && self.objective != ObjectiveKind::Sop;
+        let first = self.which.has(row.doc_a).then(|| match other {
+            _ if !row.has_b() => self.check_one(row, a),
+            true if random => self.find("A", a),
+            true => self.follows(n, ("B", b), ("A", a)),
+            false => self.follows(n, ("A", a), ("B", b)),
+        });
+        let second = (random && self.which.has(row.doc_b)).then(|| self.find("B", b));
+        let both = first.into_iter().chain(second);
+        both.filter_map(Result::err).collect()
     }
 
     /// A segment stands where its row says.
-    fn find(&self, name: &str, (doc, sentence, ids): Segment<'_>) -> Result<(), String> {
+    fn find(&self, name: &str, (doc, sentence, ids): Place<'_>) -> Result<(), String> {
         let found = self
             .documents(doc)
             .any(|d| occurrences(&d, sentence, ids).next().is_some());
@@ -156,8 +269,8 @@ impl<'a> Source<'a> {
     fn follows(
         &self,
         n: usize,
-        (name, first): (&str, Segment<'_>),
-        (other, second): (&str, Segment<'_>),
+        (name, first): (&str, Place<'_>),
+        (other, second): (&str, Place<'_>),
     ) -> Result<(), String> {
         let len = first.2.len();
         for document in self.documents(first.0) {
@@ -170,46 +283,36 @@ impl<'a> Source<'a> {
             }
         }
         self.find(name, first)?;
-        self.find(other, second)?;
+        if first.0 == second.0 {
+            self.find(other, second)?;
+        }
         Err(format!(
             "{other} does not follow {name} in the source, though the label says it does"
         ))
     }
 
     /// A row of one segment: text of one document, or what is left of one, whole documents after it, and the beginning of the last.
-    fn check_one(&self, row: &RowRef<'_>, a: Segment<'_>) -> Result<(), String> {
-        let parts: Vec<&[u32]> = a.2.split(|&id| id == self.sep).collect();
-        let ([first, middle @ .., last], true) = (parts.as_slice(), parts.len() > 1) else {
+    fn check_one(&self, row: &RowRef<'_>, a: Place<'_>) -> Result<(), String> {
+        let Some(first) = a.2.iter().position(|&id| id == self.sep) else {
             return self.find("A", a);
         };
+        let (first, rest) = a.2.split_at(first);
         self.find("A", (a.0, a.1, first))?;
-        let side = self.assignment.is_validation(a.0);
-        let of_split = |i: &u64| self.assignment.is_validation(self.store.document(*i).doc) == side;
-        let begins = |i: &u64| {
-            let document = self.store.document(*i);
-            let end = document.input_ids.len();
-            let ends_there = |at: usize| at + first.len() == end;
-            let mut after = (*i + 1..self.store.len()).filter(of_split);
-            occurrences(&document, a.1, first).any(ends_there)
-                && middle.iter().all(|part| {
-                    let whole = after.next().map(|i| self.store.document(i).input_ids);
-                    whole.is_some_and(|ids| ids.iter().eq(part.iter().copied()))
-                })
-                && after.next().is_some_and(|i| {
-                    let document = self.store.document(i);
-                    let there = document.input_ids.slice(0, last.len());
-                    document.doc == row.doc_b && there.iter().eq(last.iter().copied())
-                })
-        };
-        let numbers = self.by_doc.get(&a.0);
-        match numbers.is_some_and(|numbers| numbers.iter().any(begins)) {
+        let documents = rest.iter().filter(|&&id| id == self.sep).count();
+        let goes_on = self.documents(a.0).any(|document| {
+            let ends_there = |at: usize| at + first.len() == document.ids.len();
+            document.held.after.starts_with(rest)
+                && document.held.followers.get(documents - 1) == Some(&row.doc_b)
+                && occurrences(&document, a.1, first).any(ends_there)
+        });
+        match goes_on {
             true => Ok(()),
             false => Err("it does not go on into the documents that follow in the source".into()),
         }
     }
 
     fn not_found(&self, segment: &str, doc: i64, sentence: u32) -> String {
-        if self.by_doc.contains_key(&doc) {
+        if self.documents(doc).next().is_some() {
             format!("{segment} does not begin in sentence {sentence} of document {doc:016x}")
         } else {
             format!("{segment}'s document {doc:016x} is not in the source")
@@ -217,24 +320,23 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Document, sentence, and token ids.
-type Segment<'a> = (i64, u32, &'a [u32]);
+/// Document, sentence, and token ids of a segment.
+type Place<'a> = (i64, u32, &'a [u32]);
 
 /// Where `segment` stands in `document`, beginning within `sentence`.
 fn occurrences<'a>(
-    document: &StoredDocument<'a>,
+    document: &View<'a>,
     sentence: u32,
     segment: &'a [u32],
 ) -> impl Iterator<Item = usize> + use<'a> {
-    let document = *document;
-    let ends = document.sentence_ends;
+    let View { ids, ends, .. } = *document;
     let sentence = sentence as usize;
     let range = match ends.get(sentence) {
         Some(&end) => sentence_start(ends, sentence) as usize..end as usize,
         None => 0..0,
     };
     range.filter(move |&at| {
-        let here = document.input_ids.slice(at, at + segment.len());
+        let here = ids.slice(at, at + segment.len());
         here.len() == segment.len() && here.iter().eq(segment.iter().copied())
     })
 }

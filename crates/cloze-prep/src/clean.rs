@@ -9,8 +9,9 @@ use cloze_clean::{CleanReport, Cleaner, Decision, Example, Ledger, Place};
 use cloze_shard::schema::IdType;
 
 use crate::input::{InputOptions, InputPlan, SourceReader, TextForm};
-use crate::token_store::{TokenStoreWriter, TokenizedDocument};
-use crate::{Config, Error, Progress, Result, Silent, StoredDocument, TokenStore};
+use crate::memory::Memory;
+use crate::token_store::{TokenFiles, TokenStoreWriter, TokenizedDocument};
+use crate::{Config, Error, Progress, Result, Silent, StoredDocument};
 
 /// Why a document goes of which no paragraph is left.
 pub const REPEATED_ONLY: &str = "repeated_paragraphs_only";
@@ -24,8 +25,8 @@ pub struct Cleaning {
 }
 
 impl Cleaning {
-    /// What `config` asks for, with its files in `folder`; `None` where it asks for nothing.
-    pub fn open(config: &Config, folder: &Path) -> Result<Option<Self>> {
+    /// What `config` asks for, with its files in `folder`, within `memory`; `None` where it asks for nothing.
+    pub fn open(config: &Config, folder: &Path, memory: Memory) -> Result<Option<Self>> {
         let options = &config.clean;
         if options.is_off() {
             return Ok(None);
@@ -33,7 +34,7 @@ impl Cleaning {
         let exclusion = exclusion(config)?;
         Ok(Some(Self {
             cleaner: Cleaner::new(options, exclusion)?,
-            ledger: Ledger::create(folder, options)?,
+            ledger: Ledger::create(folder, options, memory.deduplication())?,
         }))
     }
 }
@@ -107,15 +108,18 @@ pub fn keep_what_stays(
     report: &mut CleanReport,
     progress: &dyn Progress,
 ) -> Result<Left> {
-    let store = TokenStore::open([from.to_path_buf()])?;
+    let files = TokenFiles::open([from.to_path_buf()])?;
+    let mut store = files.cursor();
     for duplicate in &decisions.examples {
         let reason = reason(duplicate.exact);
         let [text, first] = duplicate.heads.clone();
+        let place_of = place(&store.document(duplicate.of)?);
+        let place = place(&store.document(duplicate.document)?);
         report.gone(reason, || Example {
-            place: place(&store.document(duplicate.document)),
+            place,
             text,
             of: Some(Box::new(Example {
-                place: place(&store.document(duplicate.of)),
+                place: place_of,
                 text: first,
                 ..Example::default()
             })),
@@ -137,8 +141,8 @@ pub fn keep_what_stays(
     let mut left = Left::default();
     let most: Vec<Repeated> = decisions.most.clone();
     let mut tokens = TokenizedDocument::default();
-    for number in 0..store.len() {
-        let document = store.document(number);
+    for number in 0..files.len() {
+        let document = store.document(number)?;
         let emptied = decisions.emptied;
         let Some(decision) = decisions.next_decision()? else {
             break;

@@ -3,17 +3,21 @@
 //! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source; [`count_words`] only looks at words.
 
 pub mod audit;
+mod buckets;
 mod clean;
 mod config;
 mod disk;
 mod error;
+mod gather;
 pub mod input;
 mod key;
+mod memory;
 mod output;
 pub mod pairing;
 mod plan;
 mod prepare;
 mod progress;
+mod resolve;
 mod rows;
 mod shards;
 mod split;
@@ -25,6 +29,7 @@ mod words;
 pub use cloze_clean::{CleanOptions, CleanReport};
 pub use config::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing};
 pub use error::{Error, Result};
+pub use memory::parse as parse_memory;
 pub use prepare::{Report, Work, prepare};
 pub use progress::{Progress, Silent, Stage};
 pub use rows::rows;

@@ -6,26 +6,35 @@ use std::sync::Arc;
 
 use arrow_array::builder::FixedSizeBinaryBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::{FixedSizeBinaryArray, RecordBatch};
+use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use cloze_shard::ipc::{IpcFileWriter, map_batches};
+use cloze_shard::ipc::{IpcFile, IpcFileWriter, map_batches};
 use cloze_shard::prefetch;
 use cloze_shard::random::{Key, Stage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::memory::Memory;
 use crate::pairing::labels::PermutedBlocks;
 use crate::pairing::packed::Packing;
-use crate::pairing::{Documents, PairingCounts, PairingRule, Recipe, Span, bert, cloze, packed};
+use crate::pairing::{
+    Cursor, Draft, PairingCounts, PairingRule, Recipe, Setting, Span, TokenKinds, Totals, bert,
+    cloze, elsewhere, packed,
+};
+use crate::resolve::Later;
 use crate::{Config, ObjectiveKind, Pairing, Progress, Result};
 
 /// Documents whose labels are balanced together. Part of what a seed means.
 const CHUNK: u64 = 1_024;
 const RECIPE_BYTES: usize = 33;
+/// A recipe in a file.
+pub type Encoded = [u8; RECIPE_BYTES];
 const RECIPES_PER_BATCH: usize = 65_536;
 /// Chunks, and sentences in them, that are paired before their recipes are written: bounds memory.
 const CHUNKS_AT_ONCE: u64 = 64;
 const SENTENCES_AT_ONCE: usize = 8 << 20;
+/// Bytes of a row that is held, with its length.
+const DRAFT_BYTES: usize = size_of::<(Draft, usize)>();
 
 /// The recipes of the rows of a bin of a split, mapped.
 pub struct Plan {
@@ -43,122 +52,168 @@ pub struct Planned {
     pub tokens: u64,
 }
 
-/// Makes rows of every document of a split, `dupe_factor` times, and writes the recipes to `paths`, one for each bin of `config`.
-pub fn plan(
-    documents: &impl Documents,
-    config: &Config,
-    paths: &[PathBuf],
-    progress: &dyn Progress,
-) -> Result<Planned> {
-    let pairer = Pairer::new(documents, config);
-    let mut bins = Bins {
-        edges: config.bins(),
-        spills: paths
-            .iter()
-            .map(|p| Spill::create(p))
-            .collect::<Result<_>>()?,
-        planned: Planned::default(),
-    };
-    let chunks = pairer.chunks();
-    for duplicate in 0..config.dupe_factor {
-        let mut begin = 0;
-        while begin < chunks {
-            let end = pairer.wave(begin, chunks);
-            if end == begin + 1 {
-                // A chunk of long documents alone may be too much to hold.
-                let mut failed = Ok(());
-                let mut emit = |recipe: Recipe, len| {
-                    if failed.is_ok() {
-                        failed = bins.push(&recipe, len);
-                    }
-                };
-                let counts = pairer.chunk(begin, duplicate, &mut emit);
-                failed?;
-                bins.planned.counts += counts;
-            } else {
-                let paired: Vec<(Vec<(Recipe, usize)>, PairingCounts)> = (begin..end)
-                    .into_par_iter()
-                    .map(|chunk| {
-                        let mut recipes = Vec::new();
-                        let counts =
-                            pairer.chunk(chunk, duplicate, &mut |r, len| recipes.push((r, len)));
-                        (recipes, counts)
-                    })
-                    .collect();
-                for (recipes, counts) in paired {
-                    bins.planned.counts += counts;
-                    recipes.iter().try_for_each(|(r, len)| bins.push(r, *len))?;
-                }
-            }
-            for chunk in begin..end {
-                progress.advance(pairer.documents_of(chunk).count() as u64);
-            }
-            begin = end;
+/// What recipes are made by.
+pub struct Planner<'a> {
+    pub config: &'a Config,
+    pub setting: Setting<'a>,
+    /// Where recipes go, a file for each bin.
+    pub paths: &'a [PathBuf],
+    /// Where text from elsewhere is not looked up at once but in the order of its places.
+    pub sorting: Option<Sorting<'a>>,
+}
+
+/// How much may be sorted in memory, and the folder for what is more.
+#[derive(Clone, Copy, Debug)]
+pub struct Sorting<'a> {
+    pub memory: Memory,
+    pub folder: &'a Path,
+}
+
+impl<'a> Planner<'a> {
+    /// A planner for the split of `totals`.
+    pub fn new(
+        config: &'a Config,
+        totals: Totals,
+        kinds: &'a TokenKinds,
+        paths: &'a [PathBuf],
+        sorting: Option<Sorting<'a>>,
+    ) -> Self {
+        let rule = PairingRule {
+            max_tokens: config.max_tokens(),
+            short_seq_prob: config.short_seq_prob(),
+            random_next_ratio: match config.objective {
+                ObjectiveKind::Nsp => config.random_next_ratio,
+                _ => 0.0,
+            },
+        };
+        Self {
+            config,
+            setting: Setting {
+                rule,
+                totals,
+                kinds,
+            },
+            paths,
+            // Other objectives want nothing from elsewhere.
+            sorting: sorting.filter(|_| config.objective == ObjectiveKind::Nsp),
         }
     }
-    bins.spills.into_iter().try_for_each(Spill::finish)?;
-    Ok(bins.planned)
-}
 
-/// Makes rows of documents.
-pub struct Pairer<'a, D> {
-    documents: &'a D,
-    config: &'a Config,
-    rule: PairingRule,
-}
-
-impl<'a, D: Documents> Pairer<'a, D> {
-    /// As `config` has it.
-    pub fn new(documents: &'a D, config: &'a Config) -> Self {
-        Self {
-            documents,
-            config,
-            rule: PairingRule {
-                max_tokens: config.max_tokens(),
-                short_seq_prob: config.short_seq_prob(),
-                random_next_ratio: match config.objective {
-                    ObjectiveKind::Nsp => config.random_next_ratio,
-                    _ => 0.0,
-                },
-            },
+    /// Makes rows of every document of the split, `dupe_factor` times; `cursors` goes through the documents.
+    pub fn draft<C: Cursor>(
+        &self,
+        cursors: impl Fn() -> C + Sync,
+        progress: &dyn Progress,
+    ) -> Result<Drafted> {
+        let spills = self.paths.iter().map(|p| Spill::create(p));
+        let mut bins = Bins {
+            edges: self.config.bins(),
+            spills: spills.collect::<Result<_>>()?,
+            planned: Planned::default(),
+        };
+        let mut later = self.sorting.map(Later::create).transpose()?;
+        let mut push = |draft: Draft, len: usize| match &mut later {
+            Some(later) => later.push(&draft),
+            None => bins.push(&draft.recipe, len),
+        };
+        let chunks = self.chunks();
+        let mut counts = PairingCounts::default();
+        for duplicate in 0..self.config.dupe_factor {
+            let mut begin = 0;
+            while begin < chunks {
+                let end = self.wave(&mut cursors(), begin, chunks)?;
+                if end == begin + 1 {
+                    // A chunk of long documents alone may be too much to hold.
+                    counts += self.chunk(&cursors, begin, duplicate, &mut push)?;
+                } else {
+                    let chunk = |chunk| {
+                        let mut drafts = Vec::new();
+                        let mut hold = |draft, len| {
+                            drafts.push((draft, len));
+                            Ok(())
+                        };
+                        let counts = self.chunk(&cursors, chunk, duplicate, &mut hold)?;
+                        Ok((drafts, counts))
+                    };
+                    let paired: Vec<(Vec<(Draft, usize)>, PairingCounts)> = (begin..end)
+                        .into_par_iter()
+                        .map(chunk)
+                        .collect::<Result<_>>()?;
+                    for (drafts, more) in paired {
+                        counts += more;
+                        drafts.into_iter().try_for_each(|(d, len)| push(d, len))?;
+                    }
+                }
+                for chunk in begin..end {
+                    let documents = self.documents_of(chunk);
+                    progress.advance(documents.end - documents.start);
+                }
+                begin = end;
+            }
         }
+        bins.planned.counts = counts;
+        Ok(Drafted { bins, later })
+    }
+
+    /// Finds what drafts still want, and writes the recipes.
+    pub fn finish(
+        &self,
+        drafted: Drafted,
+        mut cursor: impl Cursor,
+        progress: &dyn Progress,
+    ) -> Result<Planned> {
+        let Drafted { mut bins, later } = drafted;
+        if let Some(later) = later {
+            let (pairing, setting) = (self.config.pairing, &self.setting);
+            let mut emit = |recipe: &Recipe| bins.push(recipe, pair_tokens(recipe));
+            let counts = later.resolve(pairing, setting, &mut cursor, &mut emit, progress)?;
+            bins.planned.counts += counts;
+        }
+        bins.spills.into_iter().try_for_each(Spill::finish)?;
+        Ok(bins.planned)
     }
 
     /// The number of chunks of documents.
     pub fn chunks(&self) -> u64 {
-        self.documents.len().div_ceil(CHUNK)
+        self.setting.totals.documents.div_ceil(CHUNK)
     }
 
     fn documents_of(&self, chunk: u64) -> Range<u64> {
-        chunk * CHUNK..((chunk + 1) * CHUNK).min(self.documents.len())
+        chunk * CHUNK..((chunk + 1) * CHUNK).min(self.setting.totals.documents)
     }
 
     /// The end of the chunks from `begin` that are paired before their recipes are written.
-    fn wave(&self, begin: u64, chunks: u64) -> u64 {
-        let mut sentences = 0;
+    fn wave(&self, documents: &mut impl Cursor, begin: u64, chunks: u64) -> Result<u64> {
         let most = (begin + CHUNKS_AT_ONCE).min(chunks);
-        let end = (begin..most).find(|&chunk| {
-            let of = self.documents_of(chunk).map(|i| self.documents.get(i));
-            sentences += of
-                .map(|d| d.sentence_ends.len() + d.input_ids.len() / 64)
-                .sum::<usize>();
-            sentences > SENTENCES_AT_ONCE
-        });
-        end.unwrap_or(most).max(begin + 1)
+        let memory = self.sorting.map(|s| s.memory.sort() / DRAFT_BYTES);
+        let most_sentences = memory.unwrap_or(SENTENCES_AT_ONCE).min(SENTENCES_AT_ONCE);
+        let mut sentences = 0;
+        for chunk in begin..most {
+            for i in self.documents_of(chunk) {
+                let document = documents.get(i)?;
+                sentences += document.sentence_ends.len() + document.input_ids.len() / 64;
+            }
+            if sentences > most_sentences {
+                return Ok(chunk.max(begin + 1));
+            }
+        }
+        Ok(most)
     }
 
-    /// The recipes of a chunk, each with the length of its row.
-    pub fn chunk(
+    /// The rows of a chunk, each with its length, if that is known.
+    pub fn chunk<C: Cursor>(
         &self,
+        cursors: impl Fn() -> C,
         chunk: u64,
         duplicate: u32,
-        emit: &mut impl FnMut(Recipe, usize),
-    ) -> PairingCounts {
+        emit: &mut impl FnMut(Draft, usize) -> Result<()>,
+    ) -> Result<PairingCounts> {
         let mut counts = PairingCounts::default();
+        let mut documents = cursors();
         let range = self.documents_of(chunk);
         let draws = |index| Key::new(self.config.seed, Stage::Pairing).stream(index, duplicate);
         let labels = Key::new(self.config.seed, Stage::Label).stream(chunk, duplicate);
-        let rule = &self.rule;
+        let setting = &self.setting;
         let crossing = match self.config.objective {
             ObjectiveKind::Nsp | ObjectiveKind::Sop => None,
             ObjectiveKind::FullSentences => Some(true),
@@ -166,64 +221,88 @@ impl<'a, D: Documents> Pairer<'a, D> {
         };
         if let Some(crossing) = crossing {
             let mut draws = draws(range.start);
-            let mut emit = |recipe: Recipe| {
-                let parts = match crossing {
-                    true => packed::parts(self.documents, recipe.a).count(),
-                    false => 1,
-                };
-                emit(recipe, recipe.a.len as usize + 1 + parts);
-            };
-            let documents = self.documents;
             let packing = Packing {
                 crossing,
                 duplicate,
-                rule,
+                setting,
             };
             packed::pack(
-                documents,
+                &mut documents,
                 range,
                 packing,
                 &mut draws,
                 &mut counts,
-                &mut emit,
-            );
-            return counts;
+                &mut |recipe: Recipe, places| emit(recipe.into(), places + 2),
+            )?;
+            return Ok(counts);
         }
-        let is_sop = self.config.objective == ObjectiveKind::Sop;
+        let (pairing, is_sop) = (
+            self.config.pairing,
+            self.config.objective == ObjectiveKind::Sop,
+        );
         let mut swaps = PermutedBlocks::new(0.5, labels.clone());
-        let mut emit = |mut recipe: Recipe| {
+        let mut elsewhere = cursors();
+        let mut found = PairingCounts::default();
+        let mut emit = |mut draft: Draft| {
+            let recipe = &mut draft.recipe;
             if let Some((b, false)) = recipe.b
                 && is_sop
                 && swaps.draw()
             {
                 (recipe.a, recipe.b) = (b, Some((recipe.a, true)));
             }
-            let b = recipe.b.map_or(0, |(b, _)| b.len as usize + 1);
-            emit(recipe, recipe.a.len as usize + 2 + b);
+            if self.sorting.is_none() {
+                draft =
+                    elsewhere::look_up(pairing, setting, &mut elsewhere, draft, &mut found)?.into();
+            }
+            emit(draft, pair_tokens(&draft.recipe))
         };
-        let mut labels = PermutedBlocks::new(rule.random_next_ratio, labels);
+        let mut labels = PermutedBlocks::new(setting.rule.random_next_ratio, labels);
         for index in range {
             let mut draws = draws(index);
-            let documents = self.documents;
-            match self.config.pairing {
-                Pairing::Cloze => {
-                    cloze::pair(
-                        documents,
-                        index,
-                        rule,
-                        &mut labels,
-                        &mut draws,
-                        &mut counts,
-                        &mut emit,
-                    );
-                }
-                Pairing::Bert => {
-                    bert::pair(documents, index, rule, &mut draws, &mut counts, &mut emit);
-                }
-            }
+            let document = documents.get(index)?;
+            match pairing {
+                Pairing::Cloze => cloze::pair(
+                    &document,
+                    index,
+                    setting,
+                    &mut labels,
+                    &mut draws,
+                    &mut counts,
+                    &mut emit,
+                ),
+                Pairing::Bert => bert::pair(
+                    &document,
+                    index,
+                    setting,
+                    &mut draws,
+                    &mut counts,
+                    &mut emit,
+                ),
+            }?;
         }
-        counts
+        counts += found;
+        Ok(counts)
     }
+}
+
+/// Rows of a split, of which some may want text from elsewhere.
+pub struct Drafted {
+    bins: Bins,
+    later: Option<Later>,
+}
+
+impl Drafted {
+    /// How many rows are not finished.
+    pub fn left(&self) -> u64 {
+        self.later.as_ref().map_or(0, Later::rows)
+    }
+}
+
+/// Tokens of a row of one segment or a pair, special ones too.
+fn pair_tokens(recipe: &Recipe) -> usize {
+    let b = recipe.b.map_or(0, |(b, _)| b.len as usize + 1);
+    recipe.a.len as usize + 2 + b
 }
 
 /// The recipes of a split, as they are written: by the length of their rows.
@@ -239,7 +318,7 @@ impl Bins {
         let bin = self.edges.partition_point(|&edge| usize::from(edge) < len);
         self.planned.rows += 1;
         self.planned.tokens += len as u64;
-        self.spills[bin.min(self.edges.len() - 1)].push(recipe)
+        self.spills[bin.min(self.edges.len() - 1)].push(encode(recipe))
     }
 }
 
@@ -248,6 +327,7 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("recipe", recipe, false)]))
 }
 
+/// A file of recipes, as it is written.
 struct Spill {
     writer: IpcFileWriter,
     batch: FixedSizeBinaryBuilder,
@@ -264,9 +344,9 @@ impl Spill {
         })
     }
 
-    fn push(&mut self, recipe: &Recipe) -> Result<()> {
+    fn push(&mut self, recipe: Encoded) -> Result<()> {
         self.batch
-            .append_value(encode(recipe))
+            .append_value(recipe)
             .expect("the encoding has the column's width");
         self.held += 1;
         if self.held == RECIPES_PER_BATCH {
@@ -291,6 +371,21 @@ impl Spill {
         self.writer.finish()?;
         Ok(())
     }
+}
+
+/// Goes through a file of recipes, a batch at a time.
+pub fn each(path: &Path, mut take: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    let file = IpcFile::open(path, &schema())?;
+    let mut number = 0;
+    for batch in 0..file.len() {
+        let batch = file.batch(batch)?;
+        let recipes = batch.column(0).as_fixed_size_binary();
+        for i in 0..recipes.len() {
+            take(number, recipes.value(i))?;
+            number += 1;
+        }
+    }
+    Ok(())
 }
 
 impl Plan {
@@ -326,7 +421,15 @@ impl Plan {
     }
 }
 
-fn encode(recipe: &Recipe) -> [u8; RECIPE_BYTES] {
+/// The number of recipes in a file.
+pub fn rows(path: &Path) -> Result<u64> {
+    let file = IpcFile::open(path, &schema())?;
+    let rows = (0..file.len()).map(|batch| Ok(file.rows(batch)? as u64));
+    rows.sum()
+}
+
+/// A recipe as it is in files.
+pub fn encode(recipe: &Recipe) -> Encoded {
     let (b, kind) = match recipe.b {
         None => (Span::default(), 0),
         Some((b, false)) => (b, 1),
@@ -342,7 +445,8 @@ fn encode(recipe: &Recipe) -> [u8; RECIPE_BYTES] {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Recipe {
+/// The recipe that was [encoded](encode).
+pub fn decode(bytes: &[u8]) -> Recipe {
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let span = |at: usize| Span {
@@ -399,28 +503,56 @@ mod tests {
         ]
     }
 
+    fn planned(
+        documents: &InMemory,
+        config: &Config,
+        paths: &[PathBuf],
+        sorting: Option<Sorting<'_>>,
+    ) -> Planned {
+        let (totals, kinds) = (documents.totals(), documents.kinds());
+        let planner = Planner::new(config, totals, kinds, paths, sorting);
+        let drafted = planner.draft(|| documents, &Silent).unwrap();
+        planner.finish(drafted, documents, &Silent).unwrap()
+    }
+
+    /// Neither on threads nor on whether what is wanted from elsewhere is sorted; also where most ask again, or nothing else is there.
     #[test]
-    fn plans_do_not_depend_on_threads() {
-        let documents = documents();
+    fn plans_do_not_depend_on_how_they_are_made() {
+        let twins = |n: usize| {
+            let twins = InMemory::new(&vec![vec![9, 4, 20, 3]; n]);
+            (2..n).fold(twins, |twins, i| twins.with_doc(i, 1))
+        };
         let folder = tempfile::tempdir().unwrap();
-        for (number, config) in configs().iter().enumerate() {
-            let with = |jobs: usize| {
-                let name = |i| folder.path().join(format!("{number}-{jobs}-{i}"));
-                let paths: Vec<PathBuf> = (0..config.bins().len()).map(name).collect();
-                let pool = rayon::ThreadPoolBuilder::new()
-                    .num_threads(jobs)
-                    .build()
-                    .unwrap();
-                let planned = pool
-                    .install(|| plan(&documents, config, &paths, &Silent))
-                    .unwrap();
-                let bytes: Vec<Vec<u8>> = paths.iter().map(|p| std::fs::read(p).unwrap()).collect();
-                (planned, bytes)
-            };
-            let one = with(1);
-            assert!(one == with(2) && one == with(5));
+        for (which, documents) in [documents(), twins(700), twins(1)].iter().enumerate() {
+            for (number, config) in configs().iter().enumerate() {
+                let with = |jobs: usize, memory: Option<u64>| {
+                    let name = |i| folder.path().join(format!("{which}-{number}-{jobs}-{i}"));
+                    let paths: Vec<PathBuf> = (0..config.bins().len()).map(name).collect();
+                    let pool = rayon::ThreadPoolBuilder::new()
+                        .num_threads(jobs)
+                        .build()
+                        .unwrap();
+                    let sorting = memory.map(|memory| Sorting {
+                        memory: Memory::new(Some(memory)),
+                        folder: folder.path(),
+                    });
+                    let planned = pool.install(|| planned(documents, config, &paths, sorting));
+                    let bytes: Vec<Vec<u8>> =
+                        paths.iter().map(|p| std::fs::read(p).unwrap()).collect();
+                    (planned, bytes)
+                };
+                let one = with(1, None);
+                assert!(one.0.rows > 0);
+                for (jobs, memory) in [(2, None), (5, None), (1, Some(1 << 14)), (3, Some(1 << 30))]
+                {
+                    assert!(
+                        one == with(jobs, memory),
+                        "{which} {number} {jobs} {memory:?}"
+                    );
+                }
+            }
         }
-        let plan = Plan::open(&folder.path().join("0-1-0")).unwrap();
+        let plan = Plan::open(&folder.path().join("0-0-1-0")).unwrap();
         assert!(plan.rows() > 3 * 5_000);
         assert_eq!(plan.recipe(0).a.document, 0);
         assert_eq!(plan.recipe(plan.rows() - 1).a.document, 4_999);
@@ -438,7 +570,7 @@ mod tests {
             let paths: Vec<PathBuf> = (0..config.bins().len())
                 .map(|i| folder.path().join(format!("{}-{i}", bins.len())))
                 .collect();
-            let planned = plan(&documents, &config, &paths, &Silent).unwrap();
+            let planned = planned(&documents, &config, &paths, None);
             let plans: Vec<Plan> = paths.iter().map(|p| Plan::open(p).unwrap()).collect();
             assert_eq!(planned.rows, plans.iter().map(Plan::rows).sum::<u64>());
             plans
@@ -467,7 +599,7 @@ mod tests {
             ..Config::default()
         };
         let path = folder.path().join("sop");
-        plan(&documents, &config, std::slice::from_ref(&path), &Silent).unwrap();
+        planned(&documents, &config, std::slice::from_ref(&path), None);
         let plan = Plan::open(&path).unwrap();
         let mut turned = 0;
         let mut pairs = 0;

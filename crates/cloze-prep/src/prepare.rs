@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cloze_shard::documents::{self, DocumentRecord};
+use cloze_shard::documents::{self, DocumentRecord, DocumentsWriter};
 use cloze_shard::manifest::{
     FileRecord, Manifest, Masking, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord,
 };
@@ -16,17 +16,20 @@ use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, Needed, megabytes};
+use crate::gather::Gather;
 use crate::input::{InputOptions, InputPlan};
 use crate::key::{self, Key};
+use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
-use crate::pairing::{Documents, PairingCounts};
-use crate::plan::{Plan, Planned, plan};
+use crate::pairing::{Cursor, PairingCounts};
+use crate::plan::{self, Drafted, Plan, Planned, Planner, Sorting};
 use crate::progress::{Progress, Stage};
-use crate::shards::{Kept, RowMaker, write_split};
-use crate::split::{Assignment, SplitDocuments, SplitIndex};
+use crate::shards::{self, Kept, RowMaker, write_split};
+use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex, token_kinds};
+use crate::token_store::TokenFiles;
 use crate::tokenize::{TokenizeReport, tokenize};
 use crate::tokens::TokenFolder;
-use crate::{CleanReport, Config, Error, MaskingKind, Result, TokenStore};
+use crate::{CleanReport, Config, Error, MaskingKind, Result, StoredDocument, TokenStore};
 
 const SPLITS: [&str; 2] = ["train", "validation"];
 
@@ -51,6 +54,10 @@ pub struct Work {
     /// Folder that keeps the tokens: made, gone on with, or used again by any preparation of the same text with the same tokenizer
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub tokens: Option<PathBuf>,
+    /// Memory that is kept to, beside the vocabulary and the longest document, such as 1GiB, for a corpus of any size: where the tokens do not fit into half of it, they are
+    /// sorted on disk, with the same result [default: half of what the machine or its control group has]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::parse_memory))]
+    pub memory: Option<u64>,
     /// Text after which the tokens so far are safe from a stop
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 256, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=65_536)))]
     pub save_every: u64,
@@ -61,6 +68,7 @@ impl Default for Work {
         Self {
             resume: false,
             tokens: None,
+            memory: None,
             save_every: 256,
         }
     }
@@ -73,7 +81,10 @@ struct Preparation<'a> {
     tokenizer: Tokenizer,
     config: Config,
     key: Key,
+    memory: Memory,
     out: &'a Path,
+    /// The folder of unfinished work.
+    folder: PathBuf,
     work: &'a Work,
     progress: &'a dyn Progress,
 }
@@ -113,6 +124,8 @@ pub fn prepare(
         vocabulary,
         tokenizer,
         config,
+        memory: Memory::new(work.memory),
+        folder: out.join(WORK_FOLDER),
         out,
         work,
         progress,
@@ -146,7 +159,7 @@ struct PlanNote {
 
 impl Preparation<'_> {
     fn at(&self, name: &str) -> PathBuf {
-        self.out.join(WORK_FOLDER).join(name)
+        self.folder.join(name)
     }
 
     fn token_folder(&self) -> PathBuf {
@@ -208,10 +221,11 @@ impl Preparation<'_> {
             config,
             &mut folder,
             part_bytes,
+            self.memory,
             progress,
         )?;
-        let store = folder.store()?;
-        if store.is_empty() {
+        let files = folder.files()?;
+        if files.is_empty() {
             let files = tokenized.sources.len();
             let s = if files == 1 { "" } else { "s" };
             let mut why = vec![format!("no document with text in {files} file{s}")];
@@ -221,28 +235,29 @@ impl Preparation<'_> {
                 why: why.join("; "),
             });
         }
-        let docs = (0..store.len()).map(|i| store.document(i).doc);
-        let assignment = Assignment::new(docs, config.seed, config.validation_fraction);
-        let index = |split: usize| {
-            let path = self.at(&format!("{}.documents", SPLITS[split]));
-            SplitIndex::write(&store, &path, |doc| {
-                assignment.is_validation(doc) == (split == 1)
-            })
+        let (indexes, table) = self.list_documents(&files)?;
+        let tokens = folder.place.digest()?;
+        let recipes = Needed::recipes(tokenized.tokens(), config);
+        let (planned, splits) = if self.memory.maps(files.bytes() + recipes) {
+            let store = TokenStore::map(&files)?;
+            let map = |index| SplitDocuments::map(&store, index);
+            let documents = [map(&indexes[0])?, map(&indexes[1])?];
+            let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;
+            (planned, self.write_splits(&documents, &indexes)?)
+        } else {
+            progress.say(&format!(
+                "memory   tokens and recipes are {}, more than half of the {} that are kept to: they are sorted on the disk",
+                megabytes(files.bytes() + recipes),
+                megabytes(self.memory.bytes()),
+            ));
+            let cursor = |split: usize| SplitCursor::new(&files, &indexes[split]);
+            let planned = self.plan(&indexes, tokens, Some(self.sorting()), cursor)?;
+            (planned, self.gather_splits(&planned, &indexes, cursor)?)
         };
-        let indexes = [index(0)?, index(1)?];
-        let documents = indexes
-            .each_ref()
-            .map(|index| SplitDocuments::new(&store, index, &self.vocabulary));
-        let planned = self.plan(&documents, &folder)?;
         let mut paired = planned[0].counts;
         paired += planned[1].counts;
-        let splits = self.write_splits(&documents, &indexes)?;
 
         let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
-        let records = (0..store.len()).map(|i| document_record(&store, i));
-        let with_meta = !config.meta_field.is_empty();
-        let path = self.out.join(documents::FILE_NAME);
-        let table = documents::write(&path, with_meta, records)?;
         atomic::sync_folder(self.out)?;
         let manifest = Manifest {
             format: Manifest::format_name(),
@@ -261,11 +276,7 @@ impl Preparation<'_> {
             counts: counts(&tokenized, &paired),
             sources: tokenized.sources.clone(),
             metadata: config.meta_field.clone(),
-            documents: FileRecord {
-                path: documents::FILE_NAME.into(),
-                bytes: table.bytes,
-                blake3: table.blake3,
-            },
+            documents: table,
             splits,
         };
         manifest.write(self.out)?;
@@ -281,7 +292,7 @@ impl Preparation<'_> {
     /// Says how much room is needed, and refuses to begin where there is none for half of it.
     fn state_disk(&self, folder: &TokenFolder) -> Result<()> {
         let id_type = IdType::for_vocab_size(self.vocabulary.len());
-        let mut needed = Needed::guess(&self.sources, id_type, &self.config);
+        let mut needed = Needed::guess(&self.sources, id_type, &self.config, self.memory);
         if folder.whole {
             needed.tokens = 0;
         }
@@ -295,37 +306,84 @@ impl Preparation<'_> {
         disk::refuse(self.out, needed.all() / 2, free)
     }
 
-    fn bins(&self) -> usize {
-        self.config.bins().len()
-    }
-
     fn recipes(&self, split: usize) -> Vec<PathBuf> {
         let name = |bin| self.at(&format!("{}-{bin}.recipes", SPLITS[split]));
-        (0..self.bins()).map(name).collect()
+        (0..self.config.bins().len()).map(name).collect()
     }
 
-    /// Writes the recipes of both splits, unless they are there.
-    fn plan(
+    fn sorting(&self) -> Sorting<'_> {
+        Sorting {
+            memory: self.memory,
+            folder: &self.folder,
+        }
+    }
+
+    /// Goes through the documents once: which split has which, and the table of all.
+    fn list_documents(&self, files: &TokenFiles) -> Result<([SplitIndex; 2], FileRecord)> {
+        let config = &self.config;
+        let mut cursor = files.cursor();
+        let docs = (0..files.len()).map(|i| Ok(cursor.document(i)?.doc));
+        let assignment = Assignment::new(docs, config.seed, config.validation_fraction)?;
+        let index =
+            |split: usize| IndexWriter::create(&self.at(&format!("{}.documents", SPLITS[split])));
+        let mut indexes = [index(0)?, index(1)?];
+        let path = self.out.join(documents::FILE_NAME);
+        let mut table = DocumentsWriter::create(&path, !config.meta_field.is_empty())?;
+        for i in 0..files.len() {
+            let document = cursor.document(i)?;
+            let split = usize::from(assignment.is_validation(document.doc));
+            indexes[split].push(i, &document)?;
+            table.push(document_record(&document))?;
+        }
+        let table = table.finish()?;
+        let table = FileRecord {
+            path: documents::FILE_NAME.into(),
+            bytes: table.bytes,
+            blake3: table.blake3,
+        };
+        let [train, validation] = indexes;
+        Ok(([train.finish()?, validation.finish()?], table))
+    }
+
+    /// Writes the recipes of both splits, unless they are there; `cursor` goes through the documents of one.
+    fn plan<C: Cursor>(
         &self,
-        documents: &[SplitDocuments<'_>; 2],
-        folder: &TokenFolder,
+        indexes: &[SplitIndex; 2],
+        tokens: String,
+        sorting: Option<Sorting<'_>>,
+        cursor: impl Fn(usize) -> C + Sync,
     ) -> Result<[Planned; 2]> {
         let path = self.at("plan.json");
-        let tokens = folder.place.digest()?;
         let there = key::read::<PlanNote>(&path)?;
         let planned = match there.filter(|note| note.tokens == tokens) {
             Some(note) => note.planned,
             None => {
                 self.forget_shards()?;
-                let all: u64 = documents.iter().map(Documents::len).sum();
-                let all = all * u64::from(self.config.dupe_factor);
-                self.progress.begin(Stage::Pair, all);
-                let mut planned = [Planned::default(); 2];
-                for (split, documents) in documents.iter().enumerate() {
-                    planned[split] =
-                        plan(documents, &self.config, &self.recipes(split), self.progress)?;
+                let kinds = token_kinds(&self.vocabulary);
+                let (config, progress) = (&self.config, self.progress);
+                let paths = [self.recipes(0), self.recipes(1)];
+                let planner = |split: usize| {
+                    let totals = indexes[split].totals;
+                    Planner::new(config, totals, &kinds, &paths[split], sorting)
+                };
+                let planners = [planner(0), planner(1)];
+                let all: u64 = indexes.iter().map(|index| index.totals.documents).sum();
+                progress.begin(Stage::Pair, all * u64::from(config.dupe_factor));
+                let draft = |split: usize| planners[split].draft(|| cursor(split), progress);
+                let drafted = [draft(0)?, draft(1)?];
+                progress.end();
+                let left = drafted.iter().map(Drafted::left).sum();
+                if left > 0 {
+                    progress.begin(Stage::Find, left);
                 }
-                self.progress.end();
+                let [train, validation] = drafted;
+                let planned = [
+                    planners[0].finish(train, cursor(0), progress)?,
+                    planners[1].finish(validation, cursor(1), progress)?,
+                ];
+                if left > 0 {
+                    progress.end();
+                }
                 key::write(&path, &PlanNote { tokens, planned })?;
                 planned
             }
@@ -333,9 +391,10 @@ impl Preparation<'_> {
         // Now it is known what is needed; what is written already is counted again, so half suffices where that is much.
         if !self.out.join(SPLITS[0]).exists() {
             let id_type = IdType::for_vocab_size(self.vocabulary.len());
-            let needed = planned
-                .iter()
-                .map(|p| disk::shards(p, id_type, &self.config));
+            let needed = planned.iter().map(|planned| match sorting {
+                None => disk::shards(planned, id_type, &self.config),
+                Some(_) => disk::gathered(planned, id_type),
+            });
             disk::refuse(self.out, needed.sum(), disk::free(self.out))?;
         }
         Ok(planned)
@@ -343,14 +402,14 @@ impl Preparation<'_> {
 
     /// Removes what was made of other tokens.
     fn forget_shards(&self) -> Result<()> {
-        let work = self.out.join(WORK_FOLDER);
+        let work = &self.folder;
         for split in SPLITS {
             let folder = self.out.join(split);
             if folder.exists() {
                 fs::remove_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
             }
-            for entry in fs::read_dir(&work).map_err(cloze_shard::Error::io(&work))? {
-                let path = entry.map_err(cloze_shard::Error::io(&work))?.path();
+            for entry in fs::read_dir(work).map_err(cloze_shard::Error::io(work))? {
+                let path = entry.map_err(cloze_shard::Error::io(work))?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 if name.starts_with(split) && name.ends_with(".json") {
                     fs::remove_file(&path).map_err(cloze_shard::Error::io(&path))?;
@@ -360,32 +419,86 @@ impl Preparation<'_> {
         Ok(())
     }
 
+    /// The split's folder, and the path of each shard of a bin in the dataset.
+    fn shards_of(&self, split: usize) -> Result<impl Fn(usize, u64) -> String + Sync> {
+        let folder = self.out.join(SPLITS[split]);
+        fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
+        let edges = self.config.bins();
+        Ok(move |bin: usize, shard: u64| match edges.len() {
+            1 => format!("{}/part-{shard:05}.arrow", SPLITS[split]),
+            _ => format!(
+                "{}/to-{:05}-part-{shard:05}.arrow",
+                SPLITS[split], edges[bin]
+            ),
+        })
+    }
+
     fn write_splits(
         &self,
         documents: &[SplitDocuments<'_>; 2],
         indexes: &[SplitIndex; 2],
     ) -> Result<BTreeMap<String, SplitRecord>> {
-        let (config, edges) = (&self.config, self.config.bins());
+        let config = &self.config;
         let plans = |split| -> Result<Vec<Plan>> {
             let paths = self.recipes(split);
             paths.iter().map(|path| Plan::open(path)).collect()
         };
         let plans = [plans(0)?, plans(1)?];
         let rows = plans.iter().flatten().map(Plan::rows).sum();
+        let kept = Kept::new(self.folder.clone());
         self.progress.begin(Stage::Write, rows);
         let mut splits = BTreeMap::new();
         for (i, (documents, plans)) in documents.iter().zip(&plans).enumerate() {
-            let split = i as u32;
-            let folder = self.out.join(SPLITS[i]);
-            fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
-            let maker = RowMaker::new(documents, &self.vocabulary, config, split)?;
-            let name = |bin: usize, shard: u64| match edges.len() {
-                1 => format!("{}/part-{shard:05}.arrow", SPLITS[i]),
-                _ => format!("{}/to-{:05}-part-{shard:05}.arrow", SPLITS[i], edges[bin]),
+            let maker = RowMaker::new(documents, &self.vocabulary, config, i as u32)?;
+            let names = self.shards_of(i)?;
+            let (out, progress) = (self.out, self.progress);
+            let shards = write_split(&maker, plans, names, out, config, &kept, progress)?;
+            let record = SplitRecord::new(shards, indexes[i].totals.documents);
+            splits.insert(SPLITS[i].to_owned(), record);
+        }
+        self.progress.end();
+        Ok(splits)
+    }
+
+    /// As [`write_splits`](Self::write_splits), by buckets; `cursor` goes through the documents of a split.
+    fn gather_splits<C: Cursor>(
+        &self,
+        planned: &[Planned; 2],
+        indexes: &[SplitIndex; 2],
+        cursor: impl Fn(usize) -> C,
+    ) -> Result<BTreeMap<String, SplitRecord>> {
+        let config = &self.config;
+        let kept = Kept::new(self.folder.clone());
+        let recipes = [self.recipes(0), self.recipes(1)];
+        let rows = planned[0].rows + planned[1].rows;
+        self.progress.begin(Stage::Gather, rows);
+        let mut all = Vec::new();
+        for i in [0, 1] {
+            let rows = recipes[i].iter().map(|path| plan::rows(path));
+            let rows: Vec<u64> = rows.collect::<Result<_>>()?;
+            let gather = Gather {
+                config,
+                id_type: IdType::for_vocab_size(self.vocabulary.len()),
+                parts: shards::parts(config, i as u32, &rows, self.shards_of(i)?),
+                recipes: &recipes[i],
+                planned: &planned[i],
+                documents: indexes[i].totals.documents,
+                sorting: self.sorting(),
+                name: SPLITS[i],
+                kept: &kept,
+                out: self.out,
+                progress: self.progress,
             };
-            let kept = Kept::new(self.out.join(WORK_FOLDER));
-            let shards = write_split(&maker, plans, name, self.out, config, &kept, self.progress)?;
-            let record = SplitRecord::new(shards, indexes[i].len());
+            let gathered = gather.gather(&mut cursor(i))?;
+            all.push((gather, gathered));
+        }
+        self.progress.end();
+        self.progress.begin(Stage::Write, rows);
+        let mut splits = BTreeMap::new();
+        for (i, (gather, gathered)) in all.iter().enumerate() {
+            let maker = RowMaker::new(&(), &self.vocabulary, config, i as u32)?;
+            let shards = gather.write(gathered, &maker)?;
+            let record = SplitRecord::new(shards, indexes[i].totals.documents);
             splits.insert(SPLITS[i].to_owned(), record);
         }
         self.progress.end();
@@ -393,8 +506,7 @@ impl Preparation<'_> {
     }
 }
 
-fn document_record(store: &TokenStore, i: u64) -> DocumentRecord {
-    let document = store.document(i);
+fn document_record(document: &StoredDocument<'_>) -> DocumentRecord {
     DocumentRecord {
         doc: document.doc,
         source: document.source,

@@ -9,6 +9,10 @@ pub enum Stage {
     Deduplicate,
     /// Choosing what goes into each row; measured in documents (each once a duplicate).
     Pair,
+    /// Looking up the second segments of pairs, where they are sorted for it; measured in rows.
+    Find,
+    /// Bringing segments to where their rows will be, where they are sorted for it; measured in rows.
+    Gather,
     /// Writing shards; measured in rows.
     Write,
 }
@@ -21,6 +25,8 @@ impl Stage {
             Self::Tokenize => "tokenize",
             Self::Deduplicate => "deduplicate",
             Self::Pair => "pair",
+            Self::Find => "find",
+            Self::Gather => "gather",
             Self::Write => "write",
         }
     }
@@ -31,7 +37,7 @@ impl Stage {
         match self {
             Self::Tokenize => "bytes",
             Self::Deduplicate | Self::Pair => "documents",
-            Self::Write => "rows",
+            Self::Find | Self::Gather | Self::Write => "rows",
         }
     }
 }

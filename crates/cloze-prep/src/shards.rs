@@ -26,14 +26,14 @@ const ROWS_TOLD: u64 = 1_024;
 /// What every row of a split is made with.
 pub struct RowMaker<'a, D> {
     documents: &'a D,
-    vocabulary: &'a Vocabulary,
+    pub vocabulary: &'a Vocabulary,
     masker: Option<(Masker, MaskKey)>,
     /// Whether first segments go on into the next documents.
     crossing: bool,
     split: u32,
 }
 
-impl<'a, D: Documents> RowMaker<'a, D> {
+impl<'a, D> RowMaker<'a, D> {
     /// Makes rows of `documents`; `split` keys static masks.
     pub fn new(
         documents: &'a D,
@@ -65,6 +65,36 @@ impl<'a, D: Documents> RowMaker<'a, D> {
         rules.crossing(self.crossing)
     }
 
+    /// Whether rows have static masks.
+    pub fn has_masks(&self) -> bool {
+        self.masker.is_some()
+    }
+
+    /// Draws static masks, where there are to be any, into `row`, whose number in its split is `number`.
+    pub fn mask<T: Id>(&self, number: u64, row: &mut Row<T>, drawn: &mut Drawn) {
+        if let Some((masker, key)) = &self.masker {
+            let masks = row.masks.get_or_insert_default();
+            drawn.places.clear();
+            masks.labels.clear();
+            let (scratch, places) = (&mut drawn.scratch, &mut drawn.places);
+            masker.mask_in(
+                scratch,
+                *key,
+                number,
+                0,
+                &mut row.input_ids,
+                places,
+                &mut masks.labels,
+            );
+            masks.positions.clear();
+            masks
+                .positions
+                .extend(places.iter().map(|&place| place as u16));
+        }
+    }
+}
+
+impl<D: Documents> RowMaker<'_, D> {
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
     pub fn fill<T: Id>(&self, number: u64, recipe: &Recipe, row: &mut Row<T>, drawn: &mut Drawn) {
         let special = self.vocabulary.special();
@@ -90,25 +120,7 @@ impl<'a, D: Documents> RowMaker<'a, D> {
                 false => NextSentenceLabel::IsNext,
             });
         }
-        if let Some((masker, key)) = &self.masker {
-            let masks = row.masks.get_or_insert_default();
-            drawn.places.clear();
-            masks.labels.clear();
-            let (scratch, places) = (&mut drawn.scratch, &mut drawn.places);
-            masker.mask_in(
-                scratch,
-                *key,
-                number,
-                0,
-                &mut row.input_ids,
-                places,
-                &mut masks.labels,
-            );
-            masks.positions.clear();
-            masks
-                .positions
-                .extend(places.iter().map(|&place| place as u16));
-        }
+        self.mask(number, row, drawn);
     }
 
     /// Has the processor fetch what [`RowMaker::fill`] will read of `recipe`.
@@ -155,40 +167,21 @@ pub fn write_split(
     kept: &Kept,
     progress: &dyn Progress,
 ) -> Result<Vec<ShardRecord>> {
-    let shards = |plan: &Plan| plan.rows().div_ceil(config.shard_rows);
-    let mut all = Vec::new();
-    let mut before = 0;
-    for (bin, plan) in plans.iter().enumerate() {
-        let rows = plan.rows();
-        let order = Key::new(config.seed, Stage::RowOrder);
-        let order = Permutation::new(order, u64::from(maker.split), bin as u32, rows);
-        let place = move |shard: u64| {
-            (u128::from(shard) * u128::from(rows) / u128::from(shards(plan))) as u64
-        };
-        for shard in 0..shards(plan) {
-            let part = Part {
-                plan,
-                order,
-                range: place(shard)..place(shard + 1),
-                before,
-                file: names(bin, shard),
-            };
-            all.push(part);
-        }
-        before += rows;
-    }
+    let rows: Vec<u64> = plans.iter().map(Plan::rows).collect();
     let rules = maker.rules(config);
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
-    all.into_par_iter()
+    parts(config, maker.split, &rows, names)
+        .into_par_iter()
         .map(|part| {
             if let Some(record) = kept.get(out, &part.file)? {
                 progress.advance(record.rows);
                 return Ok(record);
             }
+            let plan = &plans[part.bin];
             let rules = rules.clone();
             let record = match id_type {
-                IdType::UInt16 => write_shard::<u16>(maker, &part, rules, out, progress),
-                IdType::UInt32 => write_shard::<u32>(maker, &part, rules, out, progress),
+                IdType::UInt16 => write_shard::<u16>(maker, plan, &part, rules, out, progress),
+                IdType::UInt32 => write_shard::<u32>(maker, plan, &part, rules, out, progress),
             }?;
             kept.put(&record)?;
             Ok(record)
@@ -197,25 +190,51 @@ pub fn write_split(
 }
 
 /// A shard to be written: the places of an order.
-struct Part<'a> {
-    plan: &'a Plan,
-    order: Permutation,
-    range: Range<u64>,
+pub struct Part {
+    pub bin: usize,
+    pub order: Permutation,
+    pub range: Range<u64>,
     /// Rows of the split in the bins before.
-    before: u64,
-    file: String,
+    pub before: u64,
+    pub file: String,
+}
+
+/// The shards of a split whose bins have so many rows, balanced to one row in each bin.
+pub fn parts(
+    config: &Config,
+    split: u32,
+    rows: &[u64],
+    names: impl Fn(usize, u64) -> String,
+) -> Vec<Part> {
+    let (mut all, mut before) = (Vec::new(), 0);
+    for (bin, &rows) in rows.iter().enumerate() {
+        let order = Key::new(config.seed, Stage::RowOrder);
+        let order = Permutation::new(order, u64::from(split), bin as u32, rows);
+        let shards = rows.div_ceil(config.shard_rows);
+        let place = |shard: u64| (u128::from(shard) * u128::from(rows) / u128::from(shards)) as u64;
+        all.extend((0..shards).map(|shard| Part {
+            bin,
+            order,
+            range: place(shard)..place(shard + 1),
+            before,
+            file: names(bin, shard),
+        }));
+        before += rows;
+    }
+    all
 }
 
 fn write_shard<T: Id>(
     maker: &RowMaker<'_, impl Documents>,
-    part: &Part<'_>,
+    plan: &Plan,
+    part: &Part,
     rules: RowRules,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<ShardRecord> {
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
     let path = out.join(&part.file);
-    let mut writer = ShardWriter::create(&path, id_type, maker.masker.is_some(), rules)?;
+    let mut writer = ShardWriter::create(&path, id_type, maker.has_masks(), rules)?;
     let (mut row, mut drawn) = (Row::<T>::default(), Drawn::default());
     let mut group = [(0, Recipe::default()); GROUP];
     let (mut at, mut rows, mut tokens) = (part.range.start, 0, 0);
@@ -223,10 +242,10 @@ fn write_shard<T: Id>(
         let group = &mut group[..(part.range.end - at).min(GROUP as u64) as usize];
         for ((number, _), position) in group.iter_mut().zip(at..) {
             *number = part.order.inverse(position);
-            part.plan.prefetch(*number);
+            plan.prefetch(*number);
         }
         for (number, recipe) in group.iter_mut() {
-            *recipe = part.plan.recipe(*number);
+            *recipe = plan.recipe(*number);
         }
         for (_, recipe) in group.iter() {
             maker.prefetch(recipe);
@@ -260,7 +279,7 @@ impl Kept {
     }
 
     /// The record of a shard that is there, as it was written.
-    fn get(&self, out: &Path, file: &str) -> Result<Option<ShardRecord>> {
+    pub fn get(&self, out: &Path, file: &str) -> Result<Option<ShardRecord>> {
         let Some(record) = key::read::<ShardRecord>(&self.path(file))? else {
             return Ok(None);
         };
@@ -270,7 +289,7 @@ impl Kept {
             .then_some(record))
     }
 
-    fn put(&self, record: &ShardRecord) -> Result<()> {
+    pub fn put(&self, record: &ShardRecord) -> Result<()> {
         key::write(&self.path(&record.file.path), record)
     }
 }

@@ -1,6 +1,6 @@
 //! The documents of a split: a view of the token store that pairing sees.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -9,11 +9,12 @@ use arrow_array::{RecordBatch, UInt64Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use cloze_shard::Vocabulary;
-use cloze_shard::ipc::{IpcFileWriter, map_batches};
+use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::random::{Key, Stage};
 
-use crate::pairing::{DocumentView, Documents};
-use crate::{Result, TokenStore};
+use crate::pairing::{Cursor, DocumentView, Documents, TokenKinds, Totals};
+use crate::token_store::{TokenCursor, TokenFiles};
+use crate::{Result, StoredDocument, TokenStore};
 
 /// Assigns documents to splits by a keyed draw of their hash id: documents of one id stay together, and a document
 /// stays where it is when others come or go.
@@ -30,20 +31,25 @@ pub struct Assignment {
 
 impl Assignment {
     /// The assignment of `docs`.
-    pub fn new(docs: impl Iterator<Item = i64>, seed: u64, validation_fraction: f64) -> Self {
+    pub fn new(
+        docs: impl Iterator<Item = Result<i64>>,
+        seed: u64,
+        validation_fraction: f64,
+    ) -> Result<Self> {
         let mut assignment = Self {
             key: Key::new(seed, Stage::Split),
             validation_fraction,
             chosen: None,
         };
         if validation_fraction <= 0.0 {
-            return assignment;
+            return Ok(assignment);
         }
         let (mut smallest, mut several, mut first) = (None::<(f64, i64)>, false, None);
         for doc in docs {
+            let doc = doc?;
             let draw = assignment.draw(doc);
             if draw < validation_fraction {
-                return assignment;
+                return Ok(assignment);
             }
             several |= *first.get_or_insert(doc) != doc;
             if smallest.is_none_or(|(least, _)| draw < least) {
@@ -51,7 +57,7 @@ impl Assignment {
             }
         }
         assignment.chosen = smallest.filter(|_| several).map(|(_, doc)| doc);
-        assignment
+        Ok(assignment)
     }
 
     fn draw(&self, doc: i64) -> f64 {
@@ -68,7 +74,7 @@ impl Assignment {
 }
 
 /// Documents in a batch of an index.
-const BATCH: usize = 65_536;
+const BATCH: u64 = 65_536;
 
 fn schema() -> SchemaRef {
     let column = |name| Field::new(name, DataType::UInt64, false);
@@ -78,89 +84,187 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-/// Which documents of the token store a split has, ascending, and how many sentences stand before each: a mapped file, so that memory does not grow with
-/// the corpus.
+/// Which documents of the token store a split has, ascending, and how many sentences stand before each: on disk.
 #[derive(Debug)]
 pub struct SplitIndex {
-    batches: Vec<[ScalarBuffer<u64>; 2]>,
-    documents: u64,
-    sentences: u64,
+    file: IpcFile,
+    /// Sentences before each batch.
+    firsts: Vec<u64>,
+    /// What the split has in all.
+    pub totals: Totals,
 }
 
+/// A batch of an index.
+type Columns = [ScalarBuffer<u64>; 2];
+
 impl SplitIndex {
-    /// Writes the index of the documents of `store` that `takes` takes, and maps it.
-    pub fn write(store: &TokenStore, path: &Path, takes: impl Fn(i64) -> bool) -> Result<Self> {
-        let mut file = IpcFileWriter::undigested(path, &schema())?;
-        let (mut numbers, mut before) = (Vec::new(), Vec::new());
-        let (mut documents, mut sentences) = (0, 0);
-        let mut flush = |numbers: &mut Vec<u64>, before: &mut Vec<u64>| -> Result<()> {
-            let columns = [std::mem::take(numbers), std::mem::take(before)];
-            let columns = columns
-                .map(|c| Arc::new(UInt64Array::from(c)) as _)
-                .to_vec();
-            let batch =
-                RecordBatch::try_new(schema(), columns).map_err(|e| cloze_shard::Error::Shard {
-                    path: path.into(),
-                    why: e.to_string(),
-                })?;
-            Ok(file.write(&batch)?)
+    fn batch(&self, number: usize) -> Result<Columns> {
+        let batch = self.file.batch(number)?;
+        let column = |i: usize| {
+            batch
+                .column(i)
+                .as_primitive::<UInt64Type>()
+                .values()
+                .clone()
         };
-        for i in 0..store.len() {
-            let document = store.document(i);
-            if !takes(document.doc) {
-                continue;
-            }
-            numbers.push(i);
-            before.push(sentences);
-            documents += 1;
-            sentences += document.sentence_ends.len() as u64;
-            if numbers.len() == BATCH {
-                flush(&mut numbers, &mut before)?;
-            }
-        }
-        if !numbers.is_empty() {
-            flush(&mut numbers, &mut before)?;
-        }
-        file.finish()?;
-        let batches = map_batches(path, &schema())?;
-        let column =
-            |b: &RecordBatch, i: usize| b.column(i).as_primitive::<UInt64Type>().values().clone();
+        Ok([column(0), column(1)])
+    }
+
+    /// The batch that has the `n`-th sentence of the split.
+    fn batch_of_sentence(&self, n: u64) -> usize {
+        self.firsts.partition_point(|&first| first <= n) - 1
+    }
+}
+
+/// The document of batch `number` that holds the `n`-th sentence of the split, and the number of the sentence in it.
+fn sentence_in(number: usize, [_, before]: &Columns, n: u64) -> (u64, usize) {
+    let document = before.partition_point(|&start| start <= n) - 1;
+    let index = number as u64 * BATCH + document as u64;
+    (index, (n - before[document]) as usize)
+}
+
+/// Writes an index.
+pub struct IndexWriter {
+    path: PathBuf,
+    file: IpcFileWriter,
+    numbers: Vec<u64>,
+    before: Vec<u64>,
+    firsts: Vec<u64>,
+    totals: Totals,
+}
+
+impl IndexWriter {
+    /// Begins the index at `path`.
+    pub fn create(path: &Path) -> Result<Self> {
         Ok(Self {
-            batches: batches
-                .iter()
-                .map(|b| [column(b, 0), column(b, 1)])
-                .collect(),
-            documents,
-            sentences,
+            path: path.into(),
+            file: IpcFileWriter::undigested(path, &schema())?,
+            numbers: Vec::new(),
+            before: Vec::new(),
+            firsts: Vec::new(),
+            totals: Totals::default(),
         })
     }
 
-    /// How many documents the split has.
-    pub fn len(&self) -> u64 {
-        self.documents
+    /// Appends document `number` of the store.
+    pub fn push(&mut self, number: u64, document: &StoredDocument<'_>) -> Result<()> {
+        if self.numbers.is_empty() {
+            self.firsts.push(self.totals.sentences);
+        }
+        self.numbers.push(number);
+        self.before.push(self.totals.sentences);
+        let sentences = document.sentence_ends.len() as u64;
+        self.totals.add(document.doc, sentences);
+        if self.totals.documents.is_multiple_of(BATCH) {
+            self.flush()?;
+        }
+        Ok(())
     }
 
-    /// The number in the store of document `i`.
-    fn number(&self, i: u64) -> u64 {
-        self.batches[(i / BATCH as u64) as usize][0][(i % BATCH as u64) as usize]
+    fn flush(&mut self) -> Result<()> {
+        let columns = [&mut self.numbers, &mut self.before].map(std::mem::take);
+        let columns = columns.map(|c| Arc::new(UInt64Array::from(c)) as _);
+        let batch = RecordBatch::try_new(schema(), columns.to_vec()).map_err(|e| {
+            cloze_shard::Error::Shard {
+                path: self.path.clone(),
+                why: e.to_string(),
+            }
+        })?;
+        Ok(self.file.write(&batch)?)
     }
 
-    /// The document that holds the `n`-th sentence of the split, and the number of the sentence in it.
-    fn nth_sentence(&self, n: u64) -> (u64, usize) {
-        let batch = self.batches.partition_point(|[_, before]| before[0] <= n) - 1;
-        let before = &self.batches[batch][1];
-        let document = before.partition_point(|&start| start <= n) - 1;
-        let number = batch as u64 * BATCH as u64 + document as u64;
-        (number, (n - before[document]) as usize)
+    /// Makes the index durable under its name.
+    pub fn finish(mut self) -> Result<SplitIndex> {
+        if !self.numbers.is_empty() {
+            self.flush()?;
+        }
+        self.file.finish()?;
+        Ok(SplitIndex {
+            file: IpcFile::open(&self.path, &schema())?,
+            firsts: self.firsts,
+            totals: self.totals,
+        })
     }
 }
 
-/// A split's documents in the token store.
+/// A split's documents in the token store, mapped.
 pub struct SplitDocuments<'a> {
     store: &'a TokenStore,
     index: &'a SplitIndex,
-    continuation: Vec<bool>,
-    clause_end: Vec<bool>,
+    batches: Vec<Columns>,
+}
+
+impl<'a> SplitDocuments<'a> {
+    /// The documents of `store` that `index` names.
+    pub fn map(store: &'a TokenStore, index: &'a SplitIndex) -> Result<Self> {
+        let batches = (0..index.file.len()).map(|number| index.batch(number));
+        Ok(Self {
+            store,
+            index,
+            batches: batches.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl Documents for SplitDocuments<'_> {
+    fn get(&self, i: u64) -> DocumentView<'_> {
+        let [numbers, _] = &self.batches[(i / BATCH) as usize];
+        self.store.view(numbers[(i % BATCH) as usize])
+    }
+
+    fn nth_sentence(&self, n: u64) -> (u64, usize) {
+        let batch = self.index.batch_of_sentence(n);
+        sentence_in(batch, &self.batches[batch], n)
+    }
+}
+
+/// A split's documents in the token store, from the first to the last.
+pub struct SplitCursor<'a> {
+    index: &'a SplitIndex,
+    held: Option<(usize, Columns)>,
+    tokens: TokenCursor<'a>,
+}
+
+impl<'a> SplitCursor<'a> {
+    /// The documents of `files` that `index` names.
+    pub fn new(files: &'a TokenFiles, index: &'a SplitIndex) -> Self {
+        Self {
+            index,
+            held: None,
+            tokens: files.cursor(),
+        }
+    }
+
+    fn batch(&mut self, number: usize) -> Result<&Columns> {
+        let columns = match self.held.take() {
+            Some((there, columns)) if there == number => columns,
+            _ => self.index.batch(number)?,
+        };
+        Ok(&self.held.insert((number, columns)).1)
+    }
+}
+
+impl Cursor for SplitCursor<'_> {
+    fn get(&mut self, i: u64) -> Result<DocumentView<'_>> {
+        let [numbers, _] = self.batch((i / BATCH) as usize)?;
+        let number = numbers[(i % BATCH) as usize];
+        Ok(self.tokens.document(number)?.into())
+    }
+
+    fn nth_sentence(&mut self, n: u64) -> Result<(u64, usize)> {
+        let batch = self.index.batch_of_sentence(n);
+        Ok(sentence_in(batch, self.batch(batch)?, n))
+    }
+}
+
+impl<'a> From<StoredDocument<'a>> for DocumentView<'a> {
+    fn from(document: StoredDocument<'a>) -> Self {
+        Self {
+            doc: document.doc,
+            input_ids: document.input_ids,
+            sentence_ends: document.sentence_ends,
+        }
+    }
 }
 
 /// Entries that end a clause.
@@ -168,52 +272,17 @@ const CLAUSE_ENDS: [&str; 18] = [
     ",", ";", ":", ")", "]", "}", "–", "—", "―", "…", "،", "؛", "、", "，", "；", "：", "）", "」",
 ];
 
-impl<'a> SplitDocuments<'a> {
-    /// The documents of `store` that `index` names.
-    pub fn new(store: &'a TokenStore, index: &'a SplitIndex, vocabulary: &Vocabulary) -> Self {
-        let continuation = (0..vocabulary.len() as u32)
-            .map(|id| vocabulary.is_continuation(id))
-            .collect();
-        let clause_end = (0..vocabulary.len() as u32)
-            .map(|id| {
-                vocabulary
-                    .token(id)
-                    .is_some_and(|t| CLAUSE_ENDS.contains(&t))
-            })
-            .collect();
-        Self {
-            store,
-            index,
-            continuation,
-            clause_end,
-        }
-    }
-}
-
-impl Documents for SplitDocuments<'_> {
-    fn len(&self) -> u64 {
-        self.index.documents
-    }
-
-    fn get(&self, i: u64) -> DocumentView<'_> {
-        self.store.view(self.index.number(i))
-    }
-
-    fn nth_sentence(&self, n: u64) -> (u64, usize) {
-        self.index.nth_sentence(n)
-    }
-
-    fn sentences(&self) -> u64 {
-        self.index.sentences
-    }
-
-    fn is_continuation(&self, id: u32) -> bool {
-        self.continuation.get(id as usize).copied().unwrap_or(false)
-    }
-
-    fn is_clause_end(&self, id: u32) -> bool {
-        self.clause_end.get(id as usize).copied().unwrap_or(false)
-    }
+/// What pairing goes by of a vocabulary.
+pub fn token_kinds(vocabulary: &Vocabulary) -> TokenKinds {
+    let ends_clause = |id| {
+        let token = vocabulary.token(id);
+        token.is_some_and(|t| CLAUSE_ENDS.contains(&t))
+    };
+    TokenKinds::new(
+        vocabulary.len() as u32,
+        |id| vocabulary.is_continuation(id),
+        ends_clause,
+    )
 }
 
 #[cfg(test)]
@@ -221,7 +290,8 @@ mod tests {
     use super::*;
 
     fn validation(docs: &[i64], seed: u64, fraction: f64) -> Vec<usize> {
-        let assignment = Assignment::new(docs.iter().copied(), seed, fraction);
+        let docs_in_order = docs.iter().map(|&doc| Ok(doc));
+        let assignment = Assignment::new(docs_in_order, seed, fraction).unwrap();
         let chosen = docs.iter().enumerate();
         chosen
             .filter(|(_, doc)| assignment.is_validation(**doc))

@@ -1,7 +1,8 @@
 //! The token store: every document's ids and sentence ends, on disk, in order.
 //!
-//! An Arrow IPC file, uncompressed and mapped when it is read: whatever the size of the corpus, memory is the page cache's.
+//! Arrow IPC files, uncompressed and mapped when they are read: all at once ([`TokenStore`]), or, from front to back, a batch at a time ([`TokenFiles`]).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use cloze_shard::Ids;
-use cloze_shard::ipc::{IpcFileWriter, map_batches};
+use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::lists::{IdLists, Lists, array};
 use cloze_shard::schema::{IdType, list_of};
 
@@ -20,8 +21,9 @@ use crate::input::Document;
 use crate::pairing::DocumentView;
 use crate::{Error, Result};
 
-/// Tokens after which a batch is written.
+/// Tokens after which a batch is written, where a document counts for some and two bytes of what else is kept of it for one.
 const BATCH_TOKENS: usize = 1 << 20;
+const TOKENS_A_DOCUMENT: usize = 16;
 /// Arrow's list offsets are 32 bits wide and signed.
 const DOCUMENT_TOKENS: usize = 1 << 30;
 
@@ -134,7 +136,8 @@ impl TokenStoreWriter {
         columns.sentence_ends.push(&tokens.sentence_ends);
         // The id type was chosen so that every id of the vocabulary fits.
         columns.ids.push(Ids::U32(&tokens.input_ids));
-        self.tokens += count;
+        let text = [id, meta].into_iter().flatten().map(str::len);
+        self.tokens += count + TOKENS_A_DOCUMENT + text.sum::<usize>() / 2;
         if self.tokens >= BATCH_TOKENS {
             self.flush()
         } else {
@@ -192,14 +195,153 @@ pub struct StoredDocument<'a> {
     pub sentence_ends: &'a [u32],
 }
 
-/// The mapped store.
+/// The files of the store.
+#[derive(Debug)]
+pub struct TokenFiles {
+    files: Vec<IpcFile>,
+    /// File and number in it of each batch.
+    batches: Vec<(u32, u32)>,
+    /// Number of the first document of each batch, then the number of documents.
+    starts: Vec<u64>,
+}
+
+impl TokenFiles {
+    /// The files `parts`, one after another; ids may be of either width.
+    pub fn open(parts: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        let mut all = Self {
+            files: Vec::new(),
+            batches: Vec::new(),
+            starts: vec![0],
+        };
+        let mut total = 0;
+        for path in parts {
+            let file = match IpcFile::open(&path, &schema(IdType::UInt16)) {
+                Ok(file) => file,
+                Err(_) => IpcFile::open(&path, &schema(IdType::UInt32))?,
+            };
+            for batch in 0..file.len() {
+                total += file.rows(batch)? as u64;
+                all.starts.push(total);
+                all.batches.push((all.files.len() as u32, batch as u32));
+            }
+            all.files.push(file);
+        }
+        Ok(all)
+    }
+
+    /// The number of documents.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Whether there is no document.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(IpcFile::bytes).sum()
+    }
+
+    /// Goes through the documents.
+    #[must_use]
+    pub fn cursor(&self) -> TokenCursor<'_> {
+        TokenCursor {
+            files: self,
+            held: None,
+        }
+    }
+}
+
+/// A batch of the store, and then another.
+#[derive(Debug)]
+pub struct TokenCursor<'a> {
+    files: &'a TokenFiles,
+    held: Option<(Range<u64>, Batch)>,
+}
+
+impl TokenCursor<'_> {
+    /// Document `i`, below [`TokenFiles::len`].
+    pub fn document(&mut self, i: u64) -> Result<StoredDocument<'_>> {
+        let there = |(range, _): &(Range<u64>, Batch)| range.contains(&i);
+        if !self.held.as_ref().is_some_and(there) {
+            // The batch before is given back before the next one is taken.
+            self.held = None;
+            let TokenFiles {
+                files,
+                batches,
+                starts,
+            } = self.files;
+            let number = starts.partition_point(|&start| start <= i) - 1;
+            let (file, batch) = batches[number];
+            let batch = files[file as usize].batch(batch as usize)?;
+            self.held = Some((starts[number]..starts[number + 1], Batch::new(&batch)));
+        }
+        let (range, batch) = self.held.as_ref().expect("the batch is held now");
+        Ok(batch.document((i - range.start) as usize))
+    }
+}
+
+/// The whole store, mapped.
 #[derive(Debug)]
 pub struct TokenStore {
     batches: Vec<Batch>,
-    /// Number of the first document of each batch, then the number of documents.
     starts: Vec<u64>,
     /// Batches for each document.
     per_document: f64,
+}
+
+impl TokenStore {
+    /// Maps `files`.
+    pub fn map(files: &TokenFiles) -> Result<Self> {
+        let mut batches = Vec::new();
+        for file in &files.files {
+            batches.extend(file.batches()?.iter().map(Batch::new));
+        }
+        let per_document = batches.len() as f64 / files.len().max(1) as f64;
+        Ok(Self {
+            batches,
+            starts: files.starts.clone(),
+            per_document,
+        })
+    }
+
+    /// Document `i`.
+    ///
+    /// # Panics
+    /// If `i` is not below the number of documents.
+    #[must_use]
+    pub fn document(&self, i: u64) -> StoredDocument<'_> {
+        let (batch, i) = self.place(i);
+        batch.document(i)
+    }
+
+    /// What pairing sees of document `i`.
+    ///
+    /// # Panics
+    /// If `i` is not below the number of documents.
+    #[must_use]
+    pub fn view(&self, i: u64) -> DocumentView<'_> {
+        let (batch, i) = self.place(i);
+        batch.view(i)
+    }
+
+    /// The batch that holds document `i`, and its number there.
+    fn place(&self, i: u64) -> (&Batch, usize) {
+        let documents = self.starts.last().copied().unwrap_or(0);
+        assert!(i < documents, "document {i} of {documents}");
+        // Most batches hold about as many documents.
+        let likely = ((i as f64 * self.per_document) as usize).min(self.batches.len() - 1);
+        let batch = match (self.starts[likely]..self.starts[likely + 1]).contains(&i) {
+            true => likely,
+            false => self.starts.partition_point(|&start| start <= i) - 1,
+        };
+        (&self.batches[batch], (i - self.starts[batch]) as usize)
+    }
 }
 
 #[derive(Debug)]
@@ -217,75 +359,6 @@ struct Batch {
 enum IdValues {
     U16(ScalarBuffer<u16>),
     U32(ScalarBuffer<u32>),
-}
-
-impl TokenStore {
-    /// Maps the files `parts`, one after another; ids may be of either width.
-    pub fn open(parts: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
-        let (mut batches, mut starts, mut total) = (Vec::new(), vec![0], 0);
-        for path in parts {
-            let narrow = map_batches(&path, &schema(IdType::UInt16));
-            let found = match narrow {
-                Ok(batches) => batches,
-                Err(_) => map_batches(&path, &schema(IdType::UInt32))?,
-            };
-            for batch in &found {
-                total += batch.num_rows() as u64;
-                starts.push(total);
-                batches.push(Batch::new(batch));
-            }
-        }
-        let per_document = batches.len() as f64 / total.max(1) as f64;
-        Ok(Self {
-            batches,
-            starts,
-            per_document,
-        })
-    }
-
-    /// The number of documents.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.starts.last().copied().unwrap_or(0)
-    }
-
-    /// Whether there is no document.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Document `i`.
-    ///
-    /// # Panics
-    /// If `i` is not below [`TokenStore::len`].
-    #[must_use]
-    pub fn document(&self, i: u64) -> StoredDocument<'_> {
-        let (batch, i) = self.place(i);
-        batch.document(i)
-    }
-
-    /// What pairing sees of document `i`.
-    ///
-    /// # Panics
-    /// If `i` is not below [`TokenStore::len`].
-    #[must_use]
-    pub fn view(&self, i: u64) -> DocumentView<'_> {
-        let (batch, i) = self.place(i);
-        batch.view(i)
-    }
-
-    /// The batch that holds document `i`, and its number there.
-    fn place(&self, i: u64) -> (&Batch, usize) {
-        assert!(i < self.len(), "document {i} of {}", self.len());
-        // Most batches hold about as many documents.
-        let likely = ((i as f64 * self.per_document) as usize).min(self.batches.len() - 1);
-        let batch = match (self.starts[likely]..self.starts[likely + 1]).contains(&i) {
-            true => likely,
-            false => self.starts.partition_point(|&start| start <= i) - 1,
-        };
-        (&self.batches[batch], (i - self.starts[batch]) as usize)
-    }
 }
 
 impl Batch {

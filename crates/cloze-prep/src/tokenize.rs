@@ -19,6 +19,7 @@ use self::cleaned::place;
 use self::reading::{Block, Event, Reading};
 use crate::clean::Cleaning;
 use crate::input::{Document, InputPlan, TextForm};
+use crate::memory::Memory;
 use crate::progress::Stage;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::tokens::{Place, TokenFolder};
@@ -78,6 +79,11 @@ impl TokenizeReport {
         counts
     }
 
+    /// Tokens of all documents.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
     /// Documents with tokens.
     pub fn documents(&self) -> u64 {
         self.documents
@@ -134,13 +140,14 @@ pub fn tokenize(
     config: &Config,
     folder: &mut TokenFolder,
     part_bytes: u64,
+    memory: Memory,
     progress: &dyn Progress,
 ) -> Result<TokenizeReport> {
     let ignored = plan.ignored.iter();
     let ignored = ignored.map(|p| p.to_string_lossy().into_owned()).collect();
     if !folder.whole {
         let (mut cleaner, mut ledger) = (None, None);
-        if let Some(cleaning) = Cleaning::open(config, folder.path())? {
+        if let Some(cleaning) = Cleaning::open(config, folder.path(), memory)? {
             (cleaner, ledger) = (Some(cleaning.cleaner), cleaning.ledger);
         }
         // What is in a part may have to leave again, which is known when all is there: then there is one part, and nothing is safe before it is whole.

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::Source;
 use crate::key::{self, Key, Mark};
+use crate::token_store::TokenFiles;
 use crate::tokenize::TokenizeReport;
-use crate::{Error, Result, TokenStore};
+use crate::{Error, Result};
 
 const KEY: &str = "key.json";
 const WHOLE: &str = "whole.json";
@@ -135,8 +136,8 @@ impl TokenFolder {
     }
 
     /// The documents.
-    pub fn store(&self) -> Result<TokenStore> {
-        TokenStore::open((0..self.place.parts).map(|part| self.part(part)))
+    pub fn files(&self) -> Result<TokenFiles> {
+        TokenFiles::open((0..self.place.parts).map(|part| self.part(part)))
     }
 
     fn forget_later_parts(&self) -> Result<()> {

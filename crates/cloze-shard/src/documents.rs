@@ -1,6 +1,6 @@
 //! `documents.arrow`: one row a document that rows were made from, so that a row's origin can be named.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -15,6 +15,8 @@ use crate::{Error, Result};
 /// The file's name in the dataset.
 pub const FILE_NAME: &str = "documents.arrow";
 const BATCH: usize = 65_536;
+/// Bytes of text after which a batch is written, too: bounds memory.
+const BATCH_TEXT: usize = 16 << 20;
 
 /// A document of the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,13 +60,47 @@ pub fn write(
     metadata: bool,
     records: impl IntoIterator<Item = DocumentRecord>,
 ) -> Result<Written> {
-    let mut writer = IpcFileWriter::create(path, &schema(metadata))?;
-    let mut records = records.into_iter();
-    loop {
-        let batch: Vec<DocumentRecord> = records.by_ref().take(BATCH).collect();
-        if batch.is_empty() {
-            return writer.finish();
+    let mut writer = DocumentsWriter::create(path, metadata)?;
+    records.into_iter().try_for_each(|r| writer.push(r))?;
+    writer.finish()
+}
+
+/// Writes the table, record by record.
+pub struct DocumentsWriter {
+    path: PathBuf,
+    metadata: bool,
+    file: IpcFileWriter,
+    held: Vec<DocumentRecord>,
+    /// Bytes of text in `held`.
+    text: usize,
+}
+
+impl DocumentsWriter {
+    /// Begins the table at `path`.
+    pub fn create(path: &Path, metadata: bool) -> Result<Self> {
+        Ok(Self {
+            path: path.into(),
+            metadata,
+            file: IpcFileWriter::create(path, &schema(metadata))?,
+            held: Vec::new(),
+            text: 0,
+        })
+    }
+
+    /// Appends a record.
+    pub fn push(&mut self, record: DocumentRecord) -> Result<()> {
+        let texts = [&record.id, &record.meta].into_iter().flatten();
+        self.text += texts.map(String::len).sum::<usize>();
+        self.held.push(record);
+        if self.held.len() == BATCH || self.text >= BATCH_TEXT {
+            self.flush()?;
         }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.held);
+        self.text = 0;
         let column = |f: fn(&DocumentRecord) -> u32| {
             Arc::new(UInt32Array::from_iter_values(batch.iter().map(f)))
         };
@@ -79,12 +115,20 @@ pub fn write(
             column(|r| r.sentences),
             column(|r| r.tokens),
         ];
-        if metadata {
+        if self.metadata {
             columns.push(texts(|r| r.meta.as_deref()));
         }
-        let batch =
-            RecordBatch::try_new(schema(metadata), columns).map_err(|e| ipc::arrow(path, &e))?;
-        writer.write(&batch)?;
+        let batch = RecordBatch::try_new(schema(self.metadata), columns)
+            .map_err(|e| ipc::arrow(&self.path, &e))?;
+        self.file.write(&batch)
+    }
+
+    /// Makes the table durable under its name.
+    pub fn finish(mut self) -> Result<Written> {
+        if !self.held.is_empty() {
+            self.flush()?;
+        }
+        self.file.finish()
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Stage {
     LengthGroups = 12,
     /// Which rows have their segments in the other order.
     SentenceOrder = 13,
+    /// Text from elsewhere for a pair, keyed by a draw of [`Stage::Pairing`] in place of the seed.
+    Elsewhere = 14,
 }
 
 /// One Philox4x32-10 block: four 32-bit words from a 128-bit counter and a 64-bit key.

@@ -53,6 +53,15 @@ impl IdType {
             Self::UInt32 => DataType::UInt32,
         }
     }
+
+    /// Bytes of one id.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::UInt16 => 2,
+            Self::UInt32 => 4,
+        }
+    }
 }
 
 /// A non-null list of non-null `item`s.

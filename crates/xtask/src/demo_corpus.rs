@@ -93,15 +93,23 @@ const NAMES: [&str; 12] = [
 ];
 
 /// A multiplicative generator of 64 bits (Lehmer), enough for made-up text.
-struct Dice(u128);
+pub struct Dice(u128);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Self(u128::from(seed) << 1 | 1);
+        for _ in 0..64 {
+            dice.below(2);
+        }
+        dice
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(0xda94_2042_e4dd_58b5);
         (((self.0 >> 64) * n as u128) >> 64) as usize
     }
 
-    fn pick<'a>(&mut self, items: &[&'a str]) -> &'a str {
+    pub fn pick<'a>(&mut self, items: &[&'a str]) -> &'a str {
         items[self.below(items.len())]
     }
 }
@@ -109,10 +117,7 @@ impl Dice {
 /// Writes the corpus: half of the topics as one text file each, half as JSONL. Documents and bytes.
 pub fn write(folder: &Path) -> std::io::Result<(usize, usize)> {
     fs::create_dir_all(folder)?;
-    let mut dice = Dice(0x5eed_c10e_u128 << 1 | 1);
-    for _ in 0..64 {
-        dice.below(2);
-    }
+    let mut dice = Dice::new(0x5eed_c10e);
     let mut files: Vec<String> = vec![String::new(); TOPICS.len()];
     for i in 0..DOCUMENTS {
         let topic = i % TOPICS.len();

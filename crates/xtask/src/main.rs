@@ -1,10 +1,11 @@
-//! Project automation: `cargo xtask demo | test | gpu-kit | debian-corpus OUT | debian-docs OUT`.
+//! Project automation: `cargo xtask demo | test | gpu-kit | debian-corpus OUT | debian-docs OUT | salad OUT GB`.
 
 mod debian;
 mod debian_docs;
 mod demo;
 mod demo_corpus;
 mod gpu_kit;
+mod salad;
 mod steps;
 mod test;
 
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
   debian-corpus OUT          a real 24 MB corpus with a labelled task, from Debian's package index (needs apt-get)
   debian-docs OUT            115 MB of technical English without a task, from Debian's documentation packages (needs
                              apt-get and dpkg-deb; downloads 300 MB, takes some minutes)
+  salad OUT GB               GB gigabytes of JSONL that nobody wrote, for measurements
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         ["gpu-kit", options @ ..] => gpu_kit::run(options),
         ["debian-corpus", out] => debian::run(out.as_ref()),
         ["debian-docs", out] => debian_docs::run(out.as_ref()),
+        ["salad", out, gigabytes] => salad(out, gigabytes),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -52,4 +55,11 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn salad(out: &str, gigabytes: &str) -> Result<(), String> {
+    let size = gigabytes.parse().map_err(|e| format!("{gigabytes}: {e}"))?;
+    let documents = salad::write(out.as_ref(), size).map_err(|e| format!("{out}: {e}"))?;
+    println!("{out}: {documents} documents");
+    Ok(())
 }

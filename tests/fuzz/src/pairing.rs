@@ -6,7 +6,7 @@
 //! - with `cloze`, every token of every document is in a row of each duplicate; without pairs, in exactly one.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use cloze_prep::pairing::{DocumentView, Documents, Recipe, Span, packed};
+use cloze_prep::pairing::{DocumentView, Documents, Recipe, Span, Totals, packed};
 use cloze_prep::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing, rows};
 use cloze_shard::rules::audit_label;
 use cloze_shard::{Ids, Vocabulary};
@@ -22,10 +22,6 @@ struct Given {
 }
 
 impl Documents for Given {
-    fn len(&self) -> u64 {
-        self.documents.len() as u64
-    }
-
     fn get(&self, i: u64) -> DocumentView<'_> {
         let (doc, ids, ends) = &self.documents[i as usize];
         DocumentView {
@@ -39,28 +35,26 @@ impl Documents for Given {
         let document = self.first.partition_point(|&first| first <= n) - 1;
         (document as u64, (n - self.first[document]) as usize)
     }
+}
 
-    fn sentences(&self) -> u64 {
-        self.first.last().copied().unwrap_or(0)
-    }
-
-    fn is_continuation(&self, id: u32) -> bool {
-        id % 3 == 2
-    }
-
-    fn is_clause_end(&self, id: u32) -> bool {
-        id % 16 == 9
+impl Given {
+    fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for (doc, _, ends) in &self.documents {
+            totals.add(*doc, ends.len() as u64);
+        }
+        totals
     }
 }
 
 fn vocabulary() -> Vocabulary {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
-    let word = |id: u32| {
-        if id % 3 == 2 {
-            format!("##w{id}")
-        } else {
-            format!("w{id}")
-        }
+    let word = |id: u32| match id {
+        9 => ",".into(),
+        25 => ";".into(),
+        57 => ")".into(),
+        _ if id % 3 == 2 => format!("##w{id}"),
+        _ => format!("w{id}"),
     };
     let tokens = special.into_iter().chain((5..ENTRIES).map(word));
     Vocabulary::new(tokens.collect(), None).expect("it has the special tokens")
@@ -160,6 +154,7 @@ pub fn check(data: &[u8]) {
     let about = || format!("{config:?} {:?}", given.documents);
     let paired = rows(
         &given,
+        given.totals(),
         &vocabulary,
         &config,
         &mut |duplicate, recipe, row, rules| {

@@ -8,21 +8,26 @@
 //!   The sentences that were gathered for B go back.
 //! - A pair that is too long loses tokens one by one from the longer segment (B when equal), front or back by a coin.
 
-use super::{Documents, Draws, PairingCounts, PairingRule, Recipe, Span, sentence_start};
+use cloze_shard::random::{Key, Stage, Stream};
+
+use super::{
+    DocumentView, Draft, Draws, PairingCounts, Recipe, Setting, Span, Wanted, sentence_start,
+};
+use crate::Result;
 
 /// Draws of a random document before giving up on finding another than A's own.
 const TRIES: usize = 10;
 
-/// Makes the instances of document `index` and hands each to `emit`, in order.
+/// Makes the instances of `document`, which is number `index`, and hands each to `emit`, in order.
 pub fn pair(
-    documents: &impl Documents,
+    document: &DocumentView<'_>,
     index: u64,
-    rule: &PairingRule,
+    setting: &Setting<'_>,
     draws: &mut impl Draws,
     counts: &mut PairingCounts,
-    emit: &mut impl FnMut(Recipe),
-) {
-    let document = documents.get(index);
+    emit: &mut impl FnMut(Draft) -> Result<()>,
+) -> Result<()> {
+    let rule = &setting.rule;
     let ends = document.sentence_ends;
     let span = |first: usize, end: usize| {
         let start = sentence_start(ends, first);
@@ -49,39 +54,34 @@ pub fn pair(
         };
         let mut a = span(first, first + a_count);
         let random = count == 1 || draws.unit() < rule.random_next_ratio;
-        let mut b = if random {
-            let b = random_segment(
-                documents,
-                index,
-                target.saturating_sub(a.len as usize),
-                draws,
-            );
-            if documents.get(b.document).doc == document.doc {
-                counts.random_from_own_document += 1;
-            }
+        if random {
+            let wanted = Wanted {
+                place: other_document(setting.totals.documents, index, draws),
+                own: document.doc,
+                seed: draws.seed(),
+                // At most the sequence length, a u16.
+                budget: target.saturating_sub(a.len as usize) as u16,
+                longest: rule.max_tokens as u16,
+            };
+            emit(Draft {
+                recipe: Recipe { a, b: None },
+                wanted: Some(wanted),
+            })?;
             first += a_count;
-            b
         } else {
-            let b = span(first + a_count, i + 1);
+            let mut b = span(first + a_count, i + 1);
             first = i + 1;
-            b
-        };
-        counts.truncated_tokens += truncate(&mut a, &mut b, rule.max_tokens, draws);
-        emit(Recipe {
-            a,
-            b: Some((b, random)),
-        });
+            counts.truncated_tokens += truncate(&mut a, &mut b, rule.max_tokens, draws);
+            let b = Some((b, false));
+            emit(Recipe { a, b }.into())?;
+        }
         i = first;
     }
+    Ok(())
 }
 
-fn random_segment(
-    documents: &impl Documents,
-    own: u64,
-    target: usize,
-    draws: &mut impl Draws,
-) -> Span {
-    let last = (documents.len() - 1) as usize;
+fn other_document(documents: u64, own: u64, draws: &mut impl Draws) -> u64 {
+    let last = documents.saturating_sub(1) as usize;
     let mut index = own;
     for _ in 0..TRIES {
         index = draws.between(0, last) as u64;
@@ -89,12 +89,17 @@ fn random_segment(
             break;
         }
     }
-    let ends = documents.get(index).sentence_ends;
-    let first = draws.between(0, ends.len() - 1);
+    index
+}
+
+/// Text of `document`, which is number `index`, from a sentence that is drawn on, until it has as many tokens as are wanted.
+pub(super) fn second(wanted: &Wanted, index: u64, document: &DocumentView<'_>) -> Span {
+    let ends = document.sentence_ends;
+    let mut draws = Key::new(wanted.seed, Stage::Elsewhere).stream(0, 0);
+    let first = Draws::between(&mut draws, 0, ends.len() - 1);
     let start = sentence_start(ends, first);
-    let end = ends[first..]
-        .iter()
-        .find(|&&end| (end - start) as usize >= target);
+    let enough = |&&end: &&u32| end - start >= u32::from(wanted.budget);
+    let end = ends[first..].iter().find(enough);
     let end = end.or(ends.last()).copied().unwrap_or(start);
     Span {
         document: index,
@@ -103,8 +108,18 @@ fn random_segment(
     }
 }
 
+/// The coins of a pair whose second segment was wanted with this seed.
+pub(super) fn coins(seed: u64) -> Stream {
+    Key::new(seed, Stage::Elsewhere).stream(1, 0)
+}
+
 /// Cuts the pair down to `max_tokens`; the number of tokens that were cut.
-fn truncate(a: &mut Span, b: &mut Span, max_tokens: usize, draws: &mut impl Draws) -> u64 {
+pub(super) fn truncate(
+    a: &mut Span,
+    b: &mut Span,
+    max_tokens: usize,
+    draws: &mut impl Draws,
+) -> u64 {
     let mut cut = 0;
     while (a.len + b.len) as usize > max_tokens {
         let longer = if a.len > b.len { &mut *a } else { &mut *b };
@@ -120,8 +135,9 @@ fn truncate(a: &mut Span, b: &mut Span, max_tokens: usize, draws: &mut impl Draw
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pairing;
     use crate::pairing::tests_support::InMemory;
-    use cloze_shard::random::{Key, Stage};
+    use crate::pairing::{Documents, PairingRule, elsewhere};
 
     /// Answers with what it was told to, and checks every question.
     struct Script(std::vec::IntoIter<Draw>);
@@ -130,8 +146,9 @@ mod tests {
     enum Draw {
         Unit(f64),
         Between(usize, usize, usize),
+        Seed(u64),
     }
-    use Draw::{Between, Unit};
+    use Draw::{Between, Seed, Unit};
 
     impl Draws for Script {
         fn unit(&mut self) -> f64 {
@@ -147,30 +164,44 @@ mod tests {
                 other => panic!("asked for {low}..={high}, the script has {other:?}"),
             }
         }
+
+        fn seed(&mut self) -> u64 {
+            match self.0.next() {
+                Some(Seed(seed)) => seed,
+                other => panic!("asked for a seed, the script has {other:?}"),
+            }
+        }
     }
 
-    fn run(
-        lengths: &[Vec<u32>],
-        max_tokens: usize,
-        script: Vec<Draw>,
-    ) -> (Vec<Recipe>, PairingCounts) {
-        let documents = InMemory::new(lengths);
-        let rule = PairingRule {
+    fn rule(max_tokens: usize) -> PairingRule {
+        PairingRule {
             max_tokens,
             short_seq_prob: 0.1,
             random_next_ratio: 0.5,
-        };
+        }
+    }
+
+    /// The drafts of the first document.
+    fn run(
+        documents: &InMemory,
+        max_tokens: usize,
+        script: Vec<Draw>,
+    ) -> (Vec<Draft>, PairingCounts) {
+        let setting = documents.setting(rule(max_tokens));
         let mut script = Script(script.into_iter());
-        let (mut recipes, mut counts) = (vec![], PairingCounts::default());
-        pair(&documents, 0, &rule, &mut script, &mut counts, &mut |r| {
-            recipes.push(r);
-        });
+        let (mut drafts, mut counts) = (vec![], PairingCounts::default());
+        let mut emit = |draft| {
+            drafts.push(draft);
+            Ok(())
+        };
+        let document = documents.get(0);
+        pair(&document, 0, &setting, &mut script, &mut counts, &mut emit).unwrap();
         assert_eq!(
             script.0.next().map(|d| format!("{d:?}")),
             None,
             "the whole script is used"
         );
-        (recipes, counts)
+        (drafts, counts)
     }
 
     fn span(document: u64, start: u32, len: u32) -> Span {
@@ -181,11 +212,31 @@ mod tests {
         }
     }
 
+    fn next(a: Span, b: Span) -> Draft {
+        let b = Some((b, false));
+        Recipe { a, b }.into()
+    }
+
+    fn wanted(a: Span, place: u64, seed: u64, budget: u16, longest: u16) -> Draft {
+        let wanted = Wanted {
+            place,
+            own: 0,
+            seed,
+            budget,
+            longest,
+        };
+        Draft {
+            recipe: Recipe { a, b: None },
+            wanted: Some(wanted),
+        }
+    }
+
     #[test]
     fn next_takes_the_rest_of_the_chunk() {
         // T = 10; sentences 4 + 4 + 4 reach it; A takes one of them; the coin says "next".
-        let (recipes, counts) = run(
-            &[vec![4, 4, 4, 3], vec![5]],
+        let documents = InMemory::new(&[vec![4, 4, 4, 3], vec![5]]);
+        let (drafts, counts) = run(
+            &documents,
             12,
             vec![
                 Unit(0.05),
@@ -195,61 +246,82 @@ mod tests {
                 // One sentence is left: random without a coin; own document first, then the other.
                 Between(0, 1, 0),
                 Between(0, 1, 1),
-                Between(0, 0, 0),
+                Seed(77),
             ],
         );
-        assert_eq!(
-            recipes,
-            [
-                Recipe {
-                    a: span(0, 0, 4),
-                    b: Some((span(0, 4, 8), false))
-                },
-                Recipe {
-                    a: span(0, 12, 3),
-                    b: Some((span(1, 0, 5), true))
-                },
-            ]
-        );
+        let last = wanted(span(0, 12, 3), 1, 77, 7, 12);
+        assert_eq!(drafts, [next(span(0, 0, 4), span(0, 4, 8)), last]);
         assert_eq!(counts, PairingCounts::default());
+        let setting = documents.setting(rule(12));
+        let mut counts = counts;
+        let found = elsewhere::look_up(Pairing::Bert, &setting, &mut &documents, last, &mut counts)
+            .unwrap();
+        assert_eq!(found.b, Some((span(1, 0, 5), true)));
+        assert_eq!(
+            (found.a, counts),
+            (span(0, 12, 3), PairingCounts::default())
+        );
     }
 
     #[test]
     fn random_puts_unused_sentences_back() {
         // T = 12: all three sentences; A takes one, the coin says "random": two go back.
-        let (recipes, counts) = run(
-            &[vec![4, 4, 4], vec![2, 3, 9, 9]],
+        let documents = InMemory::new(&[vec![4, 4, 4], vec![2, 3, 9, 9]]);
+        let (drafts, counts) = run(
+            &documents,
             12,
             vec![
                 Unit(0.1),
                 Between(1, 2, 1),
                 Unit(0.49),
                 Between(0, 1, 1),
-                Between(0, 3, 1),
-                // B needs 12 - 4 = 8 tokens: its second sentence holds 3, so it takes the third. 16 tokens are cut to 12.
-                Unit(0.5),
-                Unit(0.7),
-                Unit(0.49),
-                Unit(0.9),
+                Seed(5),
                 // From the second sentence again: A takes one, the coin says "next".
                 Between(1, 1, 1),
                 Unit(0.51),
             ],
         );
-        assert_eq!(
-            recipes,
-            [
-                Recipe {
-                    a: span(0, 0, 4),
-                    b: Some((span(1, 3, 8), true))
-                },
-                Recipe {
-                    a: span(0, 4, 4),
-                    b: Some((span(0, 8, 4), false))
-                },
-            ]
+        let first = wanted(span(0, 0, 4), 1, 5, 8, 12);
+        assert_eq!(drafts, [first, next(span(0, 4, 4), span(0, 8, 4))]);
+        assert_eq!(counts, PairingCounts::default());
+    }
+
+    /// From a drawn sentence on until there is enough, or to the end; then cut, from either end, by other draws.
+    #[test]
+    fn text_from_elsewhere_is_cut_to_fit() {
+        let documents = InMemory::new(&[vec![4, 4, 4], vec![2, 3, 9, 9]]);
+        let setting = documents.setting(rule(12));
+        let (mut starts, mut cuts) = ([0; 4], [0; 5]);
+        for seed in 0..4_000 {
+            let draft = wanted(span(0, 0, 4), 1, seed, 8, 12);
+            let b = second(&draft.wanted.unwrap(), 1, &documents.get(1));
+            let all = [
+                span(1, 0, 14),
+                span(1, 2, 12),
+                span(1, 5, 9),
+                span(1, 14, 9),
+            ];
+            let which = all.iter().position(|&s| s == b).unwrap();
+            starts[which] += 1;
+            let mut counts = PairingCounts::default();
+            let found =
+                elsewhere::look_up(Pairing::Bert, &setting, &mut &documents, draft, &mut counts)
+                    .unwrap();
+            let (cut, _) = found.b.unwrap();
+            assert_eq!((found.a, cut.len), (span(0, 0, 4), 8));
+            assert_eq!(counts.truncated_tokens, u64::from(b.len - 8));
+            if which == 1 {
+                cuts[(cut.start - b.start) as usize] += 1;
+            }
+        }
+        assert!(
+            starts.iter().all(|&n| (880..1_120).contains(&n)),
+            "{starts:?}"
         );
-        assert_eq!(counts.truncated_tokens, 4);
+        // Four coins.
+        let share = |n: i32| f64::from(n) / f64::from(cuts.iter().sum::<i32>());
+        assert!((share(cuts[2]) - 0.375).abs() < 0.06, "{cuts:?}");
+        assert!((share(cuts[0]) - 0.0625).abs() < 0.03, "{cuts:?}");
     }
 
     #[test]
@@ -265,16 +337,26 @@ mod tests {
     fn a_lone_document_labels_its_own_text_random() {
         let mut script = vec![Unit(0.9)];
         script.extend((0..10).map(|_| Between(0, 0, 0)));
-        script.push(Between(0, 0, 0));
-        let (recipes, counts) = run(&[vec![4]], 12, script);
-        assert_eq!(
-            recipes,
-            [Recipe {
-                a: span(0, 0, 4),
-                b: Some((span(0, 0, 4), true))
-            }]
+        script.push(Seed(3));
+        let documents = InMemory::new(&[vec![4]]);
+        let (drafts, mut counts) = run(&documents, 12, script);
+        let setting = documents.setting(rule(12));
+        let found = elsewhere::look_up(
+            Pairing::Bert,
+            &setting,
+            &mut &documents,
+            drafts[0],
+            &mut counts,
         );
-        assert_eq!(counts.random_from_own_document, 1);
+        let b = Some((span(0, 0, 4), true));
+        assert_eq!(
+            found.unwrap(),
+            Recipe {
+                a: span(0, 0, 4),
+                b
+            }
+        );
+        assert_eq!((drafts.len(), counts.random_from_own_document), (1, 1));
     }
 
     /// Shares of random labels measured with the published script at sequence length 128 on synthetic
@@ -298,25 +380,18 @@ mod tests {
                 })
                 .collect();
             let documents = InMemory::new(&lengths);
-            let rule = PairingRule {
-                max_tokens: 125,
-                short_seq_prob: 0.1,
-                random_next_ratio: 0.5,
-            };
+            let setting = documents.setting(rule(125));
             let (mut random, mut all) = (0f64, 0f64);
             for i in 0..documents.len() {
                 let mut draws = Key::new(6, Stage::Pairing).stream(i, 0);
-                pair(
-                    &documents,
-                    i,
-                    &rule,
-                    &mut draws,
-                    &mut PairingCounts::default(),
-                    &mut |r| {
-                        all += 1.0;
-                        random += f64::from(u8::from(r.b.is_some_and(|(_, random)| random)));
-                    },
-                );
+                let mut emit = |draft: Draft| {
+                    all += 1.0;
+                    random += f64::from(u8::from(draft.wanted.is_some()));
+                    Ok(())
+                };
+                let mut counts = PairingCounts::default();
+                let document = documents.get(i);
+                pair(&document, i, &setting, &mut draws, &mut counts, &mut emit).unwrap();
             }
             let share = random / all;
             assert!(

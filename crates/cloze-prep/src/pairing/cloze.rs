@@ -13,26 +13,30 @@
 //!
 //! Every unit of every document is in at least one row, as A or as a true next B.
 
+use cloze_shard::random::{Key, Stage};
+
 use super::labels::PermutedBlocks;
 use super::{
-    DocumentView, Documents, Draws, PairingCounts, PairingRule, Recipe, Span, sentence_start,
+    DocumentView, Draft, Draws, PairingCounts, Recipe, Setting, Span, TokenKinds, Totals, Wanted,
+    sentence_start,
 };
+use crate::Result;
 
-/// Random sentences drawn before looking for any other document in order.
-const TRIES: usize = 64;
+/// Random sentences that are looked at before any other document is taken.
+const TRIES: u32 = 64;
 
-/// Makes the instances of document `index` and hands each to `emit`, in order.
+/// Makes the instances of `document`, which is number `index`, and hands each to `emit`, in order.
 pub fn pair(
-    documents: &impl Documents,
+    document: &DocumentView<'_>,
     index: u64,
-    rule: &PairingRule,
+    setting: &Setting<'_>,
     labels: &mut PermutedBlocks,
     draws: &mut impl Draws,
     counts: &mut PairingCounts,
-    emit: &mut impl FnMut(Recipe),
-) {
-    let document = documents.get(index);
-    let ends = units(documents, &document, rule.max_tokens / 2, counts);
+    emit: &mut impl FnMut(Draft) -> Result<()>,
+) -> Result<()> {
+    let rule = &setting.rule;
+    let ends = units(setting.kinds, document, rule.max_tokens / 2, counts);
     let span = |first: usize, end: usize| {
         let start = sentence_start(&ends, first);
         Span {
@@ -43,11 +47,10 @@ pub fn pair(
     };
     let n = ends.len();
     if n == 1 {
-        return emit(Recipe {
-            a: span(0, 1),
-            b: None,
-        });
+        let a = span(0, 1);
+        return emit(Recipe { a, b: None }.into());
     }
+    let last_sentence = setting.totals.sentences.saturating_sub(1) as usize;
     let mut first = 0;
     while first < n {
         let target = rule.target(draws);
@@ -63,21 +66,23 @@ pub fn pair(
             draws.between(first + 1, end - 1)
         };
         let a = span(first, middle);
-        if random {
-            let budget = target.saturating_sub(a.len as usize);
-            let longest = rule.max_tokens - a.len as usize;
-            match random_segment(documents, document.doc, budget, longest, draws) {
-                Some(b) => emit(Recipe {
-                    a,
-                    b: Some((b, true)),
-                }),
-                None => {
-                    counts.random_unavailable += 1;
-                    random = false;
-                }
-            }
+        if random && setting.totals.other.is_none() {
+            counts.random_unavailable += 1;
+            random = false;
         }
         if random {
+            let wanted = Wanted {
+                place: draws.between(0, last_sentence) as u64,
+                own: document.doc,
+                seed: draws.seed(),
+                // At most the sequence length, a u16.
+                budget: target.saturating_sub(a.len as usize) as u16,
+                longest: (rule.max_tokens - a.len as usize) as u16,
+            };
+            emit(Draft {
+                recipe: Recipe { a, b: None },
+                wanted: Some(wanted),
+            })?;
             first = middle;
         } else {
             let (a, b) = if lone {
@@ -85,18 +90,17 @@ pub fn pair(
             } else {
                 (a, span(middle, end))
             };
-            emit(Recipe {
-                a,
-                b: Some((b, false)),
-            });
+            let b = Some((b, false));
+            emit(Recipe { a, b }.into())?;
             first = end;
         }
     }
+    Ok(())
 }
 
 /// Exclusive ends of the document's units.
 pub(super) fn units(
-    documents: &impl Documents,
+    kinds: &TokenKinds,
     document: &DocumentView<'_>,
     longest: usize,
     counts: &mut PairingCounts,
@@ -111,8 +115,8 @@ pub(super) fn units(
             // Even pieces: the last one is not a stump.
             let pieces = ((end - start) as usize).div_ceil(longest);
             let even = ((end - start) as usize).div_ceil(pieces);
-            start += clause(documents, document, start, even, longest)
-                .unwrap_or_else(|| word_prefix(documents, document, start, even));
+            start += clause(kinds, document, start, even, longest)
+                .unwrap_or_else(|| word_prefix(kinds, document, start, even));
             ends.push(start);
         }
         ends.push(end);
@@ -123,7 +127,7 @@ pub(super) fn units(
 
 /// The tokens from `start`, half of `longest` at least and `longest` at most, that end a clause: as near to `even` as there are, or none.
 fn clause(
-    documents: &impl Documents,
+    kinds: &TokenKinds,
     document: &DocumentView<'_>,
     start: u32,
     even: usize,
@@ -131,9 +135,8 @@ fn clause(
 ) -> Option<u32> {
     let at = |len: usize| document.input_ids.get(start as usize + len);
     let ends = |len: &usize| {
-        at(len - 1).is_some_and(|id| documents.is_clause_end(id))
-            && !at(*len)
-                .is_some_and(|id| documents.is_clause_end(id) || documents.is_continuation(id))
+        at(len - 1).is_some_and(|id| kinds.is_clause_end(id))
+            && !at(*len).is_some_and(|id| kinds.is_clause_end(id) || kinds.is_continuation(id))
     };
     let lens = (longest.div_ceil(2).max(1)..=longest).filter(ends);
     lens.min_by_key(|len| len.abs_diff(even))
@@ -141,15 +144,10 @@ fn clause(
 }
 
 /// The most tokens from `start`, at most `longest`, that end where a word does; `longest` if no word starts there.
-fn word_prefix(
-    documents: &impl Documents,
-    document: &DocumentView<'_>,
-    start: u32,
-    longest: usize,
-) -> u32 {
+fn word_prefix(kinds: &TokenKinds, document: &DocumentView<'_>, start: u32, longest: usize) -> u32 {
     let continues = |len: usize| {
         let next = document.input_ids.get(start as usize + len);
-        next.is_some_and(|id| documents.is_continuation(id))
+        next.is_some_and(|id| kinds.is_continuation(id))
     };
     let len = (1..=longest)
         .rev()
@@ -158,29 +156,31 @@ fn word_prefix(
     len as u32
 }
 
-/// Text that starts at a random sentence of a document whose id is not `own`: whole sentences while they fit `budget`;
-/// at least the first, of at most `longest` tokens. `None` if every document has the id `own`.
-fn random_segment(
-    documents: &impl Documents,
-    own: i64,
-    budget: usize,
-    longest: usize,
-    draws: &mut impl Draws,
+/// Where text is looked for when `tries` places were in documents of A's own id: another sentence that is drawn, and after [`TRIES`] the first of all that is not.
+pub(super) fn again(totals: &Totals, wanted: &Wanted, tries: u32) -> u64 {
+    if tries < TRIES {
+        let key = Key::new(wanted.seed, Stage::Elsewhere);
+        return key.stream(0, tries).below(totals.sentences);
+    }
+    match totals.other {
+        Some(other) if wanted.own == totals.first => other,
+        _ => 0,
+    }
+}
+
+/// Text that starts with sentence `first` of `document`, which is number `index`: whole sentences while they fit the budget; at least the first, of at most
+/// `longest` tokens. `None` where the document has A's id.
+pub(super) fn second(
+    kinds: &TokenKinds,
+    wanted: &Wanted,
+    index: u64,
+    document: &DocumentView<'_>,
+    first: usize,
 ) -> Option<Span> {
-    let last = (documents.sentences() - 1) as usize;
-    let mut place = documents.nth_sentence(draws.between(0, last) as u64);
-    for _ in 1..TRIES {
-        if documents.get(place.0).doc != own {
-            break;
-        }
-        place = documents.nth_sentence(draws.between(0, last) as u64);
+    if document.doc == wanted.own {
+        return None;
     }
-    if documents.get(place.0).doc == own {
-        let after = (place.0 + 1..documents.len()).chain(0..place.0);
-        place = (after.into_iter().find(|&i| documents.get(i).doc != own)?, 0);
-    }
-    let (index, first) = place;
-    let document = documents.get(index);
+    let (budget, longest) = (usize::from(wanted.budget), usize::from(wanted.longest));
     let ends = document.sentence_ends;
     let start = sentence_start(ends, first);
     let fits = ends[first..]
@@ -190,7 +190,7 @@ fn random_segment(
     let len = match fits {
         Some(end) => end - start,
         None if (ends[first] - start) as usize <= longest => ends[first] - start,
-        None => word_prefix(documents, &document, start, longest),
+        None => word_prefix(kinds, document, start, longest),
     };
     Some(Span {
         document: index,
@@ -202,8 +202,9 @@ fn random_segment(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pairing;
     use crate::pairing::tests_support::InMemory;
-    use cloze_shard::random::{Key, Stage};
+    use crate::pairing::{Documents, PairingRule, elsewhere};
     use proptest::prelude::*;
 
     fn run(documents: &InMemory, rule: &PairingRule, seed: u64) -> (Vec<Recipe>, PairingCounts) {
@@ -211,19 +212,34 @@ mod tests {
             rule.random_next_ratio,
             Key::new(seed, Stage::Label).stream(0, 0),
         );
+        let setting = documents.setting(*rule);
         let (mut recipes, mut counts) = (vec![], PairingCounts::default());
+        let mut more = PairingCounts::default();
+        let mut emit = |draft| {
+            recipes.push(elsewhere::look_up(
+                Pairing::Cloze,
+                &setting,
+                &mut &*documents,
+                draft,
+                &mut more,
+            )?);
+            Ok(())
+        };
         for i in 0..documents.len() {
             let mut draws = Key::new(seed, Stage::Pairing).stream(i, 0);
+            let document = documents.get(i);
             pair(
-                documents,
+                &document,
                 i,
-                rule,
+                &setting,
                 &mut labels,
                 &mut draws,
                 &mut counts,
-                &mut |r| recipes.push(r),
-            );
+                &mut emit,
+            )
+            .unwrap();
         }
+        counts += more;
         (recipes, counts)
     }
 
@@ -270,14 +286,14 @@ mod tests {
             let documents = InMemory::new(&lengths);
             for i in 0..documents.len() {
                 let document = documents.get(i);
-                let ends = units(&documents, &document, longest, &mut PairingCounts::default());
+                let ends = units(documents.kinds(), &document, longest, &mut PairingCounts::default());
                 prop_assert!(document.sentence_ends.iter().all(|e| ends.contains(e)));
                 let mut start = 0;
                 for end in ends {
                     prop_assert!(end > start && (end - start) as usize <= longest);
                     // In these documents every word is at most two tokens, so a word start is always near.
                     let sentence_end = document.sentence_ends.contains(&end);
-                    prop_assert!(sentence_end || !documents.is_continuation(end));
+                    prop_assert!(sentence_end || !documents.kinds().is_continuation(end));
                     start = end;
                 }
             }
@@ -291,7 +307,7 @@ mod tests {
         let cuts = |clause: u32| {
             let documents = InMemory::new(&[vec![30]]).with_clause_end(clause);
             units(
-                &documents,
+                documents.kinds(),
                 &documents.get(0),
                 20,
                 &mut PairingCounts::default(),

@@ -4,12 +4,15 @@
 
 pub mod bert;
 pub mod cloze;
+pub mod elsewhere;
 pub mod labels;
 pub mod packed;
 
 use cloze_shard::Ids;
 use cloze_shard::random::Stream;
 use serde::{Deserialize, Serialize};
+
+use crate::Result;
 
 /// What pairing sees of a document.
 #[derive(Clone, Copy, Debug)]
@@ -22,31 +25,102 @@ pub struct DocumentView<'a> {
     pub sentence_ends: &'a [u32],
 }
 
-/// The documents of a split, by number.
+/// The documents of a split, by number, in any order.
 pub trait Documents: Sync {
-    /// How many there are.
-    fn len(&self) -> u64;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Document `i`, below [`Documents::len`].
+    /// Document `i`, below the number of documents.
     fn get(&self, i: u64) -> DocumentView<'_>;
 
-    /// The document and its sentence that hold the `n`-th sentence of the split, `n` below
-    /// [`Documents::sentences`].
+    /// The document and its sentence that hold the `n`-th sentence of the split, `n` below the number of sentences.
     fn nth_sentence(&self, n: u64) -> (u64, usize);
+}
 
-    /// Sentences in all documents.
-    fn sentences(&self) -> u64;
+/// The documents of a split, by number: cheap where they are asked for from the first to the last.
+pub trait Cursor {
+    /// As [`Documents::get`].
+    fn get(&mut self, i: u64) -> Result<DocumentView<'_>>;
+
+    /// As [`Documents::nth_sentence`].
+    fn nth_sentence(&mut self, n: u64) -> Result<(u64, usize)>;
+}
+
+impl<D: Documents> Cursor for &D {
+    fn get(&mut self, i: u64) -> Result<DocumentView<'_>> {
+        Ok(Documents::get(*self, i))
+    }
+
+    fn nth_sentence(&mut self, n: u64) -> Result<(u64, usize)> {
+        Ok(Documents::nth_sentence(*self, n))
+    }
+}
+
+/// What is known of a split without looking at its documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many documents there are.
+    pub documents: u64,
+    /// Sentences in all of them.
+    pub sentences: u64,
+    /// The hash id of the first document.
+    pub first: i64,
+    /// The number of the first sentence that is in a document of another id than the first; `None` where all have one id.
+    pub other: Option<u64>,
+}
+
+impl Totals {
+    /// Counts the next document.
+    pub fn add(&mut self, doc: i64, sentences: u64) {
+        if self.documents == 0 {
+            self.first = doc;
+        } else if self.other.is_none() && doc != self.first {
+            self.other = Some(self.sentences);
+        }
+        self.documents += 1;
+        self.sentences += sentences;
+    }
+}
+
+/// Which entries of the vocabulary go on with a word, and which end a clause.
+#[derive(Clone, Debug, Default)]
+pub struct TokenKinds {
+    continuation: Vec<bool>,
+    clause_end: Vec<bool>,
+}
+
+impl TokenKinds {
+    /// Those of the entries below `vocab_size`.
+    pub fn new(
+        vocab_size: u32,
+        is_continuation: impl Fn(u32) -> bool,
+        is_clause_end: impl Fn(u32) -> bool,
+    ) -> Self {
+        Self {
+            continuation: (0..vocab_size).map(is_continuation).collect(),
+            clause_end: (0..vocab_size).map(is_clause_end).collect(),
+        }
+    }
 
     /// Whether a token continues a word (`##…`).
-    fn is_continuation(&self, id: u32) -> bool;
+    #[must_use]
+    pub fn is_continuation(&self, id: u32) -> bool {
+        self.continuation.get(id as usize).copied().unwrap_or(false)
+    }
 
     /// Whether a token ends a clause: a comma, a semicolon, a colon, a dash, a closing bracket.
-    fn is_clause_end(&self, id: u32) -> bool;
+    #[must_use]
+    pub fn is_clause_end(&self, id: u32) -> bool {
+        self.clause_end.get(id as usize).copied().unwrap_or(false)
+    }
+}
+
+/// What pairing goes by, the same for all documents of a split.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// How long pairs are, and how many are random.
+    pub rule: PairingRule,
+    /// The split.
+    pub totals: Totals,
+    /// The vocabulary.
+    pub kinds: &'a TokenKinds,
 }
 
 /// Contiguous tokens of a document.
@@ -75,6 +149,37 @@ pub struct Recipe {
     pub a: Span,
     /// The second segment and whether its label is 1 (random text, or what stood before A); `None` for a single-segment row.
     pub b: Option<(Span, bool)>,
+}
+
+/// A row, as far as its own document decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The row; where text from elsewhere is wanted, without a second segment.
+    pub recipe: Recipe,
+    /// What the second segment is to be.
+    pub wanted: Option<Wanted>,
+}
+
+impl From<Recipe> for Draft {
+    fn from(recipe: Recipe) -> Self {
+        let wanted = None;
+        Self { recipe, wanted }
+    }
+}
+
+/// Text from elsewhere that is to be the second segment of a pair. Nothing else of the document that asks depends on what is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where it is looked for: the number of a sentence of the split (`cloze`), or of a document (`bert`).
+    pub place: u64,
+    /// The hash id of A's document.
+    pub own: i64,
+    /// Keys everything that is still to be drawn for it.
+    pub seed: u64,
+    /// Tokens that it is to have: at most (`cloze`), or at least (`bert`), where sentences allow.
+    pub budget: u16,
+    /// Tokens that the row has room for.
+    pub longest: u16,
 }
 
 /// What pairing of one or more documents came to.
@@ -127,6 +232,8 @@ pub trait Draws {
     fn unit(&mut self) -> f64;
     /// Uniform in `low..=high`.
     fn between(&mut self, low: usize, high: usize) -> usize;
+    /// A key for draws elsewhere.
+    fn seed(&mut self) -> u64;
 }
 
 impl Draws for Stream {
@@ -136,6 +243,10 @@ impl Draws for Stream {
 
     fn between(&mut self, low: usize, high: usize) -> usize {
         Stream::between(self, low as u64, high as u64) as usize
+    }
+
+    fn seed(&mut self) -> u64 {
+        self.next_u64()
     }
 }
 
@@ -188,7 +299,7 @@ pub(crate) mod tests_support {
     pub struct InMemory {
         docs: Vec<(i64, Vec<u32>, Vec<u32>)>,
         cumulative: Vec<u64>,
-        clause_end: Option<u32>,
+        kinds: TokenKinds,
     }
 
     impl InMemory {
@@ -205,19 +316,21 @@ pub(crate) mod tests_support {
                     })
                     .collect();
                 let total = *ends.last().unwrap();
-                docs.push((i as i64, (0..total).collect(), ends));
+                docs.push((i as i64, (0..total).collect::<Vec<u32>>(), ends));
                 cumulative.push(cumulative[i] + sentences.len() as u64);
             }
+            let longest = docs.iter().map(|d| d.1.len()).max().unwrap_or(0);
             Self {
                 docs,
                 cumulative,
-                clause_end: None,
+                kinds: TokenKinds::new(longest as u32, |id| id % 7 == 3, |_| false),
             }
         }
 
-        /// Makes the token `id` end clauses.
-        pub fn with_clause_end(mut self, id: u32) -> Self {
-            self.clause_end = Some(id);
+        /// Makes the token `clause_end` end clauses.
+        pub fn with_clause_end(mut self, clause_end: u32) -> Self {
+            let longest = self.kinds.continuation.len() as u32;
+            self.kinds = TokenKinds::new(longest, |id| id % 7 == 3, |id| id == clause_end);
             self
         }
 
@@ -226,13 +339,33 @@ pub(crate) mod tests_support {
             self.docs[i].0 = doc;
             self
         }
-    }
 
-    impl Documents for InMemory {
-        fn len(&self) -> u64 {
+        pub fn len(&self) -> u64 {
             self.docs.len() as u64
         }
 
+        pub fn kinds(&self) -> &TokenKinds {
+            &self.kinds
+        }
+
+        pub fn totals(&self) -> Totals {
+            let mut totals = Totals::default();
+            for (doc, _, ends) in &self.docs {
+                totals.add(*doc, ends.len() as u64);
+            }
+            totals
+        }
+
+        pub fn setting(&self, rule: PairingRule) -> Setting<'_> {
+            Setting {
+                rule,
+                totals: self.totals(),
+                kinds: &self.kinds,
+            }
+        }
+    }
+
+    impl Documents for InMemory {
         fn get(&self, i: u64) -> DocumentView<'_> {
             let (doc, ids, ends) = &self.docs[i as usize];
             DocumentView {
@@ -245,18 +378,6 @@ pub(crate) mod tests_support {
         fn nth_sentence(&self, n: u64) -> (u64, usize) {
             let document = self.cumulative.partition_point(|&c| c <= n) - 1;
             (document as u64, (n - self.cumulative[document]) as usize)
-        }
-
-        fn sentences(&self) -> u64 {
-            *self.cumulative.last().unwrap()
-        }
-
-        fn is_continuation(&self, id: u32) -> bool {
-            id % 7 == 3
-        }
-
-        fn is_clause_end(&self, id: u32) -> bool {
-            Some(id) == self.clause_end
         }
     }
 }

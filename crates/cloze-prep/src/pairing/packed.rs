@@ -10,7 +10,8 @@
 use std::ops::Range;
 
 use super::cloze::units;
-use super::{Documents, Draws, PairingCounts, PairingRule, Recipe, Span, sentence_start};
+use super::{Cursor, Documents, Draws, PairingCounts, Recipe, Setting, Span, sentence_start};
+use crate::Result;
 
 /// How rows are packed.
 #[derive(Clone, Copy, Debug)]
@@ -20,30 +21,31 @@ pub struct Packing<'a> {
     /// Which duplicate is made.
     pub duplicate: u32,
     /// How long rows are.
-    pub rule: &'a PairingRule,
+    pub setting: &'a Setting<'a>,
 }
 
-/// Makes the rows of `documents[range]` and hands each to `emit`, in order.
+/// Makes the rows of `documents[range]` and hands each to `emit`, in order, with the places that its text takes, a `[SEP]` between documents among them.
 pub fn pack(
-    documents: &impl Documents,
+    documents: &mut impl Cursor,
     range: Range<u64>,
     packing: Packing<'_>,
     draws: &mut impl Draws,
     counts: &mut PairingCounts,
-    emit: &mut impl FnMut(Recipe),
-) {
+    emit: &mut impl FnMut(Recipe, usize) -> Result<()>,
+) -> Result<()> {
     let Packing {
         crossing,
         duplicate,
-        rule,
+        setting,
     } = packing;
+    let rule = &setting.rule;
     let mut row: Option<Span> = None;
     // Places that the row takes, with `[SEP]` between documents.
     let (mut places, mut first) = (0, true);
     let mut target = 0;
     for index in range {
-        let document = documents.get(index);
-        let ends = units(documents, &document, rule.max_tokens, counts);
+        let document = documents.get(index)?;
+        let ends = units(setting.kinds, &document, rule.max_tokens, counts);
         for (i, &end) in ends.iter().enumerate() {
             let start = sentence_start(&ends, i);
             let len = end - start;
@@ -54,7 +56,7 @@ pub fn pack(
                     places += between + len as usize;
                     continue;
                 }
-                emit(Recipe { a: *span, b: None });
+                emit(Recipe { a: *span, b: None }, places)?;
             }
             row = Some(Span {
                 document: index,
@@ -69,11 +71,12 @@ pub fn pack(
             first = false;
         }
         if !crossing && let Some(span) = row.take() {
-            emit(Recipe { a: span, b: None });
+            emit(Recipe { a: span, b: None }, places)?;
         }
     }
-    if let Some(span) = row {
-        emit(Recipe { a: span, b: None });
+    match row {
+        Some(span) => emit(Recipe { a: span, b: None }, places),
+        None => Ok(()),
     }
 }
 
@@ -101,6 +104,7 @@ pub fn parts(documents: &impl Documents, span: Span) -> impl Iterator<Item = Spa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pairing::PairingRule;
     use crate::pairing::tests_support::InMemory;
     use cloze_shard::random::{Key, Stage};
     use proptest::prelude::*;
@@ -117,11 +121,23 @@ mod tests {
         let packing = Packing {
             crossing,
             duplicate,
-            rule,
+            setting: &documents.setting(*rule),
         };
-        pack(documents, all, packing, &mut draws, &mut counts, &mut |r| {
-            rows.push(r);
-        });
+        let mut emit = |row: Recipe, places| {
+            let parts = parts(documents, row.a).count();
+            assert_eq!(places, row.a.len as usize + parts - 1);
+            rows.push(row);
+            Ok(())
+        };
+        pack(
+            &mut &*documents,
+            all,
+            packing,
+            &mut draws,
+            &mut counts,
+            &mut emit,
+        )
+        .unwrap();
         rows
     }
 

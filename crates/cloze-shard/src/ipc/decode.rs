@@ -52,16 +52,7 @@ pub fn record_batch(block: &Buffer, metadata: usize, schema: &SchemaRef) -> Deco
     let head = block
         .get(..metadata)
         .ok_or("its description is cut short")?;
-    let message = match head.get(..4) {
-        Some([0xFF, 0xFF, 0xFF, 0xFF]) => head.get(8..),
-        _ => head.get(4..),
-    };
-    let message = message.ok_or("its description is cut short")?;
-    let message =
-        root_as_message(message).map_err(|e| format!("its description is damaged: {e}"))?;
-    let batch = message
-        .header_as_record_batch()
-        .ok_or("it is not a record batch")?;
+    let batch = described(head)?;
     if batch.compression().is_some() {
         return Err("it is compressed, and shards never are".into());
     }
@@ -93,6 +84,23 @@ pub fn record_batch(block: &Buffer, metadata: usize, schema: &SchemaRef) -> Deco
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|e| e.to_string())
+}
+
+/// The rows of the batch that `head` describes.
+pub fn rows(head: &[u8]) -> Decoded<usize> {
+    count(described(head)?.length())
+}
+
+fn described(head: &[u8]) -> Decoded<fb::RecordBatch<'_>> {
+    let message = match head.get(..4) {
+        Some([0xFF, 0xFF, 0xFF, 0xFF]) => head.get(8..),
+        _ => head.get(4..),
+    };
+    let message = message.ok_or("its description is cut short")?;
+    let message =
+        root_as_message(message).map_err(|e| format!("its description is damaged: {e}"))?;
+    let batch = message.header_as_record_batch();
+    batch.ok_or_else(|| "it is not a record batch".into())
 }
 
 fn count(n: i64) -> Decoded<usize> {

@@ -5,8 +5,8 @@
 mod decode;
 
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -64,80 +64,183 @@ impl IpcFileWriter {
 /// Everything that Arrow can validate is validated here (schema, offsets, alignment, nulls), so that
 /// later access cannot fail. The schema must equal `expected`, field for field.
 pub fn map_batches(path: &Path, expected: &SchemaRef) -> Result<Vec<RecordBatch>> {
-    let bad = |why: String| Error::Shard {
-        path: path.into(),
-        why,
-    };
-    let file = File::open(path).map_err(Error::io(path))?;
-    let length = file.metadata().map_err(Error::io(path))?.len();
-    if length < 18 {
-        return Err(bad(format!(
-            "{length} bytes are too few for an Arrow file: it is cut short"
-        )));
-    }
-    // SAFETY: files of a dataset and of a token store are immutable once they have their name (they
-    // appear by rename and are never opened for writing again); another process that truncates one
-    // under us breaks the contract that docs/format.md states.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
-    let buffer = Buffer::from(bytes::Bytes::from_owner(map));
+    IpcFile::open(path, expected)?.batches()
+}
 
-    let tail = buffer.len() - 10;
-    let mut trailer = [0u8; 10];
-    trailer.copy_from_slice(&buffer.as_slice()[tail..]);
-    let footer_length = read_footer_length(trailer).map_err(|e| {
-        bad(format!(
-            "not a whole Arrow file ({e}): it is cut short, or something else"
-        ))
-    })?;
-    let footer_start = tail
-        .checked_sub(footer_length)
-        .ok_or_else(|| bad("its Arrow footer is longer than the file".to_owned()))?;
-    let footer = root_as_footer(&buffer.as_slice()[footer_start..tail])
-        .map_err(|e| bad(format!("its Arrow footer is damaged: {e}")))?;
-    let schema = footer
-        .schema()
-        .ok_or_else(|| bad("its Arrow footer holds no schema".to_owned()))?;
-    let found: Vec<_> = schema.fields().into_iter().flatten().collect();
-    let fields = expected.fields();
-    let same = |(found, field): (&fb::Field<'_>, &Arc<Field>)| decode::same_field(*found, field);
-    if found.len() != fields.len() || !found.iter().zip(fields).all(same) {
-        return Err(bad(format!(
-            "its columns are [{}], expected [{}]",
-            names(&found),
-            columns(expected)
-        )));
-    }
-    let blocks = footer
-        .recordBatches()
-        .ok_or_else(|| bad("its Arrow footer lists no batches".to_owned()))?;
-    let mut batches = Vec::new();
-    let mut before = 0;
-    for (number, block) in blocks.iter().enumerate() {
-        let damaged = |why: String| bad(format!("record batch {number}: {why}"));
-        let whole = i64::from(block.metaDataLength()).checked_add(block.bodyLength());
-        let range = usize::try_from(block.offset())
-            .ok()
-            .zip(whole.and_then(|n| usize::try_from(n).ok()));
-        let (offset, whole) = range
-            .filter(|(offset, n)| {
-                offset
-                    .checked_add(*n)
-                    .is_some_and(|end| end <= footer_start)
-            })
-            .ok_or_else(|| damaged("its place lies outside the file".to_owned()))?;
-        // Else a small file could hold any number of rows.
-        if offset < before {
-            return Err(damaged(
-                "it begins before the one before it ends".to_owned(),
-            ));
+/// A file whose batches are mapped one by one, when they are asked for: what it takes of memory is what is held.
+#[derive(Debug)]
+pub struct IpcFile {
+    path: PathBuf,
+    schema: SchemaRef,
+    length: usize,
+    blocks: Vec<Block>,
+}
+
+/// Where a batch lies in its file: a description, and what is described.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    offset: usize,
+    description: usize,
+    bytes: usize,
+}
+
+impl IpcFile {
+    /// Reads which batches `path` has. The schema must equal `expected`, field for field.
+    pub fn open(path: &Path, expected: &SchemaRef) -> Result<Self> {
+        let bad = |why: String| Error::Shard {
+            path: path.into(),
+            why,
+        };
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        let length = file.metadata().map_err(Error::io(path))?.len();
+        let length = usize::try_from(length).map_err(|e| bad(e.to_string()))?;
+        if length < 18 {
+            return Err(bad(format!(
+                "{length} bytes are too few for an Arrow file: it is cut short"
+            )));
         }
-        before = offset + whole;
-        let block_bytes = buffer.slice_with_length(offset, whole);
-        let metadata = usize::try_from(block.metaDataLength()).unwrap_or(usize::MAX);
-        let batch = decode::record_batch(&block_bytes, metadata, expected).map_err(damaged)?;
-        batches.push(batch);
+        let tail = length - 10;
+        let mut trailer = [0u8; 10];
+        file.seek(SeekFrom::Start(tail as u64))
+            .and_then(|_| file.read_exact(&mut trailer))
+            .map_err(Error::io(path))?;
+        let footer_length = read_footer_length(trailer).map_err(|e| {
+            bad(format!(
+                "not a whole Arrow file ({e}): it is cut short, or something else"
+            ))
+        })?;
+        let footer_start = tail
+            .checked_sub(footer_length)
+            .ok_or_else(|| bad("its Arrow footer is longer than the file".to_owned()))?;
+        let mut footer = vec![0; footer_length];
+        file.seek(SeekFrom::Start(footer_start as u64))
+            .and_then(|_| file.read_exact(&mut footer))
+            .map_err(Error::io(path))?;
+        let footer = root_as_footer(&footer)
+            .map_err(|e| bad(format!("its Arrow footer is damaged: {e}")))?;
+        let schema = footer
+            .schema()
+            .ok_or_else(|| bad("its Arrow footer holds no schema".to_owned()))?;
+        let found: Vec<_> = schema.fields().into_iter().flatten().collect();
+        let fields = expected.fields();
+        let same =
+            |(found, field): (&fb::Field<'_>, &Arc<Field>)| decode::same_field(*found, field);
+        if found.len() != fields.len() || !found.iter().zip(fields).all(same) {
+            return Err(bad(format!(
+                "its columns are [{}], expected [{}]",
+                names(&found),
+                columns(expected)
+            )));
+        }
+        let blocks = footer
+            .recordBatches()
+            .ok_or_else(|| bad("its Arrow footer lists no batches".to_owned()))?;
+        let mut before = 0;
+        let place = |(number, block): (usize, &fb::Block)| {
+            let bytes = i64::from(block.metaDataLength()).checked_add(block.bodyLength());
+            let bytes = bytes.and_then(|n| usize::try_from(n).ok());
+            let offset = usize::try_from(block.offset()).ok();
+            let inside = |&(offset, bytes): &(usize, usize)| {
+                offset
+                    .checked_add(bytes)
+                    .is_some_and(|end| end <= footer_start)
+            };
+            let (offset, bytes) = offset.zip(bytes).filter(inside).ok_or_else(|| {
+                bad(format!(
+                    "record batch {number}: its place lies outside the file"
+                ))
+            })?;
+            // Else a small file could hold any number of rows.
+            if offset < before {
+                return Err(bad(format!(
+                    "record batch {number}: it begins before the one before it ends"
+                )));
+            }
+            before = offset + bytes;
+            Ok(Block {
+                offset,
+                description: usize::try_from(block.metaDataLength()).unwrap_or(usize::MAX),
+                bytes,
+            })
+        };
+        Ok(Self {
+            path: path.into(),
+            schema: Arc::clone(expected),
+            length,
+            blocks: blocks
+                .iter()
+                .enumerate()
+                .map(place)
+                .collect::<Result<_>>()?,
+        })
     }
-    Ok(batches)
+
+    /// The number of batches.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there are no batches.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.length as u64
+    }
+
+    /// All batches, as [`map_batches`] has them.
+    pub fn batches(&self) -> Result<Vec<RecordBatch>> {
+        let whole = self.map(0, self.length)?;
+        let batch = |(number, block): (usize, &Block)| {
+            self.decode(number, &whole.slice_with_length(block.offset, block.bytes))
+        };
+        self.blocks.iter().enumerate().map(batch).collect()
+    }
+
+    /// Maps and decodes batch `number`, below [`IpcFile::len`], with all checks of [`map_batches`].
+    pub fn batch(&self, number: usize) -> Result<RecordBatch> {
+        let block = &self.blocks[number];
+        self.decode(number, &self.map(block.offset, block.bytes)?)
+    }
+
+    /// The number of rows of batch `number`, below [`IpcFile::len`], by its description.
+    pub fn rows(&self, number: usize) -> Result<usize> {
+        let block = &self.blocks[number];
+        let description = self.map(block.offset, block.description.min(block.bytes))?;
+        decode::rows(&description).map_err(|why| self.damaged(number, &why))
+    }
+
+    fn decode(&self, number: usize, block: &Buffer) -> Result<RecordBatch> {
+        let description = self.blocks[number].description;
+        decode::record_batch(block, description, &self.schema)
+            .map_err(|why| self.damaged(number, &why))
+    }
+
+    fn damaged(&self, number: usize, why: &str) -> Error {
+        Error::Shard {
+            path: self.path.clone(),
+            why: format!("record batch {number}: {why}"),
+        }
+    }
+
+    fn map(&self, offset: usize, bytes: usize) -> Result<Buffer> {
+        if bytes == 0 {
+            return Ok(Buffer::from(Vec::<u8>::new()));
+        }
+        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
+        let mut options = memmap2::MmapOptions::new();
+        options.offset(offset as u64).len(bytes);
+        // SAFETY: files of a dataset and of a token store are immutable once they have their name (they
+        // appear by rename and are never opened for writing again); another process that truncates one
+        // under us breaks the contract that docs/format.md states.
+        let map = unsafe { options.map(&file) }.map_err(Error::io(&self.path))?;
+        Ok(Buffer::from(bytes::Bytes::from_owner(map)))
+    }
 }
 
 /// What a file calls its columns; a stranger's may be many, and long.
@@ -253,7 +356,17 @@ mod tests {
     fn what_was_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.arrow");
-        assert_eq!(write(&path), map_batches(&path, &schema()).unwrap());
+        let written = write(&path);
+        assert_eq!(written, map_batches(&path, &schema()).unwrap());
+        let file = IpcFile::open(&path, &schema()).unwrap();
+        assert_eq!(
+            (file.len(), file.bytes()),
+            (2, fs::metadata(&path).unwrap().len())
+        );
+        for (number, batch) in written.iter().enumerate() {
+            assert_eq!(file.rows(number).unwrap(), batch.num_rows());
+            assert_eq!(file.batch(number).unwrap(), *batch);
+        }
     }
 
     /// Whatever happens to a file, reading it gives an error or some values, and never panics.
@@ -266,9 +379,16 @@ mod tests {
         let mut refused = 0;
         let mut open = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
+            let one_by_one = IpcFile::open(&path, &schema())
+                .and_then(|f| (0..f.len()).map(|i| f.batch(i)).collect::<Result<Vec<_>>>());
             match map_batches(&path, &schema()) {
-                Ok(batches) => drop(format!("{batches:?}")),
-                Err(_) => refused += 1,
+                Ok(batches) => {
+                    assert_eq!(format!("{batches:?}"), format!("{:?}", one_by_one.unwrap()));
+                }
+                Err(_) => {
+                    assert!(one_by_one.is_err());
+                    refused += 1;
+                }
             }
         };
         for at in 0..whole.len() {
