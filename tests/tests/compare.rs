@@ -266,3 +266,68 @@ fn without_a_task_losses_judge_a_dataset() {
         .collect();
     assert_eq!(names, ["checkpoint-none", "checkpoint-mlm"]);
 }
+
+/// Texts to be found are looked for by every model, and told of in the report.
+#[test]
+fn what_should_be_found_is_looked_for() {
+    let place = place();
+    let docs = (700..720).map(|i| json!({"id": format!("d{i}"), "text": document(i)}));
+    let queries = (700..710).map(|i| json!({"query": document(i), "relevant": [format!("d{i}")]}));
+    let lines = |rows: &mut dyn Iterator<Item = Value>| {
+        rows.map(|row| format!("{row}\n")).collect::<String>()
+    };
+    place.write("find/docs.jsonl", lines(&mut docs.into_iter()));
+    place.write("find/queries.jsonl", lines(&mut queries.into_iter()));
+    let options = format!("{SMALL} --retrieval find");
+    let _ = compare(&place, "out", &options).status(0);
+    let found = results(&place, "out");
+    for arm in found["outcome"]["arms"].as_array().unwrap() {
+        let figures = &arm["figures"];
+        // A query is its document's own text: nothing is nearer.
+        for name in ["mrr_at_10", "ndcg_at_10"] {
+            let value = figures[name][0][1].as_f64().unwrap();
+            assert!((value - 1.0).abs() < 1e-9, "{name}: {arm:#}");
+        }
+    }
+    let text = fs::read_to_string(place.path("out/report.md")).unwrap();
+    assert!(text.contains("nDCG"), "{text}");
+    // Another question is another comparison.
+    place.write(
+        "find/queries.jsonl",
+        lines(&mut std::iter::once(
+            json!({"query": "x", "relevant": ["d700"]}),
+        )),
+    );
+    let _ = compare(&place, "out", &options)
+        .status(2)
+        .says(&["queries.jsonl has changed since"]);
+}
+
+#[test]
+fn labels_that_training_lacks_are_left_out_and_told() {
+    let place = place();
+    let test = fs::read_to_string(place.path("task/test.jsonl")).unwrap();
+    place.write(
+        "task/test.jsonl",
+        format!("{test}{}\n", json!({"text": "a text", "label": "odd"})),
+    );
+    let ran = compare(&place, "out", SMALL).status(0);
+    assert!(
+        ran.err().contains("left out: 1 of the rows of test.jsonl"),
+        "{}",
+        ran.err()
+    );
+    let text = fs::read_to_string(place.path("out/report.md")).unwrap();
+    assert!(
+        text.contains("1 of the rows of test.jsonl: training has no example"),
+        "{text}"
+    );
+    place.write(
+        "task/dev.jsonl",
+        format!("{}\n", json!({"text": "a text", "label": "odd"})),
+    );
+    let _ = compare(&place, "other", SMALL).status(2).says(&[
+        "dev.jsonl: no row has a label that train.jsonl has",
+        "spelled alike",
+    ]);
+}

@@ -62,10 +62,10 @@ pub struct CompareArgs {
 /// What decides the results.
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
 pub struct Asked {
-    /// What models are trained for
+    /// What models are trained for, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["none", "mlm", "mlm+nsp", "mlm+sop", "full-sentences"], help_heading = "The grid")]
     pub objectives: Vec<Objective>,
-    /// What they start from
+    /// What they start from, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["checkpoint", "scratch"], help_heading = "The grid")]
     pub starts: Vec<Start>,
     /// Seeds of the main arms: none, mlm and mlm+nsp from the checkpoint
@@ -147,7 +147,7 @@ pub struct Asked {
     /// Keep documents that share text with the task's dev and test examples; without it they are left out of pre-training
     #[arg(long, help_heading = "Pre-training")]
     pub keep_overlap: bool,
-    /// Numbers of labelled examples to learn the task from; all for all of them
+    /// Numbers of labelled examples to learn the task from, separated by commas; all for all of them
     #[arg(long, value_delimiter = ',', default_values = ["100", "1000", "all"], value_name = "N", help_heading = "The task")]
     pub budgets: Vec<Budget>,
     /// Times that each example is learned from; more where that would be under 150 steps, up to 30

@@ -308,13 +308,21 @@ impl Rows {
         new.into_iter().chain(rest).take(n).collect()
     }
 
-    /// How many different labels there are.
-    pub fn labels(&self) -> usize {
-        self.parsed
-            .iter()
-            .flat_map(atoms)
-            .collect::<HashSet<_>>()
-            .len()
+    /// The labels that there are.
+    pub fn labels(&self) -> HashSet<String> {
+        self.parsed.iter().flat_map(atoms).collect()
+    }
+
+    /// Leaves out rows that have a label which is not among `known`; how many these are.
+    fn leave_out_others(&mut self, known: &HashSet<String>) -> usize {
+        let all = self.len();
+        let keep = |row: &Value| atoms(row).iter().all(|label| known.contains(label));
+        let (lines, parsed) = (self.lines.drain(..))
+            .zip(self.parsed.drain(..))
+            .filter(|(_, row)| keep(row))
+            .unzip();
+        (self.lines, self.parsed) = (lines, parsed);
+        all - self.len()
     }
 
     /// Writes some of the rows, in the order of the file.
@@ -345,6 +353,8 @@ fn atoms(row: &Value) -> Vec<String> {
 #[derive(Clone, Debug)]
 pub struct TaskFiles {
     folder: PathBuf,
+    /// Files of which rows were left out, as training has none of their labels, and how many.
+    left_out: Vec<(&'static str, usize)>,
 }
 
 impl TaskFiles {
@@ -354,12 +364,14 @@ impl TaskFiles {
             return Ok(None);
         };
         let asked = &plan.key.asked;
-        let files = Self {
+        let mut files = Self {
             folder: out.join("task"),
+            left_out: Vec::new(),
         };
         fs::create_dir_all(&files.folder).with_context(|| files.folder.display().to_string())?;
         let train = Rows::read(&task.join("train.jsonl"))?;
-        let labels = train.labels();
+        let known = train.labels();
+        let labels = known.len();
         for &budget in &asked.budgets {
             let n = files.size(budget, train.len());
             if n < labels {
@@ -380,7 +392,23 @@ impl TaskFiles {
             ("dev.jsonl", asked.dev_rows),
             ("test.jsonl", asked.test_rows),
         ] {
-            let rows = Rows::read(&task.join(file))?;
+            let path = task.join(file);
+            let mut rows = Rows::read(&path)?;
+            let others = rows.leave_out_others(&known);
+            if rows.len() == 0 {
+                return Err(Refused {
+                    why: format!(
+                        "{}: no row has a label that train.jsonl has",
+                        path.display()
+                    ),
+                    hint: "see that the files belong together, and that labels are spelled alike"
+                        .into(),
+                }
+                .into());
+            }
+            if others > 0 {
+                files.left_out.push((file, others));
+            }
             let n = if most == 0 {
                 rows.len()
             } else {
@@ -402,6 +430,16 @@ impl TaskFiles {
     pub fn train(&self, budget: Budget, seed: u32) -> PathBuf {
         self.folder
             .join(format!("train-{budget}-seed-{seed}.jsonl"))
+    }
+
+    /// What of it is not looked at, in words.
+    pub fn left_out(&self) -> Vec<String> {
+        let words = |(file, rows): &(&str, usize)| {
+            format!(
+                "{rows} of the rows of {file}: training has no example of their labels, which no model can know then"
+            )
+        };
+        self.left_out.iter().map(words).collect()
     }
 
     /// Examples to choose by.
@@ -436,7 +474,7 @@ mod tests {
             .map(|i| if i == 77 { "rare" } else { ["a", "b"][i % 2] }.into())
             .collect();
         let rows = rows(&labels);
-        assert_eq!(rows.labels(), 3);
+        assert_eq!(rows.labels().len(), 3);
         for seed in 0..20 {
             let few = rows.choose(3, seed);
             assert!(few.contains(&77));
@@ -451,11 +489,28 @@ mod tests {
     #[test]
     fn labels_of_lists_count_one_by_one_and_numbers_do_not() {
         assert_eq!(
-            rows(&[serde_json::json!(["a", "b"]), serde_json::json!(["b"])]).labels(),
+            rows(&[serde_json::json!(["a", "b"]), serde_json::json!(["b"])])
+                .labels()
+                .len(),
             2
         );
-        assert_eq!(rows(&[0.5.into(), 0.25.into()]).labels(), 0);
-        assert_eq!(rows(&[1.into(), 0.into(), 1.into()]).labels(), 2);
+        assert!(rows(&[0.5.into(), 0.25.into()]).labels().is_empty());
+        assert_eq!(rows(&[1.into(), 0.into(), 1.into()]).labels().len(), 2);
+    }
+
+    #[test]
+    fn rows_of_labels_that_training_lacks_are_left_out() {
+        let known = rows(&["a".into(), "b".into()]).labels();
+        let mut some = rows(&[
+            "a".into(),
+            "c".into(),
+            serde_json::json!(["b", "a"]),
+            serde_json::json!(["b", "c"]),
+            0.5.into(),
+        ]);
+        assert_eq!(some.leave_out_others(&known), 2);
+        assert_eq!((some.len(), some.parsed.len()), (3, 3));
+        assert_eq!(some.lines[1], some.parsed[1].to_string());
     }
 
     #[test]

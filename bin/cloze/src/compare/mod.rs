@@ -62,6 +62,9 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Status> {
         jobs: args.jobs,
     };
     let task = TaskFiles::write(&plan, &args.out)?;
+    for left_out in task.iter().flat_map(TaskFiles::left_out) {
+        say(&format!("left out: {left_out}"));
+    }
     let datasets = Datasets::prepare(&plan, &args.out)?;
     if plan.settled.is_none() {
         say("a trial of some steps …");
@@ -97,7 +100,15 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Status> {
     let made = make(&workshop, &cells)?;
     let outcome = outcome::Outcome::gather(&plan, &settled, &datasets, &args.out)?;
     let verdict = verdict::of(&outcome);
-    let paths = report::write(&plan, &settled, &datasets, &outcome, &verdict, &args.out)?;
+    let paths = report::write(
+        &plan,
+        &settled,
+        &datasets,
+        task.as_ref(),
+        &outcome,
+        &verdict,
+        &args.out,
+    )?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}\n", verdict.text())?;
     write!(out, "{}", report::terminal(&outcome))?;

@@ -9,7 +9,7 @@ use cloze_shard::atomic;
 use serde_json::json;
 
 use super::args::{Budget, Objective, Start};
-use super::data::{Datasets, Kind};
+use super::data::{Datasets, Kind, TaskFiles};
 use super::outcome::{Contrast, Outcome, is_share};
 use super::plan::{Arm, Plan, Settled};
 use super::settle::time;
@@ -21,6 +21,7 @@ pub fn write(
     plan: &Plan,
     settled: &Settled,
     datasets: &Datasets,
+    task: Option<&TaskFiles>,
     outcome: &Outcome,
     verdict: &Verdict,
     out: &Path,
@@ -29,6 +30,7 @@ pub fn write(
         plan,
         settled,
         datasets,
+        task,
         outcome,
         verdict,
     };
@@ -48,6 +50,7 @@ struct Told<'a> {
     plan: &'a Plan,
     settled: &'a Settled,
     datasets: &'a Datasets,
+    task: Option<&'a TaskFiles>,
     outcome: &'a Outcome,
     verdict: &'a Verdict,
 }
@@ -483,6 +486,12 @@ impl Told<'_> {
                 ));
             }
         }
+        limits.extend(
+            self.task
+                .iter()
+                .flat_map(|task| task.left_out())
+                .map(|rows| capital(&rows) + "."),
+        );
         if self.plan.key.task.is_none() {
             limits.push("A task: without --task, losses are all there is to judge by, and a lower loss need not mean a better model for a task.".into());
         }

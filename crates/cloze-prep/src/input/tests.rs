@@ -438,6 +438,7 @@ fn what_is_too_long_is_cut_or_refused() {
             pieces.iter().all(|p| p.ends_with(last)),
             "cut after a line, or a word"
         );
+        fs::remove_file(file).unwrap();
     }
     let long = format!("{{\"id\": 1, \"text\": \"{}\"}}\n", "x".repeat(super::MOST));
     let row = "{\"id\": 2, \"text\": \"short\"}\n";
@@ -451,6 +452,7 @@ fn what_is_too_long_is_cut_or_refused() {
     skip.on_bad_input = OnBadInput::Skip;
     let (documents, _, skipped, _) = read(&file, &skip).unwrap();
     assert_eq!((documents.len(), skipped["too long"]), (2, 1));
+    fs::remove_file(file).unwrap();
     // A quotation mark that is not closed makes all that follows one cell.
     let open = format!(
         "id,text\n1,a\n2,\"{}",
