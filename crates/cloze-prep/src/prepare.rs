@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, Needed, megabytes};
 use crate::gather::Gather;
-use crate::input::{InputOptions, InputPlan};
+use crate::input::{InputOptions, InputPlan, Source};
 use crate::key::{self, Key};
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
@@ -298,8 +298,12 @@ impl Preparation<'_> {
         }
         let free = disk::free(self.out);
         let of_free = free.map_or_else(String::new, |f| format!("; {} are free", megabytes(f)));
+        let of_input = match self.sources.sources.iter().any(Source::is_stdin) {
+            true if !folder.whole => ", and what standard input needs",
+            _ => "",
+        };
         self.progress.say(&format!(
-            "disk     about {} while it works, {} when it is done{of_free}",
+            "disk     about {} while it works, {} when it is done{of_input}{of_free}",
             megabytes(needed.all()),
             megabytes(needed.dataset),
         ));
