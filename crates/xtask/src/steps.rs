@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
@@ -29,13 +30,17 @@ pub fn run_built(executable: &Path, arguments: &[&str]) -> Result<(), String> {
 }
 
 fn start(program: &Path, arguments: &[&str], shown: &str) -> Result<(), String> {
+    let begun = Instant::now();
     let status = Command::new(program)
         .args(arguments)
         .current_dir(root())
         .status();
     match status {
         Err(e) => Err(format!("cannot run {}: {e}", program.display())),
-        Ok(status) if status.success() => Ok(()),
+        Ok(status) if status.success() => {
+            println!("  ({:.0} s)", begun.elapsed().as_secs_f64());
+            Ok(())
+        }
         Ok(status) => Err(format!("{shown}: {status}")),
     }
 }
