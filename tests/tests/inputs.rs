@@ -57,6 +57,33 @@ fn the_same_rows_from_tables_lists_and_standard_input() {
     }
     // What it was made of can be said again, too.
     let _ = place.cloze("verify csv --source corpus.csv").status(0);
+    // In every way that it was said in the first time.
+    place.write("sources", "corpus.csv\n");
+    let looked = |ran: cloze_tests::Ran| ran.status(0).out().contains("source");
+    assert!(looked(place.cloze("verify csv --files-from sources")));
+    assert!(!looked(place.cloze("verify csv")));
+    let ran = fed(&place, "sources", "verify csv --files-from -");
+    assert!(ran.status.success(), "{ran:?}");
+    let by = |rest: &str| {
+        let line = format!("inspect csv --doc d7 --json {rest}");
+        place.cloze(&line).status(0).out()
+    };
+    assert_eq!(by("--files-from sources"), by("--source corpus.csv"));
+    assert_ne!(by("--files-from sources"), by(""));
+    let refused = |line: &str, says: &str| {
+        let _ = place.cloze(line).status(2).says(&[says]);
+    };
+    // Both at once are all of them.
+    let twice = "corpus.csv is given twice";
+    refused("verify csv --source corpus.csv --files-from sources", twice);
+    place.write("sources", "corpus.tsv\nnone.csv\n");
+    refused("verify csv --files-from sources", "none.csv");
+    refused("inspect csv --doc d7 --files-from sources", "none.csv");
+    refused("verify csv --files-from nothing", "nothing");
+    // What they are for must be asked for.
+    refused("inspect csv --files-from sources", "--doc");
+    refused("inspect csv --source corpus.csv", "--doc");
+    refused("verify csv --exclude corpus.csv", "--source");
 
     place.prepare("corpus corpus.jsonl", "two", "--seq-len 32");
     place.write("list", "corpus\r\n\n  \ncorpus.jsonl\n");
@@ -200,4 +227,22 @@ fn metadata_stays_with_its_document() {
     assert_eq!(manifest("none")["format_version"], 1);
     let ran = place.cloze("inspect none --doc d40").status(0);
     assert!(!ran.out().contains("https://"), "{}", ran.out());
+}
+
+/// What reads from elsewhere is built in where that is asked for.
+#[cfg(not(feature = "remote"))]
+#[test]
+fn addresses_are_refused_with_how_to_build_what_reads_them() {
+    let place = Place::new();
+    for input in ["s3://bucket/a.jsonl", "https://me:word@host/a.txt?x=1"] {
+        let ran = place
+            .cloze(&format!("prepare {input} --tokenizer tokenizer --out a"))
+            .status(2)
+            .says(&[
+                "this cloze was built without",
+                "hint: ",
+                "--features remote",
+            ]);
+        assert!(!ran.err().contains("word"), "{}", ran.err());
+    }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, Needed, megabytes};
 use crate::gather::Gather;
-use crate::input::{InputOptions, InputPlan, Source};
+use crate::input::{InputOptions, InputPlan, Source, only_a_file};
 use crate::key::{self, Key};
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
@@ -104,6 +104,7 @@ pub fn prepare(
     config.check()?;
     let mut config = config.resolved();
     for path in &config.clean.exclude {
+        only_a_file(path, "an evaluation set (--exclude)")?;
         let digest = atomic::digest(path)?.blake3;
         config.clean.exclude_blake3.push(digest);
     }

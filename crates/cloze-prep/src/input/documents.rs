@@ -292,7 +292,7 @@ impl<'a> SourceReader<'a> {
             Body::Text(Text { lines, .. }) | Body::Json(lines, _) => Some(&lines.known),
             Body::Table(table) => Some(&table.known),
             Body::Page(page) => Some(&page.known),
-            Body::Columns(_) => None,
+            Body::Columns(columns) => columns.known.as_ref(),
         }
     }
 

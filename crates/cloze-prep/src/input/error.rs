@@ -118,6 +118,18 @@ pub enum InputError {
         /// Whether nothing after it can be read either.
         rest: bool,
     },
+    /// An object elsewhere that cannot be read.
+    #[error("{}{}: {why}", path.display(), byte.map_or_else(String::new, |n| format!(": after byte {n}")))]
+    Remote {
+        /// Its address, without what may be secret.
+        path: PathBuf,
+        /// Bytes of it that had arrived, where reading had begun.
+        byte: Option<u64>,
+        /// What is wrong.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A JSON object without the field that was asked for.
     #[error("{}: line {line}: {why}", path.display())]
     Field {
@@ -165,7 +177,7 @@ impl InputError {
             }
             Self::Field { hint, .. } => format!("{hint}, {SKIP}"),
             Self::Row { hint, .. } => format!("{hint}, {SKIP}"),
-            Self::Header { hint, .. } => hint.clone(),
+            Self::Header { hint, .. } | Self::Remote { hint, .. } => hint.clone(),
             Self::Damaged { .. } => {
                 "write the file again; with --on-bad-input skip, what was read up to here is kept".into()
             }
