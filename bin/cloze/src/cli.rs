@@ -267,7 +267,7 @@ pub struct VocabTrainArgs {
     /// Keep upper case and accents
     #[arg(long)]
     pub cased: bool,
-    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    /// What all inputs are, whatever their names say [default: by name; standard input: JSONL where its first line is an object, else text]
     #[arg(long, value_enum)]
     pub input_format: Option<Format>,
     /// How bytes are text: utf-8, latin1, shift_jis, …, or detect, file by file
@@ -333,7 +333,7 @@ pub struct VocabExtendArgs {
     /// Length of the rows that are reported
     #[arg(long, default_value_t = 128, value_name = "TOKENS", value_parser = clap::value_parser!(u16).range(8..))]
     pub seq_len: u16,
-    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    /// What all inputs are, whatever their names say [default: by name; standard input: JSONL where its first line is an object, else text]
     #[arg(long, value_enum)]
     pub input_format: Option<Format>,
     /// How bytes are text: utf-8, latin1, shift_jis, …, or detect, file by file

@@ -30,6 +30,12 @@ pub enum InputError {
         /// What it holds.
         seen: String,
     },
+    /// A dataset, or a folder with one in it.
+    #[error("{}: a dataset that cloze made, which is no text", path.display())]
+    Dataset {
+        /// The folder of the dataset.
+        path: PathBuf,
+    },
     /// A file was named twice.
     #[error("{} is given twice: its text would count double (also as {})", path.display(), other.display())]
     Twice {
@@ -163,6 +169,10 @@ impl InputError {
                  files one by one to read them as plain text (.json: as JSONL), or say what they are with --input-format"
                     .into()
             }
+            Self::Dataset { path } => format!(
+                "give the text that it was made from, which `cloze inspect {}` names; where the dataset lies among texts, move it elsewhere, or name the texts by a pattern",
+                path.display()
+            ),
             Self::Twice { .. } => "give every file once; a folder covers what is in it".into(),
             Self::NoText { .. } => "check that the inputs hold text, and --text-field and --text-form".into(),
             Self::Utf8 { looks: Some(looks), .. } => (*looks).into(),

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod columns;
+mod datasets;
 mod decode;
 mod documents;
 mod error;
@@ -18,6 +19,7 @@ pub(crate) use bytes::digest;
 pub use decode::Encoding;
 pub use documents::{Document, SourceReader};
 pub use error::InputError;
+pub(crate) use json::first_names;
 pub use remote::Object;
 pub(crate) use remote::only_a_file;
 pub use resolve::{Compression, Format, InputPlan, Source, listed};

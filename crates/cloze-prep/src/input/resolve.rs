@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::datasets;
 use super::remote::{Address, Found, Object, Stores, only_a_file};
 use super::{InputError, InputOptions};
 
@@ -188,9 +189,10 @@ impl InputPlan {
     }
 
     fn add_folder(&mut self, folder: &Path) -> Result<(), InputError> {
-        let (read, ignored): (Vec<_>, Vec<_>) = files_below(folder)?
-            .into_iter()
-            .partition(|file| kind(file).is_some());
+        let all = files_below(folder)?;
+        let (read, ignored): (Vec<_>, Vec<_>) =
+            all.iter().cloned().partition(|file| kind(file).is_some());
+        datasets::refuse(folder, &all, &read)?;
         if read.is_empty() {
             return Err(empty(folder, &ignored));
         }
@@ -202,6 +204,10 @@ impl InputPlan {
         let read = match found {
             Found::Named(objects) => objects,
             Found::Below(prefix, objects) => {
+                let all: Vec<&Path> = objects.iter().map(Object::path).collect();
+                let texts = all.iter().filter(|key| kind(key).is_some());
+                let texts: Vec<PathBuf> = texts.map(|key| key.to_path_buf()).collect();
+                datasets::refuse_objects(&prefix, &all, &texts)?;
                 let (read, ignored): (Vec<_>, Vec<_>) = objects
                     .into_iter()
                     .partition(|object| kind(object.path()).is_some());
@@ -216,9 +222,25 @@ impl InputPlan {
         };
         for object in read {
             let (path, bytes) = (object.path().to_path_buf(), object.bytes());
+            self.refuse_page(&object)?;
             self.add(path, bytes, Some(object));
         }
         Ok(())
+    }
+
+    /// Refuses what a web server shows to people where text is expected: a list of files, a form that asks who one is.
+    fn refuse_page(&self, object: &Object) -> Result<(), InputError> {
+        let path = object.path();
+        let is_text = kind(path).is_none_or(|(format, _)| format == Format::Text);
+        if !object.is_page() || !is_text || self.options.format.is_some() {
+            return Ok(());
+        }
+        Err(InputError::Remote {
+            path: path.into(),
+            byte: None,
+            why: "the server says that it is a page (text/html), not plain text".into(),
+            hint: "name objects one by one (--files-from LIST), not the page that lists them; --input-format html reads the text of pages, --input-format text takes them as they are".into(),
+        })
     }
 
     fn add_pattern(&mut self, pattern: &Path) -> Result<(), InputError> {
@@ -241,18 +263,21 @@ impl InputPlan {
             return Err(fail(format!("{} is not a folder", base.display())));
         }
         let mut found = Vec::new();
-        for file in files_below(&base)? {
-            let file = if here {
-                file.strip_prefix(".")
-                    .map(Path::to_path_buf)
-                    .unwrap_or(file)
-            } else {
-                file
-            };
-            if glob.is_match(&file) {
-                found.push(file);
+        let mut all = files_below(&base)?;
+        if here {
+            for file in &mut all {
+                if let Ok(inside) = file.strip_prefix(".") {
+                    *file = inside.into();
+                }
             }
         }
+        for file in &all {
+            if glob.is_match(file) {
+                found.push(file.clone());
+            }
+        }
+        // A dataset in which nothing matches may lie there.
+        datasets::refuse(Path::new(""), &all, &found)?;
         if found.is_empty() {
             return Err(fail("matches no file".into()));
         }

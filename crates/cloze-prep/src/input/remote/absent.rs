@@ -42,6 +42,11 @@ impl Object {
         match *self {}
     }
 
+    /// Whether the server says that it is a page.
+    pub fn is_page(&self) -> bool {
+        match *self {}
+    }
+
     /// Its bytes.
     pub fn open<'a>(&self, _: &'a dyn Progress) -> Box<dyn Read + 'a> {
         match *self {}

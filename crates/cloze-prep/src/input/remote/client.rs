@@ -1,9 +1,10 @@
-//! Clients for web servers.
+//! Clients that speak HTTP.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
+use futures_util::StreamExt;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
@@ -13,58 +14,77 @@ use object_store::client::{
 #[derive(Debug, Default)]
 pub struct Shared(OnceLock<HttpClient>);
 
-/// The client for one address.
-#[derive(Debug)]
+/// Bytes that are read of what a server says where it gives no object.
+const SAID: usize = 64 << 10;
+
+/// The client for one address, or one bucket.
+#[derive(Debug, Default)]
 pub struct Connector {
-    pub shared: Arc<Shared>,
+    /// Where all of its clients are the same one.
+    pub shared: Option<Arc<Shared>>,
     /// What says who asks.
     pub authorization: Option<String>,
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = match self.shared.0.get() {
+        let shared = self.shared.as_ref().map(|shared| &shared.0);
+        let client = match shared.and_then(OnceLock::get) {
             Some(client) => client.clone(),
             None => {
                 let client = ReqwestConnector::default().connect(options)?;
-                self.shared.0.get_or_init(|| client).clone()
+                shared.map_or(client.clone(), |shared| {
+                    shared.get_or_init(|| client).clone()
+                })
             }
         };
-        Ok(match &self.authorization {
-            None => client,
-            Some(authorization) => HttpClient::new(Known {
-                client,
-                authorization: authorization.clone(),
-            }),
-        })
+        Ok(HttpClient::new(Client {
+            client,
+            authorization: self.authorization.clone(),
+        }))
     }
 }
 
-/// A client that says who asks.
-struct Known {
+/// A client that says who asks, and to whom a server that refuses says only so much.
+struct Client {
     client: HttpClient,
-    authorization: String,
+    authorization: Option<String>,
 }
 
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Known")
+        f.write_str("Client")
     }
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
 
-impl HttpService for Known {
+impl HttpService for Client {
     fn call<'s, 'a>(&'s self, mut request: HttpRequest) -> Answer<'a>
     where
         's: 'a,
         Self: 'a,
     {
         // What is base64 is a value of a header.
-        if let Ok(value) = self.authorization.parse() {
+        let value = self.authorization.as_ref().and_then(|a| a.parse().ok());
+        if let Some(value) = value {
             let _ = request.headers_mut().insert("authorization", value);
         }
-        Box::pin(self.client.execute(request))
+        Box::pin(async move {
+            let answer = self.client.execute(request).await?;
+            if answer.status().is_success() {
+                return Ok(answer);
+            }
+            let (head, body) = answer.into_parts();
+            let (mut said, mut body) = (Vec::new(), body.bytes_stream());
+            // The library would read it to its end, and forget the status where that is none or is not text.
+            while let (true, Some(Ok(some))) = (said.len() < SAID, body.next().await) {
+                let left = SAID - said.len();
+                said.extend_from_slice(&some[..some.len().min(left)]);
+            }
+            let said = String::from_utf8_lossy(&said).into_owned();
+            Ok(HttpResponse::from_parts(head, said.into()))
+        })
     }
 }
 

@@ -85,6 +85,8 @@ pub struct What {
     pub bytes: u64,
     pub etag: Option<String>,
     pub modified: u64,
+    /// The server says that it is a page.
+    pub page: bool,
     pub manner: Manner,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use object_store::path::Path as Key;
-use object_store::{GetOptions, ObjectMeta, ObjectStore};
+use object_store::{Attribute, Attributes, GetOptions, ObjectMeta, ObjectStore};
 use tokio::time::timeout;
 
 use super::fetch::{Again, Object, What, modified};
@@ -38,7 +38,7 @@ impl Looking<'_> {
             return self.matching(&store, key).await;
         }
         match self.head(&store, &self.key(key)?).await {
-            Ok(meta) => Ok(Found::Named(vec![self.object(&store, meta)])),
+            Ok((meta, _)) => Ok(Found::Named(vec![self.object(&store, meta, false)])),
             // As a folder is, it may be named without the slash.
             Err(absent) if absent.absent => match self.list(&store, key).await {
                 Ok(below) if !below.is_empty() => Ok(self.below(&store, below)),
@@ -56,12 +56,12 @@ impl Looking<'_> {
             ));
         }
         let key = Key::default();
-        let meta = match self.head(store, &key).await {
+        let (meta, page) = match self.head(store, &key).await {
             // What is signed for GET is refused to HEAD, and some servers do not say how long an answer would be.
             Err(why) if !why.passes => self.get(store, &key).await?,
             other => other?,
         };
-        Ok(Found::Named(vec![self.object(store, meta)]))
+        Ok(Found::Named(vec![self.object(store, meta, page)]))
     }
 
     async fn matching(&self, store: &Arc<dyn ObjectStore>, key: &str) -> Result<Found, Why> {
@@ -82,12 +82,12 @@ impl Looking<'_> {
         if all.is_empty() {
             return Err(Why::new("matches no object", hint));
         }
-        let found = all.into_iter().map(|meta| self.object(store, meta));
+        let found = all.into_iter().map(|meta| self.object(store, meta, false));
         Ok(Found::Named(found.collect()))
     }
 
     fn below(&self, store: &Arc<dyn ObjectStore>, all: Vec<ObjectMeta>) -> Found {
-        let objects = all.into_iter().map(|meta| self.object(store, meta));
+        let objects = all.into_iter().map(|meta| self.object(store, meta, false));
         Found::Below(self.address.shown(), objects.collect())
     }
 
@@ -95,7 +95,7 @@ impl Looking<'_> {
         Key::parse(key).map_err(|e| Why::of(&e.into(), self.address))
     }
 
-    fn object(&self, store: &Arc<dyn ObjectStore>, meta: ObjectMeta) -> Object {
+    fn object(&self, store: &Arc<dyn ObjectStore>, meta: ObjectMeta, page: bool) -> Object {
         let address = match self.address.scheme {
             Scheme::Http => self.address.clone(),
             _ => self.address.with_key(meta.location.as_ref()),
@@ -108,6 +108,7 @@ impl Looking<'_> {
             modified: modified(&meta),
             etag: meta.e_tag,
             key: meta.location,
+            page,
             manner: self.stores.manner,
         };
         Object {
@@ -116,20 +117,15 @@ impl Looking<'_> {
         }
     }
 
-    async fn head(&self, store: &Arc<dyn ObjectStore>, key: &Key) -> Result<ObjectMeta, Why> {
+    async fn head(&self, store: &Arc<dyn ObjectStore>, key: &Key) -> Result<Met, Why> {
         self.ask(store, key, true).await
     }
 
-    async fn get(&self, store: &Arc<dyn ObjectStore>, key: &Key) -> Result<ObjectMeta, Why> {
+    async fn get(&self, store: &Arc<dyn ObjectStore>, key: &Key) -> Result<Met, Why> {
         self.ask(store, key, false).await
     }
 
-    async fn ask(
-        &self,
-        store: &Arc<dyn ObjectStore>,
-        key: &Key,
-        head: bool,
-    ) -> Result<ObjectMeta, Why> {
+    async fn ask(&self, store: &Arc<dyn ObjectStore>, key: &Key, head: bool) -> Result<Met, Why> {
         let manner = &self.stores.manner;
         let mut again = Again::looking(manner);
         loop {
@@ -138,7 +134,7 @@ impl Looking<'_> {
                 ..GetOptions::default()
             };
             let why = match timeout(manner.stall, store.get_opts(key, options)).await {
-                Ok(Ok(answer)) => return Ok(answer.meta),
+                Ok(Ok(answer)) => return Ok((answer.meta, is_page(&answer.attributes))),
                 Ok(Err(e)) => Why::of(&e, self.address),
                 Err(_) => Why::passing("the server does not answer"),
             };
@@ -183,6 +179,15 @@ impl Looking<'_> {
         all.dedup();
         Ok(without_markers(all))
     }
+}
+
+/// What is known of an object, and whether the server says that it is a page.
+type Met = (ObjectMeta, bool);
+
+fn is_page(attributes: &Attributes) -> bool {
+    let kind = attributes.get(&Attribute::ContentType);
+    let kind = kind.map(|kind| kind.to_ascii_lowercase());
+    kind.is_some_and(|k| k.starts_with("text/html") || k.starts_with("application/xhtml"))
 }
 
 fn nothing(why: &str) -> Why {

@@ -42,6 +42,11 @@ impl Object {
         self.what.modified
     }
 
+    /// Whether the server says that it is a page.
+    pub fn is_page(&self) -> bool {
+        self.what.page
+    }
+
     /// Its bytes, which are fetched a little ahead.
     pub fn open<'a>(&self, progress: &'a dyn Progress) -> Box<dyn Read + 'a> {
         let (to, pieces) = channel(self.what.manner.queue);

@@ -116,7 +116,7 @@ impl Stores {
         if address.scheme == Scheme::Http {
             let (user, url) = address.user();
             let connector = Connector {
-                shared: self.web.clone(),
+                shared: Some(self.web.clone()),
                 authorization: user.map(basic),
             };
             let store = HttpBuilder::new()
@@ -136,7 +136,9 @@ impl Stores {
             Scheme::Gs => {
                 // Where the server is, an account's file alone says.
                 let options = options.with_allow_http(true);
-                let mut builder = GoogleCloudStorageBuilder::new().with_client_options(options);
+                let mut builder = GoogleCloudStorageBuilder::new()
+                    .with_client_options(options)
+                    .with_http_connector(Connector::default());
                 for (key, value) in self.variables_of("GOOGLE_") {
                     if let Ok(key) = key.parse() {
                         builder = builder.with_config(key, value);
@@ -146,7 +148,9 @@ impl Stores {
                 Arc::new(builder.build().map_err(fail)?)
             }
             _ => {
-                let mut builder = AmazonS3Builder::new().with_client_options(options);
+                let mut builder = AmazonS3Builder::new()
+                    .with_client_options(options)
+                    .with_http_connector(Connector::default());
                 for (key, value) in self.variables_of("AWS_") {
                     if let Ok(key) = key.parse() {
                         builder = builder.with_config(key, value);

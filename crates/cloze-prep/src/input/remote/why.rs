@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use object_store::Error;
 
-use super::{Address, Scheme};
+use super::{Address, Scheme, shown};
 use crate::input::InputError;
 
 /// What is shown of what a server says.
@@ -202,7 +202,20 @@ fn said(error: &Error, address: &Address) -> String {
     for secret in address.secrets() {
         said = said.replace(secret, "…");
     }
-    said
+    without_addresses(&said)
+}
+
+/// Without users and queries of addresses, which need not be the one that was asked for: it may have led there.
+fn without_addresses(said: &str) -> String {
+    let (mut shorn, mut rest) = (String::new(), said);
+    while let Some((before, after)) = rest.split_once("://") {
+        let ends = |c: char| c.is_whitespace() || "\"'<>".contains(c);
+        let end = after.find(ends).unwrap_or(after.len());
+        shorn.push_str(before);
+        shorn.push_str(&shown("", &after[..end]).to_string_lossy());
+        rest = &after[end..];
+    }
+    shorn + rest
 }
 
 /// What is shown of it: a line, and of what S3 and Google say the words.
