@@ -104,6 +104,15 @@ impl Response {
         }
     }
 
+    /// A status, with a body.
+    #[must_use]
+    pub fn refusal(status: u16, body: &[u8]) -> Self {
+        Self {
+            body: body.into(),
+            ..Self::status(status)
+        }
+    }
+
     /// A body, whole.
     #[must_use]
     pub fn whole(body: &[u8]) -> Self {

@@ -143,6 +143,96 @@ fn servers_that_know_little() {
         .says(&["does not say how long it is", "hint: download it"]);
 }
 
+/// A list of files, or what asks who one is, is no text; nor is a dataset.
+#[test]
+fn pages_and_datasets_are_no_text() {
+    let place = Place::new();
+    let page = b"<html><title>Index of /</title><a href=a.txt>a.txt</a> <p>There is more.</html>";
+    let server = Server::start(|request| {
+        let kind = match request.path().as_str() {
+            "/plain" => "text/plain",
+            _ => "text/html; charset=utf-8",
+        };
+        Response::part(request, page).with("Content-Type", kind)
+    });
+    for path in ["/", "/folder", "/folder/", "/a.txt", "/a.txt.gz", "/a.json"] {
+        let _ = prepare(&place, &server.url(path), "none", &[])
+            .status(2)
+            .says(&[
+                "the server says that it is a page",
+                "hint: ",
+                "--files-from",
+            ]);
+    }
+    for (number, line) in [
+        "/plain",
+        "/a.html",
+        "/ --input-format html",
+        "/a --input-format text",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let _ = prepare(&place, &server.url(line), &format!("out{number}"), &[]).status(0);
+    }
+    let keys = [
+        "data/manifest.json",
+        "data/documents.arrow",
+        "data/tokenizer/vocab.txt",
+    ];
+    let objects = [(keys[0], &b"{}"[..]), (keys[1], b""), (keys[2], b"a\nb\n")];
+    let bucket = Bucket::new(
+        "corpora",
+        &[&objects[..], &[("a.txt", b"Old river.")]].concat(),
+    );
+    let server = Server::start(move |request| bucket.answer(request));
+    let variables = s3(&server);
+    for input in ["s3://corpora/", "s3://corpora/data/"] {
+        let _ = prepare(&place, input, "none", &as_str(&variables))
+            .status(2)
+            .says(&["s3://corpora/data: a dataset that cloze made", "hint: "]);
+    }
+}
+
+/// What is bounded on the disk is bounded elsewhere.
+#[test]
+fn objects_that_lie() {
+    let place = Place::new();
+    // A footer that claims two thousand million row groups.
+    let mut columns = b"PAR1\x49\xfc\xff\xff\xff\xff\x07".to_vec();
+    let length = (columns.len() - 4) as u32;
+    columns.extend(length.to_le_bytes());
+    columns.extend(b"PAR1");
+    let mut line = b"{\"text\": \"".to_vec();
+    line.resize(257 << 20, b'x');
+    line.extend(b"\"}\n{\"text\": \"quiet market walks.\"}\n");
+    let line = zstd::encode_all(&line[..], 1).unwrap();
+    place.write("a.parquet", &columns);
+    place.write("a.jsonl.zst", &line);
+    let server = serve(vec![("a.parquet", columns), ("a.jsonl.zst", line)]);
+    for (name, says) in [
+        (
+            "a.parquet",
+            "its footer is broken: a list claims more than there is",
+        ),
+        ("a.jsonl.zst", "line 1: longer than 256 MiB"),
+    ] {
+        for input in [name.to_owned(), server.url(&format!("/{name}"))] {
+            let says = format!("{name}: {says}");
+            let _ = prepare(&place, &input, "none", &[])
+                .status(2)
+                .says(&[&says]);
+        }
+    }
+    let line = server.url("/a.jsonl.zst --on-bad-input skip --validation-fraction 0");
+    let _ = place
+        .cloze_with(
+            &format!("prepare {line} --out skipped --tokenizer tokenizer"),
+            &PLAIN,
+        )
+        .status(0);
+}
+
 /// What S3 asks for, as the environment says it.
 fn s3(server: &Server) -> Vec<(&'static str, String)> {
     vec![

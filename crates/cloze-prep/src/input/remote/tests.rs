@@ -311,6 +311,48 @@ fn a_list_that_breaks_off_goes_on_after_its_last_key() {
     assert!(seen.iter().all(|r| r.header("authorization").is_none()));
 }
 
+/// However much a server says, and in whatever bytes, instead of an object: its status is what counts.
+#[test]
+fn what_a_server_says_is_bounded() {
+    for (body, dies) in [
+        (b"\xff\xfe no text".repeat(10), None),
+        (b"x".repeat(64 << 20), None),
+        (b"half".repeat(100), Some(7)),
+    ] {
+        let server = Server::start(move |_| {
+            let refusal = Response::refusal(403, &body);
+            match dies {
+                Some(bytes) => refusal.dies_after(bytes),
+                None => refusal,
+            }
+        });
+        let error = look_up(&server.url("/a"), &[]).unwrap_err().to_string();
+        assert!(
+            error.ends_with("reading it is not allowed (403)"),
+            "{error}"
+        );
+    }
+}
+
+/// A server may lead elsewhere, with secrets that nobody gave.
+#[test]
+fn where_it_leads_is_not_told() {
+    let server = Server::start(|request| {
+        let there = format!(
+            "http://joe:SECRET@{}/b?SECRET",
+            request.header("host").unwrap()
+        );
+        Response::status(302).with("Location", &there)
+    });
+    let error = look_up(&server.url("/a"), &[]).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("SECRET"), "{error}");
+    let lost = |said: &str| super::why::without_addresses(said);
+    assert_eq!(
+        lost("no (https://joe:pw@h:1/a?sig=x/y@z) at s3://b/k, <a href=\"http://h?q\">b</a>?"),
+        "no (https://h:1/a at s3://b/k, <a href=\"http://h\">b</a>?"
+    );
+}
+
 #[test]
 fn addresses() {
     let shown = |text: &str| address(text).shown().to_string_lossy().into_owned();

@@ -206,7 +206,7 @@ fn said(error: &Error, address: &Address) -> String {
 }
 
 /// Without users and queries of addresses, which need not be the one that was asked for: it may have led there.
-fn without_addresses(said: &str) -> String {
+pub fn without_addresses(said: &str) -> String {
     let (mut shorn, mut rest) = (String::new(), said);
     while let Some((before, after)) = rest.split_once("://") {
         let ends = |c: char| c.is_whitespace() || "\"'<>".contains(c);
