@@ -133,14 +133,15 @@ impl<'a> SourceReader<'a> {
             Format::Text => {
                 let mut lines = Lines::open(source, options, progress, from)?;
                 // What has no name can only be looked at.
-                if source.is_stdin() && options.format.is_none() {
-                    if let Some(names) = json::begins(&lines.first(PEEK)?) {
-                        progress.say(&format!(
-                            "standard input begins with a JSON object of [{}]: read as JSONL; --input-format text reads it as text",
-                            names.join(", ")
-                        ));
-                        return Ok(Body::Json(lines, Vec::new()));
-                    }
+                if source.is_stdin()
+                    && options.format.is_none()
+                    && let Some(names) = json::begins(&lines.first(PEEK)?)
+                {
+                    progress.say(&format!(
+                        "standard input begins with a JSON object of [{}]: read as JSONL; --input-format text reads it as text",
+                        names.join(", ")
+                    ));
+                    return Ok(Body::Json(lines, Vec::new()));
                 }
                 let buffer = Vec::new();
                 Body::Text(Text { lines, buffer })
