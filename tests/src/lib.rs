@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+pub mod server;
+
 /// A folder for one test, with a corpus and a tokenizer in it.
 pub struct Place {
     folder: tempfile::TempDir,

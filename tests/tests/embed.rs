@@ -101,3 +101,34 @@ fn queries_are_read_first() {
     .status(0);
     assert!(good.out().contains("1 queries, 2 texts"), "{}", good.out());
 }
+
+/// A field that was asked for and is nowhere is told of; the usual one need not be there.
+#[test]
+fn ids_that_are_nowhere() {
+    let place = place();
+    place.write("texts.txt", "river\nstone\n");
+    place.write(
+        "texts.jsonl",
+        "{\"text\": \"river\", \"name\": \"a\"}\n{\"text\": \"stone\"}\n",
+    );
+    let embed = |texts: &str, option: &str| {
+        let line = format!("embed {texts} --model run/model --out v.npy --force {option}");
+        place.cloze(&line)
+    };
+    let _ = embed("texts.jsonl", "--id-field number").status(0).says(&[
+        "warning: no text has the field \"number\"",
+        "the first has [text, name]",
+    ]);
+    let _ = embed("texts.txt", "--id-field number").status(2).says(&[
+        "texts.txt: a text a line, and lines have no field \"number\"",
+        "hint: leave out --id-field",
+    ]);
+    for (texts, option) in [
+        ("texts.jsonl", "--id-field name"),
+        ("texts.jsonl", ""),
+        ("texts.txt", ""),
+    ] {
+        let ran = embed(texts, option).status(0);
+        assert!(!ran.err().contains("no text has"), "{}", ran.err());
+    }
+}

@@ -13,7 +13,7 @@ use cloze_tests::{Place, document, executable};
 fn rows(place: &Place, dataset: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = place.files(dataset);
     files.retain(|(path, _)| path.extension().is_some_and(|e| e == "arrow"));
-    assert!(files.len() >= 3, "{files:?}");
+    assert!(files.len() >= 3, "{} files", files.len());
     files
 }
 
@@ -57,6 +57,33 @@ fn the_same_rows_from_tables_lists_and_standard_input() {
     }
     // What it was made of can be said again, too.
     let _ = place.cloze("verify csv --source corpus.csv").status(0);
+    // In every way that it was said in the first time.
+    place.write("sources", "corpus.csv\n");
+    let looked = |ran: cloze_tests::Ran| ran.status(0).out().contains("source");
+    assert!(looked(place.cloze("verify csv --files-from sources")));
+    assert!(!looked(place.cloze("verify csv")));
+    let ran = fed(&place, "sources", "verify csv --files-from -");
+    assert!(ran.status.success(), "{ran:?}");
+    let by = |rest: &str| {
+        let line = format!("inspect csv --doc d7 --json {rest}");
+        place.cloze(&line).status(0).out()
+    };
+    assert_eq!(by("--files-from sources"), by("--source corpus.csv"));
+    assert_ne!(by("--files-from sources"), by(""));
+    let refused = |line: &str, says: &str| {
+        let _ = place.cloze(line).status(2).says(&[says]);
+    };
+    // Both at once are all of them.
+    let twice = "corpus.csv is given twice";
+    refused("verify csv --source corpus.csv --files-from sources", twice);
+    place.write("sources", "corpus.tsv\nnone.csv\n");
+    refused("verify csv --files-from sources", "none.csv");
+    refused("inspect csv --doc d7 --files-from sources", "none.csv");
+    refused("verify csv --files-from nothing", "nothing");
+    // What they are for must be asked for.
+    refused("inspect csv --files-from sources", "--doc");
+    refused("inspect csv --source corpus.csv", "--doc");
+    refused("verify csv --exclude corpus.csv", "--source");
 
     place.prepare("corpus corpus.jsonl", "two", "--seq-len 32");
     place.write("list", "corpus\r\n\n  \ncorpus.jsonl\n");
@@ -200,4 +227,131 @@ fn metadata_stays_with_its_document() {
     assert_eq!(manifest("none")["format_version"], 1);
     let ran = place.cloze("inspect none --doc d40").status(0);
     assert!(!ran.out().contains("https://"), "{}", ran.out());
+}
+
+/// What reads from elsewhere is built in where that is asked for.
+#[cfg(not(feature = "remote"))]
+#[test]
+fn addresses_are_refused_with_how_to_build_what_reads_them() {
+    let place = Place::new();
+    for input in ["s3://bucket/a.jsonl", "https://me:word@host/a.txt?x=1"] {
+        let ran = place
+            .cloze(&format!("prepare {input} --tokenizer tokenizer --out a"))
+            .status(2)
+            .says(&[
+                "this cloze was built without",
+                "hint: ",
+                "--features remote",
+            ]);
+        assert!(!ran.err().contains("word"), "{}", ran.err());
+    }
+}
+
+/// Fields that nothing has are told of, with what there is instead.
+#[test]
+fn fields_that_are_nowhere() {
+    let place = Place::new();
+    let prepare = |inputs: &str, out: &str, options: &str| {
+        place.cloze(&format!(
+            "prepare {inputs} --tokenizer tokenizer --out {out} --seq-len 32 {options}"
+        ))
+    };
+    let says = [
+        "warning: no document has the field \"url\", which --meta-field names",
+        "the first line of corpus.jsonl has [id, text]",
+    ];
+    let _ = prepare("corpus.jsonl", "a", "--meta-field id,url")
+        .status(0)
+        .says(&says);
+    // One document that has it is enough, and so is one that is read in an earlier run.
+    place.write("one.jsonl", "{\"text\": \"Old river.\", \"url\": null}\n");
+    let line = "corpus.jsonl one.jsonl";
+    for (out, options) in [("b", ""), ("c", "--dedup exact")] {
+        let options = format!("--meta-field url --tokens {out}-tokens {options}");
+        for again in ["", "-again"] {
+            let ran = prepare(line, &format!("{out}{again}"), &options).status(0);
+            assert!(!ran.err().contains("no document has"), "{}", ran.err());
+        }
+    }
+    // Text has no fields at all.
+    for (option, name) in [
+        ("--id-field id", "--id-field"),
+        ("--meta-field x,y", "--meta-field"),
+    ] {
+        let why = format!("{name} names a field, and no input has fields");
+        let _ = prepare("corpus", "none", option).status(2).says(&[&why]);
+        assert!(!place.path("none").exists());
+    }
+    let _ = prepare("corpus corpus.jsonl", "mixed", "--id-field id").status(0);
+    // What names a document must be in every line.
+    let _ = prepare("corpus.jsonl", "none", "--id-field url")
+        .status(2)
+        .says(&["line 1: no field \"url\"", "--id-field"]);
+}
+
+/// Its vocabulary would be read as prose.
+#[test]
+fn a_dataset_is_no_text() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "texts/data", "--seq-len 32");
+    place.write("texts/a.txt", document(1));
+    place.write("texts/manifest.json", "{\"format\": \"somebody's\"}");
+    let _ = place
+        .cloze("convert texts/data columns --to parquet")
+        .status(0);
+    let prepare = |inputs: &str| {
+        place.cloze(&format!(
+            "prepare {inputs} --tokenizer tokenizer --out out --validation-fraction 0 --seq-len 32"
+        ))
+    };
+    for (inputs, dataset) in [
+        ("texts/data", "texts/data"),
+        ("columns", "columns"),
+        ("texts", "texts/data"),
+        ("texts/**/*.txt", "texts/data"),
+        ("**/*.txt", "columns"),
+    ] {
+        let says = format!("{dataset}: a dataset that cloze made, which is no text");
+        let hint = format!("`cloze inspect {dataset}` names");
+        let _ = prepare(inputs).status(2).says(&[&says, "hint: ", &hint]);
+        assert!(!place.path("out").exists(), "{inputs}");
+    }
+    let _ = place
+        .cloze("vocab train texts --out vocabulary")
+        .status(2)
+        .says(&["a dataset that cloze made"]);
+    // Beside one, or in one where that is said, there is text.
+    let _ = prepare("texts/*.txt texts/data/tokenizer/vocab.txt").status(0);
+}
+
+/// Standard input has no name that says what it is.
+#[test]
+fn lines_of_json_are_known_on_standard_input() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "disk", "--seq-len 32");
+    let prepare = |file: &str, out: &str, options: &str| {
+        let line = format!(
+            "prepare - --tokenizer tokenizer --out {out} --validation-fraction 0.1 --seq-len 32 {options}"
+        );
+        let ran = fed(&place, file, &line);
+        (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+    };
+    let said = "standard input begins with a JSON object of [id, text]: read as JSONL";
+    let (status, text) = prepare("corpus.jsonl", "json", "");
+    assert!(status == Some(0) && text.contains(said), "{text}");
+    assert!(rows(&place, "json") == rows(&place, "disk"));
+    let (status, text) = prepare("corpus.jsonl", "none", "--text-field body");
+    assert!(
+        status == Some(2) && text.contains("it has [id, text]"),
+        "{text}"
+    );
+    // It is text where that is said, and where it is.
+    let (status, text) = prepare("corpus.jsonl", "text", "--input-format text");
+    assert!(status == Some(0) && !text.contains("JSON"), "{text}");
+    let documents = |out: &str| std::fs::read(place.path(out).join("documents.arrow")).unwrap();
+    assert!(documents("text") != documents("disk"));
+    let (status, text) = prepare("corpus/a.txt", "prose", "");
+    assert!(status == Some(0) && !text.contains("JSON"), "{text}");
+    place.prepare("corpus/a.txt", "prose-disk", "--seq-len 32");
+    assert!(rows(&place, "prose") == rows(&place, "prose-disk"));
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{CargoOpt, DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
 const WALLS: [(&str, &[&str]); 17] = [
@@ -176,11 +176,18 @@ const WALLS: [(&str, &[&str]); 17] = [
 /// What other people's crates link without asking. Our code cannot name it, so it is not looked through; an edge that is gone must leave this list.
 const THEIRS: [(&str, &str); 2] = [("candle-core", "tokenizers"), ("sentencex", "clap")];
 
+/// What reaches objects that lie elsewhere. Without the feature `remote` nobody links it, and with it these two alone.
+const REMOTE: [&str; 4] = ["object_store", "reqwest", "hyper", "tokio"];
+const REACHES: [&str; 2] = ["cloze", "cloze-prep"];
+
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Every crate that each crate links, by name.
-fn graph() -> Graph {
-    let metadata = MetadataCommand::new().exec().unwrap();
+fn graph(features: &[&str]) -> Graph {
+    let features = features.iter().map(|&f| f.into()).collect();
+    let mut command = MetadataCommand::new();
+    let metadata = command.features(CargoOpt::SomeFeatures(features));
+    let metadata = metadata.exec().unwrap();
     let name: BTreeMap<_, _> = metadata
         .packages
         .iter()
@@ -238,7 +245,7 @@ fn breaches(graph: &Graph) -> Vec<String> {
 
 #[test]
 fn no_crate_links_what_it_must_not() {
-    let graph = graph();
+    let graph = graph(&[]);
     for (from, _) in WALLS {
         assert!(graph.contains_key(from), "there is no crate {from}");
     }
@@ -251,7 +258,7 @@ fn no_crate_links_what_it_must_not() {
 
 #[test]
 fn a_breach_is_found_through_other_crates() {
-    let mut graph = graph();
+    let mut graph = graph(&[]);
     graph
         .entry("half".into())
         .or_default()
@@ -263,6 +270,22 @@ fn a_breach_is_found_through_other_crates() {
             .any(|w| w.starts_with("cloze-shard → ") && w.ends_with("half → tokenizers")),
         "{found:#?}"
     );
+}
+
+#[test]
+fn what_reaches_elsewhere_is_linked_where_it_is_asked_for() {
+    let (without, with) = (graph(&[]), graph(&["cloze/remote"]));
+    for (from, _) in WALLS {
+        let reached = |graph| REMOTE.iter().filter_map(|to| way(graph, from, to)).count();
+        assert_eq!(reached(&without), 0, "{from}");
+        let expected = if REACHES.contains(&from) {
+            REMOTE.len()
+        } else {
+            0
+        };
+        assert_eq!(reached(&with), expected, "{from}");
+    }
+    assert!(breaches(&with).is_empty());
 }
 
 /// Every crate of ours stands behind a wall, or is named here.

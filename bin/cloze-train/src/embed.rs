@@ -49,9 +49,9 @@ pub struct EmbedArgs {
     /// Field of the text
     #[arg(long, default_value = "text", value_name = "FIELD")]
     pub text_field: String,
-    /// Field of the id
-    #[arg(long, default_value = "id", value_name = "FIELD")]
-    pub id_field: String,
+    /// Field of the id [default: id]
+    #[arg(long, value_name = "FIELD")]
+    pub id_field: Option<String>,
     /// How tokens become one vector [default: as the model's folder says, else mean]
     #[arg(long, value_enum)]
     pub pooling: Option<PoolingArg>,
@@ -144,7 +144,19 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
         Some(out) => Some(Sink::create(out, embedder.dimension(), args.force)?),
         None => None,
     };
-    let mut reader = Texts::open(texts, &args.text_field, &args.id_field)?;
+    let asked_id = args.id_field.as_deref();
+    let mut reader = Texts::open(texts, &args.text_field, asked_id.unwrap_or("id"))?;
+    if let Some(name) = asked_id.filter(|_| !reader.has_fields()) {
+        return Err(crate::Hinted {
+            why: format!(
+                "{}: a text a line, and lines have no field {name:?}",
+                texts.display()
+            ),
+            hint: "leave out --id-field, or give JSONL by its name".into(),
+        }
+        .into());
+    }
+    let mut with_id = 0u64;
     let (mut ids, mut kept) = (Vec::new(), Vec::new());
     let mut count = 0u64;
     let bar = Work::begin("embed", Unit::Things("texts"), lines(texts)?);
@@ -156,6 +168,7 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
         let words: Vec<&str> = window.iter().map(|t| t.text.as_str()).collect();
         let vectors = embedder.embed(&words, &mut |n| bar.advance(n))?;
         count += vectors.len() as u64;
+        with_id += window.iter().filter(|t| t.id.is_some()).count() as u64;
         if let Some(sink) = &mut sink {
             let ids: Vec<Option<&str>> = window.iter().map(|t| t.id.as_deref()).collect();
             sink.write(&ids, &vectors)?;
@@ -175,6 +188,13 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
     }
     if let Some(sink) = sink {
         sink.finish()?;
+    }
+    if let Some(name) = asked_id.filter(|_| with_id == 0) {
+        writeln!(
+            err,
+            "warning: no text has the field {name:?}, which --id-field names, so there are no ids; the first has [{}]",
+            reader.names().join(", ")
+        )?;
     }
     let mut out = std::io::stdout().lock();
     if embedder.cut > 0 {

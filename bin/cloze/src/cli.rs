@@ -1,13 +1,14 @@
 //! What can be typed. Doc comments are the help texts.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cloze_prep::input::{Format, InputError, OnBadInput, listed};
+use cloze_prep::input::{Format, OnBadInput};
 
 use crate::compare::CompareArgs;
+use crate::inputs::{Inputs, List, Sources};
 use crate::inspect::InspectArgs;
 
 /// Prepare corpora for BERT pre-training, look at them, and train from them
@@ -76,19 +77,10 @@ pub enum Verb {
     },
 }
 
-/// The inputs that were given, and those of a list.
-pub fn all_inputs(given: &[PathBuf], list: Option<&Path>) -> Result<Vec<PathBuf>, InputError> {
-    let mut all = given.to_vec();
-    if let Some(list) = list {
-        all.extend(listed(list)?);
-    }
-    Ok(all)
-}
-
 /// Turn raw text into a dataset
 ///
 /// INPUT is a folder (every .txt, .md, .jsonl, .ndjson, .csv, .tsv, .html and .parquet below it; all but the last also with .gz, .zst, .xz or .bz2 after
-/// it), a pattern such as 'logs/**/*.jsonl.zst', a file, or - for standard input. In plain text a form feed or the end of the file ends a document; a line of
+/// it), a pattern such as 'logs/**/*.jsonl.zst', a file, - for standard input, or the address of an object elsewhere (below). In plain text a form feed or the end of the file ends a document; a line of
 /// JSONL, a row of a table and a page are one each. The same inputs, options and seed give the same bytes, with any number of threads.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -100,14 +92,21 @@ Examples:
   cloze prepare notes.csv papers.parquet --text-field body --tokenizer vocab.txt --out data
   zcat dump.gz | cut -f 3 | cloze prepare - --tokenizer vocab.txt --out data
   cloze prepare sentences.txt --text-form sentence-per-line --pairing bert --dupe-factor 10 --masking static \\
-      --tokenizer bert-base-uncased/ --out data")]
+      --tokenizer bert-base-uncased/ --out data
+  cloze prepare 's3://corpora/web/*.jsonl.zst' https://example.org/notes.txt --tokenizer vocab.txt --out data
+
+Objects elsewhere, where cloze was built with `cargo build --release -p cloze --features remote`:
+  s3://BUCKET/KEY, gs://BUCKET/KEY        an object; with a / at the end, all below it as in a folder; or a pattern
+  http://HOST/PATH, https://HOST/PATH     an object; user, password and query are used, and shown and kept nowhere
+  They are read as they arrive, a few parts of 8 MiB ahead. Only Parquet is copied first, to an unnamed file where TMPDIR says. A connection that breaks is
+  gone on with where the server names its objects by an ETag; what cannot be read to its end is an error, and never skipped.
+  S3:      AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION; AWS_SKIP_SIGNATURE=true for public buckets;
+           AWS_ENDPOINT for other stores that speak S3, with AWS_ALLOW_HTTP=true where it is http://; on AWS's own machines their roles
+  Google:  GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS (files); GOOGLE_SKIP_SIGNATURE=true for public buckets
+  All:     HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE")]
 pub struct PrepareArgs {
-    /// Folders, patterns or files; - for standard input
-    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
-    pub inputs: Vec<PathBuf>,
-    /// Read the inputs' names from this file too, a line each; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub files_from: Option<PathBuf>,
+    #[command(flatten)]
+    pub inputs: Inputs,
     /// A Hugging Face tokenizer folder, a tokenizer.json or a vocab.txt
     #[arg(long, value_name = "DIR_OR_FILE")]
     pub tokenizer: PathBuf,
@@ -135,11 +134,10 @@ Examples:
 pub struct VerifyArgs {
     /// The dataset's folder
     pub dataset: PathBuf,
-    /// The inputs that the dataset was prepared from
-    #[arg(long, value_name = "INPUT", num_args = 1..)]
-    pub source: Vec<PathBuf>,
+    #[command(flatten)]
+    pub sources: Sources,
     /// With --source: the evaluation sets that the preparation excluded, in its order [default: where they were]
-    #[arg(long, value_name = "FILE", requires = "source")]
+    #[arg(long, value_name = "FILE", requires = "sources")]
     pub exclude: Vec<PathBuf>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
@@ -255,12 +253,8 @@ pub enum VocabVerb {
 /// vocabulary.
 #[derive(Debug, Args)]
 pub struct VocabTrainArgs {
-    /// Folders, patterns or files, as for `cloze prepare`
-    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
-    pub inputs: Vec<PathBuf>,
-    /// Read the inputs' names from this file too, a line each; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub files_from: Option<PathBuf>,
+    #[command(flatten)]
+    pub inputs: Inputs,
     /// The tokenizer's folder; must not exist yet
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -273,7 +267,7 @@ pub struct VocabTrainArgs {
     /// Keep upper case and accents
     #[arg(long)]
     pub cased: bool,
-    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    /// What all inputs are, whatever their names say [default: by name; standard input: JSONL where its first line is an object, else text]
     #[arg(long, value_enum)]
     pub input_format: Option<Format>,
     /// How bytes are text: utf-8, latin1, shift_jis, …, or detect, file by file
@@ -310,12 +304,11 @@ and then
   cloze prepare corpus/ --tokenizer my-bert --out data
   cloze pretrain data --init my-bert --out run")]
 pub struct VocabExtendArgs {
-    /// Folders, patterns or files, as for `cloze prepare`
+    /// Folders, patterns, files or addresses, as for `cloze prepare`
     #[arg(required_unless_present_any = ["list", "files_from"], value_name = "CORPUS")]
     pub inputs: Vec<PathBuf>,
-    /// Read the inputs' names from this file too, a line each; - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub files_from: Option<PathBuf>,
+    #[command(flatten)]
+    pub inputs_from: List,
     /// Hugging Face folder of a BERT with its tokenizer
     #[arg(long, value_name = "HF_DIR")]
     pub model: PathBuf,
@@ -340,7 +333,7 @@ pub struct VocabExtendArgs {
     /// Length of the rows that are reported
     #[arg(long, default_value_t = 128, value_name = "TOKENS", value_parser = clap::value_parser!(u16).range(8..))]
     pub seq_len: u16,
-    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    /// What all inputs are, whatever their names say [default: by name; standard input: JSONL where its first line is an object, else text]
     #[arg(long, value_enum)]
     pub input_format: Option<Format>,
     /// How bytes are text: utf-8, latin1, shift_jis, …, or detect, file by file

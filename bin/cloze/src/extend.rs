@@ -11,7 +11,7 @@ use cloze_prep::{Config, WordCount, count_words};
 use cloze_text::Tokenizer;
 use cloze_text::extension::{Chosen, Effect, Fit, Wanted, effect, listed, select};
 
-use crate::cli::{VocabExtendArgs, all_inputs};
+use crate::cli::VocabExtendArgs;
 use crate::hand_over;
 use crate::vocab::Bar;
 
@@ -122,7 +122,7 @@ fn trainer(model: &Path, out: &Path, words: Option<&Path>) -> anyhow::Result<Exi
 
 /// Counts the corpus; nothing where there is none.
 fn count(args: &VocabExtendArgs, tokenizer: &Tokenizer) -> anyhow::Result<WordCount> {
-    if args.inputs.is_empty() && args.files_from.is_none() {
+    if args.inputs.is_empty() && args.inputs_from.files_from.is_none() {
         return Ok(WordCount::default());
     }
     let config = Config {
@@ -133,7 +133,7 @@ fn count(args: &VocabExtendArgs, tokenizer: &Tokenizer) -> anyhow::Result<WordCo
         ..Config::default()
     };
     config.check()?;
-    let inputs = all_inputs(&args.inputs, args.files_from.as_deref())?;
+    let inputs = args.inputs_from.and(&args.inputs)?;
     let plan = InputPlan::resolve(&inputs, &InputOptions::of(&config))?;
     let bar = Bar(Work::begin("count", Unit::Bytes, plan.bytes()));
     let counted = count_words(&plan, tokenizer, args.jobs, &bar)?;

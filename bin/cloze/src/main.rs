@@ -5,6 +5,7 @@ mod compare;
 mod convert;
 mod extend;
 mod hand_over;
+mod inputs;
 mod inspect;
 mod prepare;
 mod verify;

@@ -9,7 +9,7 @@ use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_prep::{Progress, Report, Stage};
 
-use crate::cli::{PrepareArgs, all_inputs};
+use crate::cli::PrepareArgs;
 
 /// Preparation's stages as bars.
 #[derive(Default)]
@@ -69,7 +69,7 @@ pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
         );
     }
     let report = cloze_prep::prepare(
-        &all_inputs(&args.inputs, args.files_from.as_deref())?,
+        &args.inputs.all()?,
         &args.tokenizer,
         &args.out,
         &args.config,

@@ -1,6 +1,7 @@
 //! `cloze verify`
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
@@ -12,9 +13,10 @@ use crate::cli::VerifyArgs;
 use crate::prepare::Bars;
 
 pub fn run(args: &VerifyArgs) -> anyhow::Result<Status> {
+    let sources = args.sources.all()?;
     let mut report = match Manifest::read(&args.dataset) {
         // Datasets in other files are another crate's; against the source they are checked when they are Arrow again.
-        Err(cloze_shard::Error::OtherFiles { .. }) if args.source.is_empty() => other_files(args)?,
+        Err(cloze_shard::Error::OtherFiles { .. }) if sources.is_empty() => other_files(args)?,
         manifest => {
             let work = Work::begin("verify", Unit::Bytes, verify::total_bytes(&manifest?));
             let report = verify::verify(&args.dataset, &mut |bytes| work.advance(bytes))?;
@@ -22,8 +24,8 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Status> {
             report
         }
     };
-    if !args.source.is_empty() {
-        audit(args, &mut report)?;
+    if !sources.is_empty() {
+        audit(args, &sources, &mut report)?;
     }
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -47,7 +49,7 @@ fn other_files(args: &VerifyArgs) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn audit(args: &VerifyArgs, report: &mut Report) -> anyhow::Result<()> {
+fn audit(args: &VerifyArgs, sources: &[PathBuf], report: &mut Report) -> anyhow::Result<()> {
     let files_are_good = report.found.get(&Check::Files).is_none_or(|&n| n == 0);
     if !files_are_good {
         let looked = Looked {
@@ -67,7 +69,7 @@ fn audit(args: &VerifyArgs, report: &mut Report) -> anyhow::Result<()> {
     let work = tempfile::tempdir()?;
     cloze_prep::audit::audit(
         &args.dataset,
-        &args.source,
+        sources,
         &args.exclude,
         work.path(),
         (args.jobs, args.memory),

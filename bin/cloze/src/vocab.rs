@@ -10,7 +10,7 @@ use cloze_prep::{Config, Progress, Stage};
 use cloze_text::Settings;
 use cloze_text::vocabulary::{Trainer, Training};
 
-use crate::cli::{VocabTrainArgs, all_inputs};
+use crate::cli::VocabTrainArgs;
 
 /// A bar of bytes read.
 pub struct Bar(pub Work);
@@ -41,8 +41,7 @@ pub fn train(args: &VocabTrainArgs) -> anyhow::Result<Status> {
         ..Config::default()
     };
     config.check()?;
-    let inputs = all_inputs(&args.inputs, args.files_from.as_deref())?;
-    let plan = InputPlan::resolve(&inputs, &InputOptions::of(&config))?;
+    let plan = InputPlan::resolve(&args.inputs.all()?, &InputOptions::of(&config))?;
     let settings = Settings {
         lowercase: !args.cased,
         ..Settings::default()

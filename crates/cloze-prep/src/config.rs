@@ -74,7 +74,7 @@ pub struct Config {
         arg(long, default_value_t = 262_144, value_name = "ROWS")
     )]
     pub shard_rows: u64,
-    /// What all inputs are, whatever their names say [default: by name; standard input: text]
+    /// What all inputs are, whatever their names say [default: by name; standard input: JSONL where its first line is an object, else text]
     #[cfg_attr(feature = "clap", arg(long, value_enum))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_format: Option<Format>,

@@ -143,6 +143,7 @@ mod tests {
             format: Format::Text,
             compression: Compression::None,
             bytes: 10_000_000_000,
+            object: None,
         };
         let plan = InputPlan {
             sources: vec![source],

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::input::Source;
+use crate::input::{Source, digest};
 use crate::{Config, Error, Result};
 
 /// Options that say what is made of tokens, and nothing of the tokens themselves. What is not named here is taken to decide them.
@@ -100,31 +100,43 @@ impl Key {
 pub struct Mark {
     path: PathBuf,
     bytes: u64,
-    /// Nanoseconds since 1970; 0 where the file system does not say.
+    /// Nanoseconds since 1970; 0 where the file system does not say, or where there is something better.
     modified: u64,
+    /// What a server calls these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
 }
 
 impl Mark {
     pub fn of(source: &Source) -> Self {
-        let modified = fs::metadata(&source.path).and_then(|m| m.modified()).ok();
-        let modified = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
+        let (modified, etag) = match &source.object {
+            // One answer tells the time to the second, another one more finely.
+            Some(object) => match object.etag() {
+                Some(etag) => (0, Some(etag.to_owned())),
+                None => (object.modified(), None),
+            },
+            None => {
+                let modified = fs::metadata(&source.path).and_then(|m| m.modified()).ok();
+                let modified = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
+                (modified.map_or(0, |m| m.as_nanos() as u64), None)
+            }
+        };
         Self {
             path: source.path.clone(),
             bytes: source.bytes,
-            modified: modified.map_or(0, |m| m.as_nanos() as u64),
+            modified,
+            etag,
         }
     }
 
     /// Whether `source` is still what it was. Where only its time is another, its bytes say, if their digest is known.
     pub fn holds(&self, source: &Source, blake3: Option<&str>) -> bool {
         let now = Self::of(source);
-        if now == *self && self.modified > 0 {
+        if now == *self && (self.modified > 0 || self.etag.is_some()) {
             return true;
         }
         (&now.path, now.bytes) == (&self.path, self.bytes)
-            && blake3.is_some_and(|then| {
-                atomic::digest(&source.path).is_ok_and(|now| now.blake3 == then)
-            })
+            && blake3.is_some_and(|then| digest(source).is_ok_and(|(_, now)| now == then))
     }
 }
 
@@ -188,6 +200,7 @@ mod tests {
             format: crate::input::Format::Text,
             compression: crate::input::Compression::None,
             bytes: fs::metadata(path).unwrap().len(),
+            object: None,
         };
         fs::write(&path, "one").unwrap();
         let mark = Mark::of(&source(&path));

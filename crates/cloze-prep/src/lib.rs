@@ -8,6 +8,7 @@ mod clean;
 mod config;
 mod disk;
 mod error;
+mod fields;
 mod gather;
 pub mod input;
 mod key;

@@ -16,8 +16,9 @@ use cloze_text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, Needed, megabytes};
+use crate::fields;
 use crate::gather::Gather;
-use crate::input::{InputOptions, InputPlan, Source};
+use crate::input::{InputOptions, InputPlan, Source, only_a_file};
 use crate::key::{self, Key};
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
@@ -104,10 +105,12 @@ pub fn prepare(
     config.check()?;
     let mut config = config.resolved();
     for path in &config.clean.exclude {
+        only_a_file(path, "an evaluation set (--exclude)")?;
         let digest = atomic::digest(path)?.blake3;
         config.clean.exclude_blake3.push(digest);
     }
     let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
+    fields::check(&sources, &config)?;
     let vocabulary = Vocabulary::read(tokenizer)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
     if let Masking::Static { rule } = config.masking_record() {
@@ -280,7 +283,8 @@ impl Preparation<'_> {
             splits,
         };
         manifest.write(self.out)?;
-        let warnings = warnings(&manifest, &tokenized, &paired, config);
+        let mut warnings = warnings(&manifest, &tokenized, &paired, config);
+        warnings.extend(fields::warning(&files, &self.sources, config)?);
         let cleaning = tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()));
         Ok(Report {
             manifest,

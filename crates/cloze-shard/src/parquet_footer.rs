@@ -20,13 +20,17 @@ const MOST_GROUPS: usize = 32_767;
 
 /// Refuses a file whose footer claims what it cannot hold. What is no Parquet file at all is left to the library, which says so.
 pub fn check(path: &Path) -> Result<()> {
+    crate::regular_file(path)?;
+    check_open(&File::open(path).map_err(Error::io(path))?, path)
+}
+
+/// As [`check`], of a regular file that is open and is called `path`.
+pub fn check_open(mut file: &File, path: &Path) -> Result<()> {
     let io = |e| Error::io(path)(e);
     let bad = |why: String| Error::Shard {
         path: path.into(),
         why,
     };
-    crate::regular_file(path)?;
-    let mut file = File::open(path).map_err(io)?;
     let length = file.seek(SeekFrom::End(0)).map_err(io)?;
     let mut tail = [0; 8];
     let Some(end) = length.checked_sub(8) else {

@@ -176,6 +176,7 @@ pub fn check(data: &[u8]) {
         format,
         compression,
         bytes: bytes.len() as u64,
+        object: None,
     };
     let given = read(&source, &options, &bytes, 0);
     let again = read(&source, &options, &bytes, 1 + u32::from(pieces) * 77_777);

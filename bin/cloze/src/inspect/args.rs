@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{ArgGroup, Args};
 use cloze_prep::MaskUnitKind;
 use cloze_shard::masking::MaskingRule;
+
+use crate::inputs::Sources;
 
 /// Show what is in a dataset
 ///
 /// What made it, how much there is, how labels are balanced, how long rows are, and a few rows decoded with their segments,
 /// label and origin. --view pages through the rows on the terminal, --html writes a report.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("sources_of_doc").args(["source", "files_from"]).multiple(true).requires("doc"))]
 #[command(after_long_help = "\
 Examples:
   cloze inspect data
@@ -25,12 +28,12 @@ pub struct InspectArgs {
     pub dataset: PathBuf,
     /// Show every row that a document went into, and which of its sentences are in rows
     ///
-    /// ID is what the corpus calls it, or its 16-digit hash, or '#' and its place in the table of documents, from 0.
+    /// ID is what the corpus calls it, or its 16-digit hash, or '#' and its place in the table of documents, from 0. With --source it is known where each segment ends.
     #[arg(long, value_name = "ID", group = "what")]
     pub doc: Option<String>,
-    /// With --doc: the inputs that the dataset was prepared from; then it is known where each segment ends
-    #[arg(long, value_name = "INPUT", num_args = 1.., requires = "doc")]
-    pub source: Vec<PathBuf>,
+    // With --doc: then it is known where each segment ends.
+    #[command(flatten)]
+    pub sources: Sources,
     /// Compare with another dataset: options, counts, lengths, vocabulary, documents and rows
     ///
     /// Takes 8 bytes of memory a row of both and a document of both, for at most 64 Mi rows at a time; of more, the rows are gone through several times.

@@ -83,9 +83,10 @@ pub fn run(args: &InspectArgs, opened: &Opened, id: &str) -> anyhow::Result<()> 
     let mut docs: Vec<i64> = named.iter().map(|n| n.record.doc).collect();
     docs.sort_unstable();
     docs.dedup();
-    let sources = match args.source.is_empty() {
+    let inputs = args.sources.all()?;
+    let sources = match inputs.is_empty() {
         true => Vec::new(),
-        false => source::find(opened, &args.source, &docs, named.len())?,
+        false => source::find(opened, &inputs, &docs, named.len())?,
     };
     let mut uses = uses(opened, &docs, &sources);
     if !sources.is_empty() {

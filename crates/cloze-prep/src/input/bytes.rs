@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read, Write};
 use std::rc::Rc;
 
 use super::InputError;
 use super::decode::{self, Encoding};
 use super::resolve::{Compression, Source};
-use crate::Progress;
+use crate::disk::{self, megabytes};
+use crate::{Progress, Silent};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -18,7 +19,7 @@ const RATIO: u64 = 200;
 /// KiB that decompression of xz may take: it takes 64 MiB where nobody asked for more.
 const XZ_MEMORY: u32 = 1 << 20;
 
-/// What gives the bytes of a source, where it is not its file.
+/// What gives the bytes of a source, where it is neither its file nor its object.
 pub type From<'a> = Option<Box<dyn Read + 'a>>;
 
 /// The bytes of a file as they lie on disk.
@@ -27,17 +28,59 @@ struct Raw {
     hasher: blake3::Hasher,
     bytes: u64,
     ended: bool,
+    /// Why they could not be read, whatever those who read them make of that.
+    failed: Option<InputError>,
 }
 
 struct RawReader<'a> {
+    source: &'a Source,
     from: Box<dyn Read + 'a>,
     raw: Rc<RefCell<Raw>>,
     progress: &'a dyn Progress,
 }
 
+impl<'a> RawReader<'a> {
+    fn open(
+        source: &'a Source,
+        progress: &'a dyn Progress,
+        from: From<'a>,
+    ) -> Result<Self, InputError> {
+        let io = |e| InputError::Io {
+            path: source.path.clone(),
+            source: e,
+        };
+        let from: Box<dyn Read + 'a> = match (from, &source.object) {
+            (Some(from), _) => from,
+            (None, Some(object)) => object.open(progress),
+            (None, None) if source.is_stdin() => Box::new(std::io::stdin()),
+            (None, None) => Box::new(File::open(&source.path).map_err(io)?),
+        };
+        Ok(Self {
+            source,
+            from,
+            raw: Rc::default(),
+            progress,
+        })
+    }
+
+    /// Keeps why it failed.
+    fn failed(&self, error: std::io::Error) -> std::io::Error {
+        let kind = error.kind();
+        if kind == ErrorKind::Interrupted {
+            return error;
+        }
+        let io = |source| InputError::Io {
+            path: self.source.path.clone(),
+            source,
+        };
+        self.raw.borrow_mut().failed = Some(error.downcast().unwrap_or_else(io));
+        kind.into()
+    }
+}
+
 impl Read for RawReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.from.read(buffer)?;
+        let n = self.from.read(buffer).map_err(|e| self.failed(e))?;
         let mut raw = self.raw.borrow_mut();
         raw.hasher.update(&buffer[..n]);
         raw.bytes += n as u64;
@@ -92,20 +135,9 @@ pub fn open<'a>(
         path: source.path.clone(),
         source: e,
     };
-    let raw = Rc::new(RefCell::new(Raw::default()));
-    let from: Box<dyn Read + 'a> = match from {
-        Some(from) => from,
-        None if source.is_stdin() => Box::new(std::io::stdin()),
-        None => Box::new(File::open(&source.path).map_err(io)?),
-    };
-    let reader = BufReader::with_capacity(
-        BUFFER,
-        RawReader {
-            from,
-            raw: raw.clone(),
-            progress,
-        },
-    );
+    let reader = RawReader::open(source, progress, from)?;
+    let raw = reader.raw.clone();
+    let reader = BufReader::with_capacity(BUFFER, reader);
     // An empty file is empty, whatever its name.
     let empty = source.bytes == 0 && !source.is_stdin();
     let compression = match empty {
@@ -120,7 +152,8 @@ pub fn open<'a>(
     let inflated: Box<dyn Read + 'a> = match compression {
         Compression::None => {
             let reader: Box<dyn BufRead + 'a> = Box::new(reader);
-            let reader = decode::open(reader, encoding, source.format, &known).map_err(io)?;
+            let reader = decode::open(reader, encoding, source.format, &known);
+            let reader = reader.map_err(|e| known.error(source, 0, e))?;
             return Ok((reader, known));
         }
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
@@ -144,9 +177,11 @@ pub fn open<'a>(
 impl Known {
     /// Why reading failed, after so many lines.
     pub fn error(&self, source: &Source, line: u64, error: std::io::Error) -> InputError {
+        if let Some(failed) = self.raw.borrow_mut().failed.take() {
+            return failed;
+        }
         let path = source.path.clone();
-        let of_the_system = error.raw_os_error().is_some() || self.compression == Compression::None;
-        if of_the_system && error.kind() != ErrorKind::UnexpectedEof {
+        if self.compression == Compression::None {
             return InputError::Io {
                 path,
                 source: error,
@@ -173,8 +208,12 @@ impl Known {
     }
 }
 
-/// Size and blake3 of a file.
+/// Size and blake3 of a file or an object, which is read for it.
 pub fn digest(source: &Source) -> Result<(u64, String), InputError> {
+    if source.object.is_some() {
+        let (_, known) = copy(source, &mut std::io::sink(), &Silent)?;
+        return known.digest(source);
+    }
     match cloze_shard::atomic::digest(&source.path) {
         Ok(written) => Ok((written.bytes, written.blake3)),
         Err(cloze_shard::Error::Io { path, source }) => Err(InputError::Io { path, source }),
@@ -183,6 +222,53 @@ pub fn digest(source: &Source) -> Result<(u64, String), InputError> {
             source: std::io::Error::other(other),
         }),
     }
+}
+
+/// Reads all of `source`, as it lies, into `to`.
+fn copy<W: Write>(
+    source: &Source,
+    mut to: W,
+    progress: &dyn Progress,
+) -> Result<(W, Known), InputError> {
+    let mut reader = RawReader::open(source, progress, None)?;
+    let known = Known {
+        raw: reader.raw.clone(),
+        compression: Compression::None,
+        encoding: Rc::default(),
+    };
+    // What can fail beside reading is writing.
+    let fail = |e| match known.raw.borrow_mut().failed.take() {
+        Some(failed) => failed,
+        None => InputError::Io {
+            path: std::env::temp_dir(),
+            source: e,
+        },
+    };
+    std::io::copy(&mut reader, &mut to).map_err(fail)?;
+    Ok((to, known))
+}
+
+/// A copy of an object in an unnamed temporary file, for what cannot be read from its beginning to its end.
+pub fn spool(source: &Source, progress: &dyn Progress) -> Result<(File, Known), InputError> {
+    let folder = std::env::temp_dir();
+    if let Some(free) = disk::free(&folder).filter(|&free| free < source.bytes) {
+        return Err(InputError::Remote {
+            path: source.path.clone(),
+            byte: None,
+            why: format!(
+                "it is copied to {} before it is read: {} are needed there, {} are free",
+                folder.display(),
+                megabytes(source.bytes),
+                megabytes(free)
+            ),
+            hint: "let TMPDIR name a folder with more room".into(),
+        });
+    }
+    let file = tempfile::tempfile_in(&folder).map_err(|e| InputError::Io {
+        path: folder,
+        source: e,
+    })?;
+    copy(source, file, progress)
 }
 
 /// Up to `most` bytes of `reader`, and a reader that gives them again.

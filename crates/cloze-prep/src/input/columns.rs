@@ -12,6 +12,7 @@ use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
+use super::bytes::{Known, spool};
 use super::json::metadata;
 use super::resolve::Source;
 use super::{Found, InputError, InputOptions};
@@ -29,6 +30,8 @@ pub struct Columns<'a> {
     text: String,
     id: Option<String>,
     meta: Vec<String>,
+    /// Of an object, which was read already.
+    pub known: Option<Known>,
     progress: &'a dyn Progress,
     /// Bytes that progress was told of.
     told: u64,
@@ -40,18 +43,22 @@ impl<'a> Columns<'a> {
         options: &InputOptions,
         progress: &'a dyn Progress,
     ) -> Result<Self, InputError> {
-        let file = File::open(&source.path).map_err(|e| InputError::Io {
-            path: source.path.clone(),
-            source: e,
-        })?;
-        parquet_footer::check(&source.path).map_err(|e| match e {
-            cloze_shard::Error::Io { path, source } => InputError::Io { path, source },
-            cloze_shard::Error::Shard { path, why } => InputError::Damaged { path, why },
-            other => InputError::Io {
-                path: source.path.clone(),
-                source: std::io::Error::other(other),
-            },
-        })?;
+        // Parquet is read from its end.
+        let (file, known) = match source.object {
+            Some(_) => {
+                let (file, known) = spool(source, progress)?;
+                parquet_footer::check_open(&file, &source.path).map_err(|e| lies(source, e))?;
+                (file, Some(known))
+            }
+            None => {
+                let file = File::open(&source.path).map_err(|e| InputError::Io {
+                    path: source.path.clone(),
+                    source: e,
+                })?;
+                parquet_footer::check(&source.path).map_err(|e| lies(source, e))?;
+                (file, None)
+            }
+        };
         let (text, id) = (options.text_field.clone(), options.id_field.clone());
         let opened = guarded(source, 0, || {
             let reader = SerializedFileReader::new(file)?;
@@ -108,7 +115,8 @@ impl<'a> Columns<'a> {
             id,
             meta: options.meta_fields.clone(),
             progress,
-            told: 0,
+            told: known.as_ref().map_or(0, |_| source.bytes),
+            known,
         })
     }
 
@@ -164,6 +172,18 @@ impl<'a> Columns<'a> {
         }
         let text = text.unwrap_or_default();
         Ok(Some(Found { id, meta, text }))
+    }
+}
+
+/// What a look at the footer says.
+fn lies(source: &Source, error: cloze_shard::Error) -> InputError {
+    match error {
+        cloze_shard::Error::Io { path, source } => InputError::Io { path, source },
+        cloze_shard::Error::Shard { path, why } => InputError::Damaged { path, why },
+        other => InputError::Io {
+            path: source.path.clone(),
+            source: std::io::Error::other(other),
+        },
     }
 }
 

@@ -8,12 +8,15 @@ use cloze_shard::manifest::SourceRecord;
 use super::bytes::{self, From, Known};
 use super::columns::Columns;
 use super::html::Page;
-use super::json::next_json;
+use super::json::{self, next_json};
 use super::resolve::{Format, Source};
 use super::stream::{Lines, utf8};
 use super::table::Table;
 use super::{Found, InputError, InputOptions, LONGEST_TEXT, OnBadInput, TextForm};
 use crate::Progress;
+
+/// Bytes of standard input that say what it is.
+const PEEK: usize = 64 << 10;
 
 /// A document as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,10 +130,22 @@ impl<'a> SourceReader<'a> {
         let from = self.from.take();
         let table = |from, delimiter| Table::open(source, delimiter, options, progress, from);
         Ok(match format {
-            Format::Text => Body::Text(Text {
-                lines: Lines::open(source, options, progress, from)?,
-                buffer: Vec::new(),
-            }),
+            Format::Text => {
+                let mut lines = Lines::open(source, options, progress, from)?;
+                // What has no name can only be looked at.
+                if source.is_stdin()
+                    && options.format.is_none()
+                    && let Some(names) = json::begins(&lines.first(PEEK)?)
+                {
+                    progress.say(&format!(
+                        "standard input begins with a JSON object of [{}]: read as JSONL; --input-format text reads it as text",
+                        names.join(", ")
+                    ));
+                    return Ok(Body::Json(lines, Vec::new()));
+                }
+                let buffer = Vec::new();
+                Body::Text(Text { lines, buffer })
+            }
             Format::JsonLines => {
                 Body::Json(Lines::open(source, options, progress, from)?, Vec::new())
             }
@@ -292,7 +307,7 @@ impl<'a> SourceReader<'a> {
             Body::Text(Text { lines, .. }) | Body::Json(lines, _) => Some(&lines.known),
             Body::Table(table) => Some(&table.known),
             Body::Page(page) => Some(&page.known),
-            Body::Columns(_) => None,
+            Body::Columns(columns) => columns.known.as_ref(),
         }
     }
 

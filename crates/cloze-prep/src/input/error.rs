@@ -30,6 +30,12 @@ pub enum InputError {
         /// What it holds.
         seen: String,
     },
+    /// A dataset, or a folder with one in it.
+    #[error("{}: a dataset that cloze made, which is no text", path.display())]
+    Dataset {
+        /// The folder of the dataset.
+        path: PathBuf,
+    },
     /// A file was named twice.
     #[error("{} is given twice: its text would count double (also as {})", path.display(), other.display())]
     Twice {
@@ -118,6 +124,18 @@ pub enum InputError {
         /// Whether nothing after it can be read either.
         rest: bool,
     },
+    /// An object elsewhere that cannot be read.
+    #[error("{}{}: {why}", path.display(), byte.map_or_else(String::new, |n| format!(": after byte {n}")))]
+    Remote {
+        /// Its address, without what may be secret.
+        path: PathBuf,
+        /// Bytes of it that had arrived, where reading had begun.
+        byte: Option<u64>,
+        /// What is wrong.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A JSON object without the field that was asked for.
     #[error("{}: line {line}: {why}", path.display())]
     Field {
@@ -151,6 +169,10 @@ impl InputError {
                  files one by one to read them as plain text (.json: as JSONL), or say what they are with --input-format"
                     .into()
             }
+            Self::Dataset { path } => format!(
+                "give the text that it was made from, which `cloze inspect {}` names; where the dataset lies among texts, move it elsewhere, or name the texts by a pattern",
+                path.display()
+            ),
             Self::Twice { .. } => "give every file once; a folder covers what is in it".into(),
             Self::NoText { .. } => "check that the inputs hold text, and --text-field and --text-form".into(),
             Self::Utf8 { looks: Some(looks), .. } => (*looks).into(),
@@ -165,7 +187,7 @@ impl InputError {
             }
             Self::Field { hint, .. } => format!("{hint}, {SKIP}"),
             Self::Row { hint, .. } => format!("{hint}, {SKIP}"),
-            Self::Header { hint, .. } => hint.clone(),
+            Self::Header { hint, .. } | Self::Remote { hint, .. } => hint.clone(),
             Self::Damaged { .. } => {
                 "write the file again; with --on-bad-input skip, what was read up to here is kept".into()
             }

@@ -1,6 +1,7 @@
 //! JSON: an object a line. The library says what a line holds; lines that are as they mostly are, are read by a scan that gives the same. What is not asked for is
 //! read and not kept: a line may hold a hundred million values.
 
+mod names;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -11,14 +12,14 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+pub use names::{begins, first_names};
+
 use super::resolve::Source;
 use super::stream::{Lines, utf8};
 use super::{Found, InputError, InputOptions, MOST};
 
 /// Bytes and values of what is kept of a line beside its text.
 const MOST_KEPT: usize = 1 << 20;
-/// Names of fields that a person is told of.
-const SHOWN: usize = 8;
 
 /// The document of the next line that is not blank.
 pub fn next_json(
@@ -131,7 +132,7 @@ fn by_library(
             "give another --text-field",
         )),
         None => {
-            let names = parse(text, Names).ok().flatten().unwrap_or_default();
+            let names = names::of(text);
             let why = format!("no field {name:?}; it has [{}]", names.join(", "));
             Err(field(why, "give another --text-field"))
         }
@@ -409,28 +410,6 @@ impl<'de> Visitor<'de> for Kept<'_> {
             all.insert(name, object.next_value_seed(self)?);
         }
         Ok(all.into())
-    }
-}
-
-/// Reads the first names of an object.
-struct Names;
-
-impl<'de> Visitor<'de> for Names {
-    type Value = Option<Vec<String>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut names = Vec::new();
-        while let Some(name) = object.next_key::<String>()? {
-            object.next_value::<Passed>()?;
-            if names.len() < SHOWN {
-                names.push(name.chars().take(40).collect());
-            }
-        }
-        Ok(Some(names))
     }
 }
 

@@ -2,20 +2,26 @@
 
 mod bytes;
 mod columns;
+mod datasets;
 mod decode;
 mod documents;
 mod error;
 mod html;
 mod json;
+mod remote;
 mod resolve;
 mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bytes::digest;
 pub use decode::Encoding;
 pub use documents::{Document, SourceReader};
 pub use error::InputError;
+pub(crate) use json::first_names;
+pub use remote::Object;
+pub(crate) use remote::only_a_file;
 pub use resolve::{Compression, Format, InputPlan, Source, listed};
 
 use serde::{Deserialize, Serialize};

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::datasets;
+use super::remote::{Address, Found, Object, Stores, only_a_file};
 use super::{InputError, InputOptions};
 
 /// The name of standard input.
@@ -58,10 +60,10 @@ impl Compression {
     }
 }
 
-/// A file to read.
+/// A file or an object to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// As it was given or found.
+    /// As it was given or found; the address of an object, without what may be secret.
     pub path: PathBuf,
     /// What it holds.
     pub format: Format,
@@ -69,6 +71,8 @@ pub struct Source {
     pub compression: Compression,
     /// Its size on disk; 0 for standard input.
     pub bytes: u64,
+    /// What it is, where it is no file.
+    pub object: Option<Object>,
 }
 
 impl Source {
@@ -92,6 +96,7 @@ pub struct InputPlan {
 
 /// The inputs that a file names, a line each; `-` is standard input. Blank lines are passed over.
 pub fn listed(list: &Path) -> Result<Vec<PathBuf>, InputError> {
+    only_a_file(list, "a list of inputs")?;
     let io = |source| InputError::Io {
         path: list.into(),
         source,
@@ -115,15 +120,21 @@ pub fn listed(list: &Path) -> Result<Vec<PathBuf>, InputError> {
 }
 
 impl InputPlan {
-    /// Finds the files that `inputs` (files, folders, patterns) name.
+    /// Finds the files and objects that `inputs` (files, folders, patterns, addresses) name.
     pub fn resolve(inputs: &[PathBuf], options: &InputOptions) -> Result<Self, InputError> {
         let mut plan = Self {
             sources: Vec::new(),
             ignored: Vec::new(),
             options: options.clone(),
         };
-        for input in inputs {
-            if input == Path::new(STDIN) {
+        let addresses = inputs.iter().map(|input| Address::of(input));
+        let addresses: Vec<Option<Address>> = addresses.collect::<Result<_, _>>()?;
+        let remote: Vec<Address> = addresses.iter().flatten().cloned().collect();
+        let mut found = Stores::new().look_up(&remote)?.into_iter();
+        for (input, address) in inputs.iter().zip(addresses) {
+            if address.is_some() {
+                found.next().map_or(Ok(()), |found| plan.add_found(found))?;
+            } else if input == Path::new(STDIN) {
                 plan.add_stdin()?;
             } else if input.is_dir() {
                 plan.add_folder(input)?;
@@ -172,35 +183,64 @@ impl InputPlan {
             format,
             compression: Compression::None,
             bytes: 0,
+            object: None,
         });
         Ok(())
     }
 
     fn add_folder(&mut self, folder: &Path) -> Result<(), InputError> {
-        let (mut read, mut ignored) = (Vec::new(), Vec::new());
-        for file in files_below(folder)? {
-            if kind(&file).is_some() {
-                read.push(file);
-            } else {
-                ignored.push(file);
-            }
-        }
+        let all = files_below(folder)?;
+        let (read, ignored): (Vec<_>, Vec<_>) =
+            all.iter().cloned().partition(|file| kind(file).is_some());
+        datasets::refuse(folder, &all, &read)?;
         if read.is_empty() {
-            let seen = match ignored.as_slice() {
-                [] => "it is empty".into(),
-                [first, ..] => format!(
-                    "{} files of other kinds, such as {}",
-                    ignored.len(),
-                    first.display()
-                ),
-            };
-            return Err(InputError::EmptyFolder {
-                path: folder.into(),
-                seen,
-            });
+            return Err(empty(folder, &ignored));
         }
-        self.ignored.append(&mut ignored);
+        self.ignored.extend(ignored);
         read.iter().try_for_each(|file| self.add_file(file))
+    }
+
+    fn add_found(&mut self, found: Found) -> Result<(), InputError> {
+        let read = match found {
+            Found::Named(objects) => objects,
+            Found::Below(prefix, objects) => {
+                let all: Vec<&Path> = objects.iter().map(Object::path).collect();
+                let texts = all.iter().filter(|key| kind(key).is_some());
+                let texts: Vec<PathBuf> = texts.map(|key| key.to_path_buf()).collect();
+                datasets::refuse_objects(&prefix, &all, &texts)?;
+                let (read, ignored): (Vec<_>, Vec<_>) = objects
+                    .into_iter()
+                    .partition(|object| kind(object.path()).is_some());
+                let ignored = ignored.iter().map(|object| object.path().to_path_buf());
+                let ignored: Vec<PathBuf> = ignored.collect();
+                if read.is_empty() {
+                    return Err(empty(&prefix, &ignored));
+                }
+                self.ignored.extend(ignored);
+                read
+            }
+        };
+        for object in read {
+            let (path, bytes) = (object.path().to_path_buf(), object.bytes());
+            self.refuse_page(&object)?;
+            self.add(path, bytes, Some(object));
+        }
+        Ok(())
+    }
+
+    /// Refuses what a web server shows to people where text is expected: a list of files, a form that asks who one is.
+    fn refuse_page(&self, object: &Object) -> Result<(), InputError> {
+        let path = object.path();
+        let is_text = kind(path).is_none_or(|(format, _)| format == Format::Text);
+        if !object.is_page() || !is_text || self.options.format.is_some() {
+            return Ok(());
+        }
+        Err(InputError::Remote {
+            path: path.into(),
+            byte: None,
+            why: "the server says that it is a page (text/html), not plain text".into(),
+            hint: "name objects one by one (--files-from LIST), not the page that lists them; --input-format html reads the text of pages, --input-format text takes them as they are".into(),
+        })
     }
 
     fn add_pattern(&mut self, pattern: &Path) -> Result<(), InputError> {
@@ -223,18 +263,21 @@ impl InputPlan {
             return Err(fail(format!("{} is not a folder", base.display())));
         }
         let mut found = Vec::new();
-        for file in files_below(&base)? {
-            let file = if here {
-                file.strip_prefix(".")
-                    .map(Path::to_path_buf)
-                    .unwrap_or(file)
-            } else {
-                file
-            };
-            if glob.is_match(&file) {
-                found.push(file);
+        let mut all = files_below(&base)?;
+        if here {
+            for file in &mut all {
+                if let Ok(inside) = file.strip_prefix(".") {
+                    *file = inside.into();
+                }
             }
         }
+        for file in &all {
+            if glob.is_match(file) {
+                found.push(file.clone());
+            }
+        }
+        // A dataset in which nothing matches may lie there.
+        datasets::refuse(Path::new(""), &all, &found)?;
         if found.is_empty() {
             return Err(fail("matches no file".into()));
         }
@@ -242,6 +285,16 @@ impl InputPlan {
     }
 
     fn add_file(&mut self, file: &Path) -> Result<(), InputError> {
+        let metadata = fs::metadata(file).map_err(|source| InputError::Io {
+            path: file.into(),
+            source,
+        })?;
+        self.add(file.into(), metadata.len(), None);
+        Ok(())
+    }
+
+    fn add(&mut self, path: PathBuf, bytes: u64, object: Option<Object>) {
+        let file = path.as_path();
         // A `.json` that is named is taken at its name: one object a line, as most dumps are.
         let by_name = || {
             let compression = compression(file);
@@ -258,24 +311,25 @@ impl InputPlan {
             Format::Parquet => Compression::None,
             _ => compression,
         };
-        let bytes = fs::metadata(file)
-            .map_err(|source| InputError::Io {
-                path: file.into(),
-                source,
-            })?
-            .len();
         self.sources.push(Source {
-            path: file.into(),
+            path,
             format,
             compression,
             bytes,
+            object,
         });
-        Ok(())
     }
 
     fn refuse_twice(&self) -> Result<(), InputError> {
         let mut seen: HashMap<PathBuf, &Path> = HashMap::new();
-        for Source { path, .. } in &self.sources {
+        for Source { path, object, .. } in &self.sources {
+            if let Some(object) = object {
+                if let Some(other) = seen.insert(object.given().into(), path) {
+                    let (path, other) = (path.clone(), other.into());
+                    return Err(InputError::Twice { path, other });
+                }
+                continue;
+            }
             if path == Path::new(STDIN) {
                 if let Some(other) = seen.insert(STDIN.into(), path) {
                     let (path, other) = (path.clone(), other.into());
@@ -298,6 +352,22 @@ impl InputPlan {
     }
 }
 
+/// A folder of which no file is read.
+fn empty(folder: &Path, ignored: &[PathBuf]) -> InputError {
+    let seen = match ignored {
+        [] => "it is empty".into(),
+        [first, ..] => format!(
+            "{} files of other kinds, such as {}",
+            ignored.len(),
+            first.display()
+        ),
+    };
+    InputError::EmptyFolder {
+        path: folder.into(),
+        seen,
+    }
+}
+
 /// What the system says of a path that does not exist, or cannot be looked at.
 fn why_absent(path: &Path) -> std::io::Error {
     fs::metadata(path)
@@ -305,7 +375,7 @@ fn why_absent(path: &Path) -> std::io::Error {
         .unwrap_or_else(|| std::io::ErrorKind::NotFound.into())
 }
 
-fn is_pattern(path: &Path) -> bool {
+pub(super) fn is_pattern(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '[', '{'])
 }
 

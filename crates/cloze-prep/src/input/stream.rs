@@ -35,6 +35,15 @@ impl<'a> Lines<'a> {
         })
     }
 
+    /// Up to `most` of the first bytes, which are read again.
+    pub fn first(&mut self, most: usize) -> Result<Vec<u8>, InputError> {
+        let reader = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
+        let (first, reader) =
+            bytes::peek(reader, most).map_err(|e| self.known.error(self.source, self.line, e))?;
+        self.reader = reader;
+        Ok(first)
+    }
+
     /// Reads on into `line`, up to the end of the line, which is included, or until it holds `most` bytes; false at the end.
     pub fn next(&mut self, line: &mut Vec<u8>, most: usize) -> Result<bool, InputError> {
         let before = line.len();

@@ -142,7 +142,7 @@ fn parquet_of(number: bool, bytes: bool) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-fn compressed(bytes: &[u8]) -> [(&'static str, Vec<u8>); 4] {
+pub fn compressed(bytes: &[u8]) -> [(&'static str, Vec<u8>); 4] {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gz.write_all(bytes).unwrap();
     let mut xz =

@@ -25,6 +25,8 @@ pub struct Texts {
     number: u64,
     /// Fields of text and id; `None` for plain lines.
     fields: Option<(String, String)>,
+    /// Of the first object.
+    names: Vec<String>,
 }
 
 impl Texts {
@@ -56,7 +58,20 @@ impl Texts {
             lines,
             number: 0,
             fields: objects.then(|| (text_field.into(), id_field.into())),
+            names: Vec::new(),
         })
+    }
+
+    /// Whether texts are objects, which have fields.
+    #[must_use]
+    pub fn has_fields(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    /// The first fields of the first object, where one was read.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The next of at most `most` texts; fewer at the end only.
@@ -73,13 +88,17 @@ impl Texts {
         }
     }
 
-    fn object(&self, line: &str) -> Result<Text> {
+    fn object(&mut self, line: &str) -> Result<Text> {
         let Some((text, id)) = &self.fields else {
             let text = line.into();
             return Ok(Text { id: None, text });
         };
         let value: Value = serde_json::from_str(line)
             .map_err(|e| self.wrong(format!("broken JSON: {e}"), "give one object a line"))?;
+        if let Some(object) = value.as_object().filter(|_| self.names.is_empty()) {
+            let short = |name: &String| name.chars().take(40).collect();
+            self.names = object.keys().take(8).map(short).collect();
+        }
         let id = match &value[id.as_str()] {
             Value::Null => None,
             Value::String(id) => Some(id.clone()),

@@ -32,6 +32,7 @@ fn agrees(line: &str, options: &InputOptions) -> bool {
         format: Format::JsonLines,
         compression: Compression::None,
         bytes: 1,
+        object: None,
     };
     let Some(found) = scan::document(line, options) else {
         return false;
