@@ -1,7 +1,5 @@
 //! Where runs begin and end, 64 bytes at a time, and what each of them is.
 
-use crate::words::Words;
-
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
@@ -157,45 +155,33 @@ pub(crate) fn append(places: &mut Places, count: usize, mut bits: u64, base: u16
     end
 }
 
-/// What of 16 bytes is a key, by the number of bytes: two halves, and what is added. Runs that are longer have a key that no run of 16 bytes has, for no text has
-/// the byte 0xFF.
-static KEYS: [[u64; 3]; 17] = {
-    let mut keys = [[0; 3]; 17];
+/// A value for each length of a run, less one, and one for all runs of more than 16 bytes.
+#[repr(align(16))]
+pub(crate) struct ByLength(pub [[u64; 2]; 17]);
+
+/// What of 16 bytes is a key.
+pub(crate) static KEPT: ByLength = {
+    let mut keys = [[u64::MAX; 2]; 17];
     let mut bytes = 1;
     while bytes <= 16 {
         let mask = u128::MAX >> (8 * (16 - bytes));
-        keys[bytes - 1] = [mask as u64, (mask >> 64) as u64, 0];
+        keys[bytes - 1] = [mask as u64, (mask >> 64) as u64];
         bytes += 1;
     }
-    keys[16] = [u64::MAX, u64::MAX, 0xFF << 56];
-    keys
+    ByLength(keys)
 };
 
-impl Marks {
-    /// Makes the keys of the runs from `first` to before `end`, less than [`BATCH`] of them, and sends for their sets.
-    #[inline(always)]
-    pub fn ask(&mut self, words: &Words, first: usize, end: usize) {
-        for i in first..end {
-            let start = usize::from(self.starts[i & (CHUNK - 1)]) & (CHUNK - 1);
-            let last = usize::from(self.lasts[i & (CHUNK - 1)]);
-            let masks = &KEYS[last.wrapping_sub(start).min(16)];
-            let half = |at: usize| {
-                let bytes = self.text[start + at..].first_chunk();
-                u64::from_le_bytes(*bytes.unwrap_or(&[0; 8]))
-            };
-            let key = [half(0) & masks[0], half(8) & masks[1] | masks[2]];
-            let slot = Words::slot(key);
-            words.prefetch(slot);
-            self.keys[i & (BATCH - 1)] = key;
-            self.slots[i & (BATCH - 1)] = slot;
-        }
-    }
-}
+/// What is added to a key. Runs that are too long have one that no run of 16 bytes has, for no text has the byte 0xFF.
+pub(crate) static ADDED: ByLength = {
+    let mut keys = [[0; 2]; 17];
+    keys[16] = [0, 0xFF << 56];
+    ByLength(keys)
+};
 
 /// Defines how text is taken apart with one set of instructions. `$masks` copies up to 64 bytes, lowercased if asked, and gives the bits of those that are in runs and those that are words of
-/// their own; `$append` is [`append`]; `$find` finds the ids of a key in its set.
+/// their own; `$append` is [`append`]; `$ask` is [`plain::ask`]; `$find` finds the ids of a key in its set.
 macro_rules! engine {
-    ($(#[$attribute:meta])* { $($head:tt)* }, $masks:expr, $append:expr, $find:expr) => {
+    ($(#[$attribute:meta])* { $($head:tt)* }, $masks:expr, $append:expr, $ask:expr, $find:expr) => {
         $(#[$attribute])*
         $($head)*<T: $crate::Id>(
             tokenizer: &$crate::WordPiece,
@@ -240,25 +226,35 @@ macro_rules! engine {
                 debug_assert_eq!(count, ended);
                 out.reserve(MOST_IDS * count);
                 let mut len = out.len();
-                for i in 0..count {
-                    if i % BATCH == 0 {
-                        scratch.marks.ask(&scratch.words, i, (i + BATCH).min(count));
+                for first in (0..count).step_by(BATCH) {
+                    let end = (first + BATCH).min(count);
+                    $ask(&mut scratch.marks, &scratch.words, first, end);
+                    let asked = (end - first).min(BATCH);
+                    let mut at = 0;
+                    while at < asked {
+                        let (marks, words) = (&*scratch.marks, &scratch.words);
+                        let ids = out.as_mut_ptr();
+                        while at < asked {
+                            let Some(found) = $find(words.set(marks.slots[at]), &marks.keys[at]) else { break };
+                            let four = found.map(|id| T::of(id & ID));
+                            // SAFETY: beyond `len` there is room for four ids for this run and each after it.
+                            unsafe { ids.add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
+                            len += (found[0] >> COUNT) as usize;
+                            at += 1;
+                        }
+                        if at == asked {
+                            break;
+                        }
+                        let i = first + at;
+                        let start = usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
+                        let last = usize::from(scratch.marks.lasts[i & (CHUNK - 1)]);
+                        // SAFETY: so many were written.
+                        unsafe { out.set_len(len) };
+                        tokenizer.meet(scratch, &text[begin + start..=begin + last], start, out);
+                        out.reserve(MOST_IDS * (count - i));
+                        len = out.len();
+                        at += 1;
                     }
-                    let (key, slot) = (&scratch.marks.keys[i % BATCH], scratch.marks.slots[i % BATCH]);
-                    if let Some(ids) = $find(scratch.words.set(slot), key) {
-                        let four = ids.map(|id| T::of(id & ID));
-                        // SAFETY: beyond `len` there is room for four ids for this run and each after it.
-                        unsafe { out.as_mut_ptr().add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
-                        len += (ids[0] >> COUNT) as usize;
-                        continue;
-                    }
-                    let start = usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
-                    let last = usize::from(scratch.marks.lasts[i & (CHUNK - 1)]);
-                    // SAFETY: so many were written.
-                    unsafe { out.set_len(len) };
-                    tokenizer.meet(scratch, &text[begin + start..=begin + last], start, out);
-                    out.reserve(MOST_IDS * (count - i));
-                    len = out.len();
                 }
                 // SAFETY: so many were written.
                 unsafe { out.set_len(len) };
