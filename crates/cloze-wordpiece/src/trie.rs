@@ -3,6 +3,8 @@
 //! A trie of the vocabulary whose nodes also say, for when no child matches, which tokens are settled by then (*pops*) and where to go on (the *link*), so that no
 //! byte is looked at twice.
 
+use std::collections::VecDeque;
+
 use crate::Id;
 use crate::words::ID;
 
@@ -13,14 +15,22 @@ const ROOT: u32 = 0;
 const CONTINUATION: u32 = 1;
 /// Marks the last of a cell's pops.
 const LAST: u32 = ID + 1;
-/// More cells, or pops, than this are too many: half a million entries have a fifth of them.
+/// More cells, or pops, than this are too many: half a million entries have a fifth of them, and a base has 24 bits.
 const MOST: usize = 1 << 24;
 
-/// A node, in a double array: its child by a byte is the cell at `base` and the byte, if that cell has it as its parent.
-#[derive(Clone, Copy, Debug)]
-struct Cell {
-    base: u32,
-    parent: u32,
+/// A node, in a double array: its child by a byte is the cell at its base and the byte, if that cell is reached by this byte. No two nodes that have children have
+/// the same base, so it is no other's child then. The base, and below it the byte: all of a vocabulary's cells lie in a cache of the second level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cell(u32);
+
+impl Cell {
+    fn base(self) -> usize {
+        (self.0 >> 8) as usize
+    }
+
+    fn byte(self) -> u8 {
+        self.0 as u8
+    }
 }
 
 /// What is to be done at a node when no child matches: needed once a token, not once a byte, so it lies apart.
@@ -28,14 +38,12 @@ struct Cell {
 struct Turn {
     /// Where to go on; [`NONE`] where the word cannot be spelt.
     link: u32,
-    /// Where in `popped` the tokens begin that are settled by then: one at least.
+    /// What is settled by then: a token, marked [`LAST`], or where in `popped` several begin.
     pops: u32,
 }
 
-const FREE: Cell = Cell {
-    base: 0,
-    parent: NONE,
-};
+/// No node, or one that nothing leads to: no text has the byte 0xFF. Nor has it children, for no base is 0.
+const FREE: Cell = Cell(0xFF);
 
 const DEAD: Turn = Turn {
     link: NONE,
@@ -130,12 +138,19 @@ impl Trie {
 
     /// Finds each node, but the first two, a cell: the one that its parent's base and its byte give.
     fn places(nodes: &[Node]) -> Option<(Vec<Cell>, Vec<u32>)> {
-        let mut cells = vec![FREE; 512];
+        let mut cells = vec![FREE; 1_024];
         let mut places = vec![NONE; nodes.len()];
         (places[0], places[1]) = (ROOT, CONTINUATION);
+        let grow = |cells: &mut Vec<Cell>, taken: &mut Vec<bool>, at: usize| {
+            if at + 512 > cells.len() {
+                cells.resize(cells.len() * 2, FREE);
+                taken.resize(cells.len(), false);
+            }
+        };
         // No parent reaches the cells of the two roots, nor takes them.
-        let mut first_free = 256;
-        let mut queue = std::collections::VecDeque::from([ROOT, CONTINUATION]);
+        let mut first_free = 512;
+        let mut taken = vec![false; cells.len()];
+        let mut queue = VecDeque::from([ROOT, CONTINUATION]);
         let mut bytes = Vec::new();
         while let Some(node) = queue.pop_front() {
             bytes.clear();
@@ -143,39 +158,36 @@ impl Trie {
             let Some(&lowest) = bytes.first() else {
                 continue;
             };
-            while cells[first_free].parent != NONE {
+            while cells[first_free] != FREE {
                 first_free += 1;
-                if first_free + 512 > cells.len() {
-                    cells.resize(cells.len() * 2, FREE);
-                }
+                grow(&mut cells, &mut taken, first_free);
             }
             let (mut at, mut tries) = (first_free, 0);
             let base = loop {
                 let base = at - lowest;
-                if base + 512 > cells.len() {
-                    cells.resize(cells.len() * 2, FREE);
-                }
+                grow(&mut cells, &mut taken, base);
                 let around = &cells[base..base + 256];
-                if bytes.iter().all(|&byte| around[byte].parent == NONE) {
+                if !taken[base] && bytes.iter().all(|&byte| around[byte] == FREE) {
+                    taken[base] = true;
                     break base;
                 }
                 at += 1;
                 tries += 1;
             };
             // What is this full is not looked through again.
-            if tries > 512 {
+            if tries > 64 {
                 first_free = at;
             }
-            let parent = places[node as usize];
-            cells[parent as usize].base = base as u32;
+            if cells.len() > MOST {
+                return None;
+            }
+            let parent = &mut cells[places[node as usize] as usize];
+            *parent = Cell((base as u32) << 8 | u32::from(parent.byte()));
             for (byte, child) in children(nodes, node) {
                 let place = base + usize::from(byte);
-                cells[place].parent = parent;
+                cells[place] = Cell(u32::from(byte));
                 places[child as usize] = place as u32;
                 queue.push_back(child);
-            }
-            if cells.len() > 2 * MOST {
-                return None;
             }
         }
         Some((cells, places))
@@ -183,16 +195,14 @@ impl Trie {
 
     /// Sets links and pops (algorithm 2); `false` where they would be too many.
     fn link(&mut self, nodes: &[Node], places: &[u32]) -> bool {
-        let mut queue = std::collections::VecDeque::from([ROOT, CONTINUATION]);
+        let mut queue = VecDeque::from([ROOT, CONTINUATION]);
         while let Some(node) = queue.pop_front() {
             let parent = self.turns[places[node as usize] as usize];
             for (byte, child) in children(nodes, node) {
                 queue.push_back(child);
                 let place = places[child as usize] as usize;
                 if let Some(id) = nodes[child as usize].id {
-                    self.turns[place].link = CONTINUATION;
-                    self.turns[place].pops = self.popped.len() as u32;
-                    self.popped.push(id | LAST);
+                    (self.turns[place].link, self.turns[place].pops) = (CONTINUATION, id | LAST);
                     continue;
                 }
                 let mut link = parent.link;
@@ -211,14 +221,17 @@ impl Trie {
                     passed => {
                         let begin = self.popped.len();
                         for pops in [parent.pops].iter().chain(passed) {
-                            let mut at = *pops as usize;
+                            let (mut at, mut id) = (*pops as usize, *pops);
+                            if id & LAST == 0 {
+                                id = self.popped[at];
+                            }
                             loop {
-                                let id = self.popped[at];
                                 self.popped.push(id & ID);
                                 if id & LAST != 0 {
                                     break;
                                 }
                                 at += 1;
+                                id = self.popped[at];
                             }
                         }
                         if let Some(last) = self.popped.last_mut() {
@@ -237,8 +250,8 @@ impl Trie {
 
     #[inline(always)]
     fn child(&self, cell: u32, byte: u8) -> Option<u32> {
-        let child = self.cells[cell as usize].base as usize + usize::from(byte);
-        (self.cells[child].parent == cell).then_some(child as u32)
+        let child = self.cells[cell as usize].base() + usize::from(byte);
+        (self.cells[child].byte() == byte).then_some(child as u32)
     }
 
     /// What is settled where no child of `cell` matches, appended, and where to go on.
@@ -247,6 +260,10 @@ impl Trie {
         let Turn { link, pops } = self.turns[cell as usize];
         if link == NONE {
             return None;
+        }
+        if pops & LAST != 0 {
+            ids.push(T::of(pops & ID));
+            return Some(link);
         }
         let mut at = pops as usize;
         loop {

@@ -9,8 +9,8 @@ pub const MOST_IDS: usize = 4;
 pub const COUNT: u32 = 28;
 /// The bits of an id.
 pub const ID: u32 = (1 << COUNT) - 1;
-/// 2 MB of them.
-const SETS: usize = 1 << 15;
+/// 4 MB of them.
+const SETS: usize = 1 << 16;
 const SET: usize = size_of::<Set>();
 
 /// The ids of a key, and their number above the first.
