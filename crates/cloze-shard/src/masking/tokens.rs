@@ -186,13 +186,9 @@ fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
     out.reserve(draws.len());
     let draws = draws.as_chunks::<{ Blocks::LANES }>().0;
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
         // SAFETY: the processor has these instructions.
-        return collect(
-            draws,
-            |draws| unsafe { super::x86::bits(draws, bound) },
-            out,
-        );
+        return unsafe { super::x86::below(draws, bound, out) };
     }
     collect(draws, |draws| bits(draws, bound), out);
 }
@@ -203,8 +199,9 @@ fn bits(draws: &[u32; Blocks::LANES], bound: u32) -> u32 {
     draws.iter().enumerate().map(bit).sum()
 }
 
+/// Appends the positions of the draws whose `bits` are set.
 #[inline(always)]
-fn collect(
+pub(super) fn collect(
     draws: &[[u32; Blocks::LANES]],
     bits: impl Fn(&[u32; Blocks::LANES]) -> u32,
     out: &mut Vec<u32>,
