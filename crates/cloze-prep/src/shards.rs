@@ -16,7 +16,7 @@ use cloze_shard::{
 };
 use rayon::prelude::*;
 
-use crate::pairing::{Documents, Recipe, Span, likely_sentence, packed, sentence_of};
+use crate::pairing::{DocumentView, Documents, Recipe, Span, likely_sentence, packed, sentence_of};
 use crate::plan::Plan;
 use crate::{Config, ObjectiveKind, Progress, Result, key};
 
@@ -101,23 +101,42 @@ impl<'a, D> RowMaker<'a, D> {
 impl<D: Documents> RowMaker<'_, D> {
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
     pub fn fill<T: Id>(&self, number: u64, recipe: &Recipe, row: &mut Row<T>, drawn: &mut Drawn) {
+        self.fill_from(&self.sources(recipe), number, recipe, row, drawn);
+    }
+
+    /// The documents that the segments of `recipe` begin in.
+    fn sources(&self, recipe: &Recipe) -> Sources<'_> {
+        let get = |span: Span| self.documents.get(span.document);
+        (get(recipe.a), recipe.b.map(|(b, _)| get(b)))
+    }
+
+    /// As [`RowMaker::fill`], with what [`RowMaker::sources`] found.
+    fn fill_from<T: Id>(
+        &self,
+        (document_a, document_b): &Sources<'_>,
+        number: u64,
+        recipe: &Recipe,
+        row: &mut Row<T>,
+        drawn: &mut Drawn,
+    ) {
         let special = self.vocabulary.special();
         let [cls, sep] = [special.cls, special.sep].map(T::of);
         row.input_ids.clear();
         row.input_ids.push(cls);
-        (row.doc_a, row.sentence_a) = self.append(recipe.a, &mut row.input_ids);
+        (row.doc_a, row.sentence_a) = append(document_a, recipe.a, &mut row.input_ids);
         (row.doc_b, row.sentence_b, row.next_sentence_label) = (row.doc_a, row.sentence_a, None);
         if self.crossing {
             for part in packed::parts(self.documents, recipe.a).skip(1) {
                 row.input_ids.push(sep);
-                (row.doc_b, row.sentence_b) = self.append(part, &mut row.input_ids);
+                let document = self.documents.get(part.document);
+                (row.doc_b, row.sentence_b) = append(&document, part, &mut row.input_ids);
             }
         }
         row.input_ids.push(sep);
         // Rows are bounded by the sequence length, a u16.
         row.b_start = row.input_ids.len() as u16;
-        if let Some((b, other)) = recipe.b {
-            (row.doc_b, row.sentence_b) = self.append(b, &mut row.input_ids);
+        if let (Some((b, other)), Some(document)) = (recipe.b, document_b) {
+            (row.doc_b, row.sentence_b) = append(document, b, &mut row.input_ids);
             row.input_ids.push(sep);
             row.next_sentence_label = Some(match other {
                 true => NextSentenceLabel::NotNext,
@@ -126,31 +145,28 @@ impl<D: Documents> RowMaker<'_, D> {
         }
         self.mask(number, row, drawn);
     }
+}
 
-    /// Has the processor fetch what [`RowMaker::fill`] will read of `recipe`.
-    fn prefetch(&self, recipe: &Recipe) {
-        let spans = [Some(recipe.a), recipe.b.map(|(b, _)| b)];
-        for span in spans.into_iter().flatten() {
-            let document = self.documents.get(span.document);
-            let (start, end) = (span.start as usize, span.end() as usize);
-            document.input_ids.slice(start, end).prefetch();
-            let ends = document.sentence_ends;
-            let likely = likely_sentence(ends, span.start);
-            prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
-        }
-    }
+/// The documents that the segments of a row begin in.
+type Sources<'a> = (DocumentView<'a>, Option<DocumentView<'a>>);
 
-    fn append<T: Id>(&self, span: Span, ids: &mut Vec<T>) -> (i64, u32) {
-        let document = self.documents.get(span.document);
-        document
-            .input_ids
-            .slice(span.start as usize, span.end() as usize)
-            .extend_into(ids);
-        (
-            document.doc,
-            sentence_of(document.sentence_ends, span.start) as u32,
-        )
-    }
+/// Has the processor fetch what [`append`] will read.
+fn prefetch_span(document: &DocumentView<'_>, span: Span) {
+    let (start, end) = (span.start as usize, span.end() as usize);
+    document.input_ids.slice(start, end).prefetch();
+    let ends = document.sentence_ends;
+    let likely = likely_sentence(ends, span.start);
+    prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
+}
+
+/// Appends the tokens of `span`, which begins in `document`: the document's hash id, and the sentence.
+fn append<T: Id>(document: &DocumentView<'_>, span: Span, ids: &mut Vec<T>) -> (i64, u32) {
+    document
+        .input_ids
+        .slice(span.start as usize, span.end() as usize)
+        .extend_into(ids);
+    let sentence = sentence_of(document.sentence_ends, span.start);
+    (document.doc, sentence as u32)
 }
 
 /// Memory for drawing masks, used again.
@@ -316,6 +332,7 @@ impl<T: Id> Making<T> {
         progress: &dyn Progress,
     ) -> std::result::Result<(), (u64, String)> {
         let mut group = [(0, Recipe::default()); GROUP];
+        let mut sources = Vec::with_capacity(GROUP);
         let (mut at, mut rows, mut tokens) = (places.start, 0, 0);
         while at < places.end {
             let group = &mut group[..(places.end - at).min(GROUP as u64) as usize];
@@ -326,11 +343,17 @@ impl<T: Id> Making<T> {
             for (number, recipe) in group.iter_mut() {
                 *recipe = plan.recipe(*number);
             }
-            for (_, recipe) in group.iter() {
-                maker.prefetch(recipe);
+            sources.clear();
+            sources.extend(group.iter().map(|(_, recipe)| maker.sources(recipe)));
+            for ((_, recipe), (a, b)) in group.iter().zip(&sources) {
+                prefetch_span(a, recipe.a);
+                if let (Some((span, _)), Some(b)) = (recipe.b, b) {
+                    prefetch_span(b, span);
+                }
             }
-            for ((number, recipe), place) in group.iter().zip(at..) {
-                maker.fill(part.before + number, recipe, &mut self.row, &mut self.drawn);
+            for (((number, recipe), sources), place) in group.iter().zip(&sources).zip(at..) {
+                let (row, drawn) = (&mut self.row, &mut self.drawn);
+                maker.fill_from(sources, part.before + number, recipe, row, drawn);
                 let pushed = self.batch.push(&self.row.view());
                 pushed.map_err(|why| (place - part.range.start, why))?;
                 tokens += self.row.input_ids.len() as u64;
