@@ -3,6 +3,7 @@
 mod words;
 
 use std::fs;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,25 @@ impl Encoder<'_> {
             }
             None => self.tokenizer.encode_into(text, out),
         }
+    }
+
+    /// As [`Encoder::encode_into`] for each of `parts` of a text, which come in order, one after another; how many ids `out` holds after each is appended to `counts`.
+    pub fn encode_parts_into(
+        &mut self,
+        text: &str,
+        parts: &[Range<usize>],
+        out: &mut Vec<u32>,
+        counts: &mut Vec<u32>,
+    ) -> Result<()> {
+        if let Some((fast, scratch)) = &mut self.fast {
+            fast.encode_parts_into(scratch, text, parts, out, counts);
+            return Ok(());
+        }
+        for part in parts {
+            self.tokenizer.encode_into(&text[part.clone()], out)?;
+            counts.push(out.len() as u32);
+        }
+        Ok(())
     }
 }
 
