@@ -282,10 +282,8 @@ fn write_shard<T: Id>(
         Ok(wave.into_par_iter().try_for_each(make)?)
     };
     let mut write = |wave: &mut [Making<T>]| -> Result<()> {
-        let made = wave.iter_mut().filter(|making| !making.batch.is_empty());
-        Ok(made
-            .map(|making| writer.append(&mut making.batch))
-            .collect::<cloze_shard::Result<()>>()?)
+        let mut made = wave.iter_mut().filter(|making| !making.batch.is_empty());
+        Ok(made.try_for_each(|making| writer.append(&mut making.batch))?)
     };
     let step = width * ROWS_PER_BATCH;
     if width == 1 {

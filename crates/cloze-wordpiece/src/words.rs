@@ -51,7 +51,7 @@ impl Words {
     /// The set of a slot.
     #[inline(always)]
     pub fn set(&self, slot: u32) -> &Set {
-        &self.sets[slot as usize / SET & (SETS - 1)]
+        &self.sets[(slot as usize / SET) & (SETS - 1)]
     }
 
     /// Has the set of a slot brought near.
@@ -71,7 +71,7 @@ impl Words {
     /// Remembers the ids of a run: at most [`MOST_IDS`], none over [`ID`]. The first key of a set keeps its place; words that came first are the frequent ones.
     pub fn put(&mut self, key: u128, ids: &[u32]) {
         let slot = Self::slot([key as u64, (key >> 64) as u64]);
-        let set = &mut self.sets[slot as usize / SET & (SETS - 1)];
+        let set = &mut self.sets[(slot as usize / SET) & (SETS - 1)];
         let way = usize::from(set.keys[0] != 0 && set.keys[0] != key);
         set.keys[way] = key;
         set.ids[way] = [0; MOST_IDS];

@@ -111,7 +111,8 @@ fn parts_of_awkward_texts() {
         ] {
             for run in [1, 70, 2_047, 2_048, 2_049, 5_000] {
                 let mut text = "a".repeat(before) + stop;
-                let mut parts = vec![0..text.trim_end().len()];
+                let first = 0..text.trim_end().len();
+                let mut parts = vec![first];
                 for _ in 0..3 {
                     let start = text.len() + after.len();
                     text = text + after + &"é".repeat(run % 7) + &"x".repeat(run) + stop;
