@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{CargoOpt, DependencyKind, MetadataCommand};
 
 /// A crate, and what it must never link.
-const WALLS: [(&str, &[&str]); 17] = [
+const WALLS: [(&str, &[&str]); 18] = [
     (
         "cloze-clean",
         &[
@@ -44,6 +44,19 @@ const WALLS: [(&str, &[&str]); 17] = [
             "cloze-train",
             "cloze-cli",
             "tokenizers",
+            "clap",
+        ],
+    ),
+    (
+        "cloze-bench",
+        &[
+            "cloze-shard",
+            "cloze-text",
+            "cloze-prep",
+            "cloze-train",
+            "cloze-task",
+            "cloze-cli",
+            "serde",
             "clap",
         ],
     ),

@@ -30,8 +30,8 @@ const RECIPE_BYTES: usize = 33;
 /// A recipe in a file.
 pub type Encoded = [u8; RECIPE_BYTES];
 const RECIPES_PER_BATCH: usize = 65_536;
-/// Chunks, and sentences in them, that are paired before their recipes are written: bounds memory.
-const CHUNKS_AT_ONCE: u64 = 64;
+/// Chunks a thread, and sentences in them all, that are paired before their recipes are written: bounds memory.
+const CHUNKS_AT_ONCE: u64 = 4;
 const SENTENCES_AT_ONCE: usize = 8 << 20;
 /// Bytes of a row that is held, with its length.
 const DRAFT_BYTES: usize = size_of::<(Draft, usize)>();
@@ -184,7 +184,8 @@ impl<'a> Planner<'a> {
 
     /// The end of the chunks from `begin` that are paired before their recipes are written.
     fn wave(&self, documents: &mut impl Cursor, begin: u64, chunks: u64) -> Result<u64> {
-        let most = (begin + CHUNKS_AT_ONCE).min(chunks);
+        let most = begin + CHUNKS_AT_ONCE * rayon::current_num_threads() as u64;
+        let most = most.min(chunks);
         let memory = self.sorting.map(|s| s.memory.sort() / DRAFT_BYTES);
         let most_sentences = memory.unwrap_or(SENTENCES_AT_ONCE).min(SENTENCES_AT_ONCE);
         let mut sentences = 0;
@@ -243,7 +244,8 @@ impl<'a> Planner<'a> {
         let mut swaps = PermutedBlocks::new(0.5, labels.clone());
         let mut elsewhere = cursors();
         let mut found = PairingCounts::default();
-        let mut emit = |mut draft: Draft| {
+        let mut together = elsewhere::Together::default();
+        let mut hold = |mut draft: Draft| {
             let recipe = &mut draft.recipe;
             if let Some((b, false)) = recipe.b
                 && is_sop
@@ -251,11 +253,14 @@ impl<'a> Planner<'a> {
             {
                 (recipe.a, recipe.b) = (b, Some((recipe.a, true)));
             }
-            if self.sorting.is_none() {
-                draft =
-                    elsewhere::look_up(pairing, setting, &mut elsewhere, draft, &mut found)?.into();
+            if self.sorting.is_some() {
+                return emit(draft, pair_tokens(&draft.recipe));
             }
-            emit(draft, pair_tokens(&draft.recipe))
+            if together.hold(draft) {
+                let mut emit = |recipe: Recipe| emit(recipe.into(), pair_tokens(&recipe));
+                together.look_up(pairing, setting, &mut elsewhere, &mut found, &mut emit)?;
+            }
+            Ok(())
         };
         let mut labels = PermutedBlocks::new(setting.rule.random_next_ratio, labels);
         for index in range {
@@ -269,7 +274,7 @@ impl<'a> Planner<'a> {
                     &mut labels,
                     &mut draws,
                     &mut counts,
-                    &mut emit,
+                    &mut hold,
                 ),
                 Pairing::Bert => bert::pair(
                     &document,
@@ -277,10 +282,12 @@ impl<'a> Planner<'a> {
                     setting,
                     &mut draws,
                     &mut counts,
-                    &mut emit,
+                    &mut hold,
                 ),
             }?;
         }
+        let mut emit = |recipe: Recipe| emit(recipe.into(), pair_tokens(&recipe));
+        together.look_up(pairing, setting, &mut elsewhere, &mut found, &mut emit)?;
         counts += found;
         Ok(counts)
     }

@@ -11,15 +11,19 @@ use cloze_shard::masking::{MaskKey, Masker, Scratch};
 use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
-use cloze_shard::{Id, NextSentenceLabel, Row, ShardWriter, Vocabulary, prefetch};
+use cloze_shard::{
+    Id, NextSentenceLabel, ROWS_PER_BATCH, Row, RowBatch, ShardWriter, Vocabulary, prefetch,
+};
 use rayon::prelude::*;
 
-use crate::pairing::{Documents, Recipe, Span, likely_sentence, packed, sentence_of};
+use crate::pairing::{DocumentView, Documents, Recipe, Span, likely_sentence, packed, sentence_of};
 use crate::plan::Plan;
 use crate::{Config, ObjectiveKind, Progress, Result, key};
 
 /// Rows that are looked up together. Shuffled rows lie far apart, in memory that no cache holds: a group waits for its loads at one time.
 const GROUP: usize = 32;
+/// Threads that make a shard together, at most: each holds two batches of rows.
+const WIDEST: usize = 16;
 /// Rows that progress is told of at a time.
 const ROWS_TOLD: u64 = 1_024;
 
@@ -97,23 +101,42 @@ impl<'a, D> RowMaker<'a, D> {
 impl<D: Documents> RowMaker<'_, D> {
     /// The row of `recipe`, into `row`. `number` is the recipe's in its split.
     pub fn fill<T: Id>(&self, number: u64, recipe: &Recipe, row: &mut Row<T>, drawn: &mut Drawn) {
+        self.fill_from(&self.sources(recipe), number, recipe, row, drawn);
+    }
+
+    /// The documents that the segments of `recipe` begin in.
+    fn sources(&self, recipe: &Recipe) -> Sources<'_> {
+        let get = |span: Span| self.documents.get(span.document);
+        (get(recipe.a), recipe.b.map(|(b, _)| get(b)))
+    }
+
+    /// As [`RowMaker::fill`], with what [`RowMaker::sources`] found.
+    fn fill_from<T: Id>(
+        &self,
+        (document_a, document_b): &Sources<'_>,
+        number: u64,
+        recipe: &Recipe,
+        row: &mut Row<T>,
+        drawn: &mut Drawn,
+    ) {
         let special = self.vocabulary.special();
         let [cls, sep] = [special.cls, special.sep].map(T::of);
         row.input_ids.clear();
         row.input_ids.push(cls);
-        (row.doc_a, row.sentence_a) = self.append(recipe.a, &mut row.input_ids);
+        (row.doc_a, row.sentence_a) = append(document_a, recipe.a, &mut row.input_ids);
         (row.doc_b, row.sentence_b, row.next_sentence_label) = (row.doc_a, row.sentence_a, None);
         if self.crossing {
             for part in packed::parts(self.documents, recipe.a).skip(1) {
                 row.input_ids.push(sep);
-                (row.doc_b, row.sentence_b) = self.append(part, &mut row.input_ids);
+                let document = self.documents.get(part.document);
+                (row.doc_b, row.sentence_b) = append(&document, part, &mut row.input_ids);
             }
         }
         row.input_ids.push(sep);
         // Rows are bounded by the sequence length, a u16.
         row.b_start = row.input_ids.len() as u16;
-        if let Some((b, other)) = recipe.b {
-            (row.doc_b, row.sentence_b) = self.append(b, &mut row.input_ids);
+        if let (Some((b, other)), Some(document)) = (recipe.b, document_b) {
+            (row.doc_b, row.sentence_b) = append(document, b, &mut row.input_ids);
             row.input_ids.push(sep);
             row.next_sentence_label = Some(match other {
                 true => NextSentenceLabel::NotNext,
@@ -122,31 +145,28 @@ impl<D: Documents> RowMaker<'_, D> {
         }
         self.mask(number, row, drawn);
     }
+}
 
-    /// Has the processor fetch what [`RowMaker::fill`] will read of `recipe`.
-    fn prefetch(&self, recipe: &Recipe) {
-        let spans = [Some(recipe.a), recipe.b.map(|(b, _)| b)];
-        for span in spans.into_iter().flatten() {
-            let document = self.documents.get(span.document);
-            let (start, end) = (span.start as usize, span.end() as usize);
-            document.input_ids.slice(start, end).prefetch();
-            let ends = document.sentence_ends;
-            let likely = likely_sentence(ends, span.start);
-            prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
-        }
-    }
+/// The documents that the segments of a row begin in.
+type Sources<'a> = (DocumentView<'a>, Option<DocumentView<'a>>);
 
-    fn append<T: Id>(&self, span: Span, ids: &mut Vec<T>) -> (i64, u32) {
-        let document = self.documents.get(span.document);
-        document
-            .input_ids
-            .slice(span.start as usize, span.end() as usize)
-            .extend_into(ids);
-        (
-            document.doc,
-            sentence_of(document.sentence_ends, span.start) as u32,
-        )
-    }
+/// Has the processor fetch what [`append`] will read.
+fn prefetch_span(document: &DocumentView<'_>, span: Span) {
+    let (start, end) = (span.start as usize, span.end() as usize);
+    document.input_ids.slice(start, end).prefetch();
+    let ends = document.sentence_ends;
+    let likely = likely_sentence(ends, span.start);
+    prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
+}
+
+/// Appends the tokens of `span`, which begins in `document`: the document's hash id, and the sentence.
+fn append<T: Id>(document: &DocumentView<'_>, span: Span, ids: &mut Vec<T>) -> (i64, u32) {
+    document
+        .input_ids
+        .slice(span.start as usize, span.end() as usize)
+        .extend_into(ids);
+    let sentence = sentence_of(document.sentence_ends, span.start);
+    (document.doc, sentence as u32)
 }
 
 /// Memory for drawing masks, used again.
@@ -170,8 +190,10 @@ pub fn write_split(
     let rows: Vec<u64> = plans.iter().map(Plan::rows).collect();
     let rules = maker.rules(config);
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
-    parts(config, maker.split, &rows, names)
-        .into_par_iter()
+    let all = parts(config, maker.split, &rows, names);
+    // Where there are fewer shards than threads, several make one.
+    let width = (rayon::current_num_threads() / all.len().max(1)).clamp(1, WIDEST);
+    all.into_par_iter()
         .map(|part| {
             if let Some(record) = kept.get(out, &part.file)? {
                 progress.advance(record.rows);
@@ -180,8 +202,12 @@ pub fn write_split(
             let plan = &plans[part.bin];
             let rules = rules.clone();
             let record = match id_type {
-                IdType::UInt16 => write_shard::<u16>(maker, plan, &part, rules, out, progress),
-                IdType::UInt32 => write_shard::<u32>(maker, plan, &part, rules, out, progress),
+                IdType::UInt16 => {
+                    write_shard::<u16>(maker, (plan, &part), width, rules, out, progress)
+                }
+                IdType::UInt32 => {
+                    write_shard::<u32>(maker, (plan, &part), width, rules, out, progress)
+                }
             }?;
             kept.put(&record)?;
             Ok(record)
@@ -224,45 +250,121 @@ pub fn parts(
     all
 }
 
+/// Writes a shard, `width` batches of whose rows are made at a time, while those before are written.
 fn write_shard<T: Id>(
     maker: &RowMaker<'_, impl Documents>,
-    plan: &Plan,
-    part: &Part,
+    (plan, part): (&Plan, &Part),
+    width: usize,
     rules: RowRules,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<ShardRecord> {
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
     let path = out.join(&part.file);
-    let mut writer = ShardWriter::create(&path, id_type, maker.has_masks(), rules)?;
-    let (mut row, mut drawn) = (Row::<T>::default(), Drawn::default());
-    let mut group = [(0, Recipe::default()); GROUP];
-    let (mut at, mut rows, mut tokens) = (part.range.start, 0, 0);
-    while at < part.range.end {
-        let group = &mut group[..(part.range.end - at).min(GROUP as u64) as usize];
-        for ((number, _), position) in group.iter_mut().zip(at..) {
-            *number = part.order.inverse(position);
-            plan.prefetch(*number);
+    let has_masks = maker.has_masks();
+    let mut writer = ShardWriter::create(&path, id_type, has_masks, rules.clone())?;
+    let batches = || {
+        let batch = || Making::<T>::new(RowBatch::new(id_type, has_masks, rules.clone()));
+        (0..width).map(|_| batch()).collect::<Vec<_>>()
+    };
+    let make = |wave: &mut [Making<T>], begin: u64| -> Result<()> {
+        let make = |(making, begin): (&mut Making<T>, u64)| {
+            let places = begin..part.range.end.min(begin + ROWS_PER_BATCH as u64);
+            making
+                .make(maker, (plan, part), places, progress)
+                .map_err(|(row, why)| {
+                    let path = path.clone();
+                    cloze_shard::Error::Row { path, row, why }
+                })
+        };
+        let begins = (0..wave.len() as u64).map(|i| begin + i * ROWS_PER_BATCH as u64);
+        let wave: Vec<_> = wave.iter_mut().zip(begins).collect();
+        Ok(wave.into_par_iter().try_for_each(make)?)
+    };
+    let mut write = |wave: &mut [Making<T>]| -> Result<()> {
+        let mut made = wave.iter_mut().filter(|making| !making.batch.is_empty());
+        Ok(made.try_for_each(|making| writer.append(&mut making.batch))?)
+    };
+    let step = width * ROWS_PER_BATCH;
+    if width == 1 {
+        let mut one = batches();
+        for begin in part.range.clone().step_by(step) {
+            make(&mut one, begin)?;
+            write(&mut one)?;
         }
-        for (number, recipe) in group.iter_mut() {
-            *recipe = plan.recipe(*number);
+    } else {
+        let (mut wave, mut before) = (batches(), batches());
+        for begin in part.range.clone().step_by(step) {
+            let mut made = Ok(());
+            let written = rayon::in_place_scope(|scope| {
+                scope.spawn(|_| made = make(&mut wave, begin));
+                write(&mut before)
+            });
+            written.and(made)?;
+            std::mem::swap(&mut wave, &mut before);
         }
-        for (_, recipe) in group.iter() {
-            maker.prefetch(recipe);
-        }
-        for (number, recipe) in group.iter() {
-            maker.fill(part.before + number, recipe, &mut row, &mut drawn);
-            writer.push(&row.view())?;
-            tokens += row.input_ids.len() as u64;
-        }
-        at += group.len() as u64;
-        rows += group.len() as u64;
-        if rows >= ROWS_TOLD || at == part.range.end {
-            progress.advance(std::mem::take(&mut rows));
-            progress.count(0, std::mem::take(&mut tokens));
-        }
+        write(&mut before)?;
     }
     Ok(writer.finish(&part.file)?)
+}
+
+/// Rows of a shard that are made together, and memory that is used again.
+struct Making<T> {
+    batch: RowBatch,
+    row: Row<T>,
+    drawn: Drawn,
+}
+
+impl<T: Id> Making<T> {
+    fn new(batch: RowBatch) -> Self {
+        let (row, drawn) = (Row::default(), Drawn::default());
+        Self { batch, row, drawn }
+    }
+
+    /// Makes the rows of some places of a shard. One that breaks a rule is an error: its number in the shard, and the reason.
+    fn make(
+        &mut self,
+        maker: &RowMaker<'_, impl Documents>,
+        (plan, part): (&Plan, &Part),
+        places: Range<u64>,
+        progress: &dyn Progress,
+    ) -> std::result::Result<(), (u64, String)> {
+        let mut group = [(0, Recipe::default()); GROUP];
+        let mut sources = Vec::with_capacity(GROUP);
+        let (mut at, mut rows, mut tokens) = (places.start, 0, 0);
+        while at < places.end {
+            let group = &mut group[..(places.end - at).min(GROUP as u64) as usize];
+            for ((number, _), position) in group.iter_mut().zip(at..) {
+                *number = part.order.inverse(position);
+                plan.prefetch(*number);
+            }
+            for (number, recipe) in group.iter_mut() {
+                *recipe = plan.recipe(*number);
+            }
+            sources.clear();
+            sources.extend(group.iter().map(|(_, recipe)| maker.sources(recipe)));
+            for ((_, recipe), (a, b)) in group.iter().zip(&sources) {
+                prefetch_span(a, recipe.a);
+                if let (Some((span, _)), Some(b)) = (recipe.b, b) {
+                    prefetch_span(b, span);
+                }
+            }
+            for (((number, recipe), sources), place) in group.iter().zip(&sources).zip(at..) {
+                let (row, drawn) = (&mut self.row, &mut self.drawn);
+                maker.fill_from(sources, part.before + number, recipe, row, drawn);
+                let pushed = self.batch.push(&self.row.view());
+                pushed.map_err(|why| (place - part.range.start, why))?;
+                tokens += self.row.input_ids.len() as u64;
+            }
+            at += group.len() as u64;
+            rows += group.len() as u64;
+            if rows >= ROWS_TOLD || at == places.end {
+                progress.advance(std::mem::take(&mut rows));
+                progress.count(0, std::mem::take(&mut tokens));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is known of shards that are written: their records, in the folder of unfinished work.

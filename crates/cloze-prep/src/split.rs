@@ -192,17 +192,64 @@ pub struct SplitDocuments<'a> {
     store: &'a TokenStore,
     index: &'a SplitIndex,
     batches: Vec<Columns>,
+    steps: Steps,
+}
+
+/// Sentences between two whose documents are noted.
+const STEP: u64 = 64;
+
+/// The document of every [`STEP`]-th sentence, so that those between are soon found.
+struct Steps(Vec<u32>);
+
+impl Steps {
+    /// The steps of documents, of which each has at least one sentence, by how many sentences stand before each.
+    fn of(befores: impl Iterator<Item = u64>) -> Self {
+        let mut steps = Vec::new();
+        // What no number stands for is searched for in another way.
+        for (document, before) in (0u32..=u32::MAX).zip(befores) {
+            // Those up to this document's first sentence belong to the one before it.
+            while (steps.len() as u64) * STEP < before {
+                steps.push(document - 1);
+            }
+        }
+        Self(steps)
+    }
+
+    /// The document of the `n`-th sentence, if it lies between two steps; `before` says how many sentences stand before a document.
+    fn document_of(&self, n: u64, before: impl Fn(u64) -> u64) -> Option<u64> {
+        let &[low, high] = self.0.get((n / STEP) as usize..)?.first_chunk()?;
+        let (mut low, mut high) = (u64::from(low), u64::from(high));
+        // The last that begins at or before `n`.
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            match before(middle) <= n {
+                true => low = middle,
+                false => high = middle - 1,
+            }
+        }
+        Some(low)
+    }
 }
 
 impl<'a> SplitDocuments<'a> {
     /// The documents of `store` that `index` names.
     pub fn map(store: &'a TokenStore, index: &'a SplitIndex) -> Result<Self> {
         let batches = (0..index.file.len()).map(|number| index.batch(number));
+        let batches = batches.collect::<Result<Vec<Columns>>>()?;
+        let befores = batches.iter().flat_map(|[_, before]| before.iter());
+        let steps = Steps::of(befores.copied());
         Ok(Self {
             store,
             index,
-            batches: batches.collect::<Result<_>>()?,
+            batches,
+            steps,
         })
+    }
+
+    /// Sentences before document `i`.
+    fn before(&self, i: u64) -> u64 {
+        let [_, before] = &self.batches[(i / BATCH) as usize];
+        before[(i % BATCH) as usize]
     }
 }
 
@@ -213,6 +260,9 @@ impl Documents for SplitDocuments<'_> {
     }
 
     fn nth_sentence(&self, n: u64) -> (u64, usize) {
+        if let Some(document) = self.steps.document_of(n, |i| self.before(i)) {
+            return (document, (n - self.before(document)) as usize);
+        }
         let batch = self.index.batch_of_sentence(n);
         sentence_in(batch, &self.batches[batch], n)
     }
@@ -313,6 +363,29 @@ mod tests {
         let fewer = validation(&docs[..10_000], 4, 0.1);
         assert!(chosen.starts_with(&fewer), "others coming changes nothing");
         assert!(validation(&docs, 4, 0.0).is_empty());
+    }
+
+    #[test]
+    fn sentences_are_found_by_steps() {
+        let key = Key::new(5, Stage::Split);
+        for most in [1, 3, 40, 700] {
+            let mut befores = vec![0];
+            for i in 0..300 {
+                befores.push(befores[i] + 1 + key.stream(i as u64, most as u32).below(most));
+            }
+            let all = befores.pop().unwrap();
+            let steps = Steps::of(befores.iter().copied());
+            let mut found = 0;
+            for n in 0..all {
+                let document = befores.partition_point(|&before| before <= n) as u64 - 1;
+                if let Some(by_steps) = steps.document_of(n, |i| befores[i as usize]) {
+                    assert_eq!(by_steps, document, "{n} of {befores:?}");
+                    found += 1;
+                }
+            }
+            // Not those of the last document, and of the step that it begins in.
+            assert!(found + 2 * STEP + most >= all, "{found} of {all}");
+        }
     }
 
     #[test]

@@ -486,15 +486,21 @@ impl Worker<'_> {
     ) -> Result<()> {
         let mut sentences = Vec::with_capacity(text.len() / 64);
         self.segmenter.sentences(text, &mut sentences);
-        for sentence in sentences {
-            let before = tokens.input_ids.len();
-            encoder.encode_into(&text[sentence], &mut tokens.input_ids)?;
-            if tokens.input_ids.len() == before {
-                tokens.sentences_without_tokens += 1;
-            } else {
-                tokens.sentence_ends.push(tokens.input_ids.len() as u32);
+        let (ids, ends) = (&mut tokens.input_ids, &mut tokens.sentence_ends);
+        let (mut before, first) = (ids.len() as u32, ends.len());
+        ends.reserve(sentences.len());
+        encoder.encode_parts_into(text, &sentences, ids, ends)?;
+        // Those that are left, put where they belong.
+        let mut kept = first;
+        for i in first..ends.len() {
+            let end = ends[i];
+            if end > std::mem::replace(&mut before, end) {
+                ends[kept] = end;
+                kept += 1;
             }
         }
+        tokens.sentences_without_tokens += (ends.len() - kept) as u64;
+        ends.truncate(kept);
         Ok(())
     }
 }

@@ -168,6 +168,7 @@ pub(crate) fn words(file: &str) -> impl Iterator<Item = (&str, Flags)> {
 
 /// Words by their hash. A word of the file that begins with a capital is found with a capital only.
 pub(crate) struct Table {
+    short: Short,
     slots: Vec<Option<(&'static str, bool, Flags)>>,
     lowered: Vec<String>,
     /// The longest word, in bytes.
@@ -178,6 +179,7 @@ impl Table {
     fn new(file: &'static str) -> Self {
         let count = words(file).count();
         let mut table = Self {
+            short: Short::new(file),
             slots: vec![None; (count * 4).next_power_of_two().max(8)],
             lowered: vec![],
             longest: 0,
@@ -216,6 +218,16 @@ impl Table {
         if word.is_empty() || word.len() > self.longest {
             return Flags::default();
         }
+        match key(word.as_bytes()) {
+            Some(key) => self
+                .short
+                .flags(key, word.as_bytes()[0].is_ascii_uppercase()),
+            None => self.flags_slowly(word),
+        }
+    }
+
+    /// As [`Table::flags`], of words of any length and script.
+    fn flags_slowly(&self, word: &str) -> Flags {
         let mut room = [0; LONGEST];
         let Some(lower) = lowered(word, &mut room) else {
             return Flags::default();
@@ -232,6 +244,88 @@ impl Table {
         }
         flags
     }
+}
+
+/// Words of ASCII of up to 16 bytes: a key each, of their bytes in lower case and zeros.
+struct Short {
+    /// A byte for each slot: 0 where it is empty, else some bits of the hash. Most words are not there, and are found out here, where it is near.
+    tags: Vec<u8>,
+    /// What words of a key are in lower case, and with a capital.
+    slots: Vec<(u128, [Flags; 2])>,
+}
+
+impl Short {
+    fn new(file: &str) -> Self {
+        let words =
+            || words(file).filter_map(|(word, flags)| Some((word, key(word.as_bytes())?, flags)));
+        let size = (words().count() * 4).next_power_of_two().max(8);
+        let mut short = Self {
+            tags: vec![0; size],
+            slots: vec![Default::default(); size],
+        };
+        for (word, key, flags) in words() {
+            let capital = word.starts_with(|c: char| c.is_ascii_uppercase());
+            let (mut slot, tag) = short.slot(key);
+            while short.tags[slot] != 0 && short.slots[slot].0 != key {
+                slot = (slot + 1) & (size - 1);
+            }
+            short.tags[slot] = tag;
+            let (there, [any, with_capital]) = &mut short.slots[slot];
+            *there = key;
+            *with_capital = with_capital.with(flags);
+            if !capital {
+                *any = any.with(flags);
+            }
+        }
+        short
+    }
+
+    /// The first slot that a key may have, and its tag.
+    #[inline]
+    fn slot(&self, key: u128) -> (usize, u8) {
+        let mixed = key as u64 ^ ((key >> 64) as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+        let hash = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (
+            (hash >> 32) as usize & (self.tags.len() - 1),
+            (hash >> 56) as u8 | 1,
+        )
+    }
+
+    #[inline]
+    fn flags(&self, key: u128, capital: bool) -> Flags {
+        let (mut slot, tag) = self.slot(key);
+        while self.tags[slot] != 0 {
+            if self.tags[slot] == tag && self.slots[slot].0 == key {
+                return self.slots[slot].1[usize::from(capital)];
+            }
+            slot = (slot + 1) & (self.tags.len() - 1);
+        }
+        Flags::default()
+    }
+}
+
+/// The key of a word that is not empty: `None` if it is longer, not ASCII, or ends with a zero.
+#[inline]
+fn key(word: &[u8]) -> Option<u128> {
+    let n = word.len();
+    // Bytes that are taken twice are the same twice.
+    let key = if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        let last = u128::from(u64::from_le_bytes(*last));
+        u128::from(u64::from_le_bytes(*first)) | last.checked_shl(8 * (n as u32 - 8))?
+    } else if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        let last = u64::from(u32::from_le_bytes(*last)) << (8 * (n - 4));
+        u128::from(u64::from(u32::from_le_bytes(*first)) | last)
+    } else {
+        let at = |i: usize| u32::from(word[i]) << (8 * i);
+        u128::from(at(0) | at(n / 2) | at(n - 1))
+    };
+    const ONES: u128 = u128::MAX / 0xff;
+    if n > 16 || key & (0x80 * ONES) != 0 || word[n - 1] == 0 {
+        return None;
+    }
+    // A byte has its highest bit set here if it is a capital.
+    let capitals = (key + (0x80 - b'A' as u128) * ONES) & !(key + (0x7f - b'Z' as u128) * ONES);
+    Some(key | (capitals & (0x80 * ONES)) >> 2)
 }
 
 /// A character in lower case. The two small sigmas are one.
@@ -320,9 +414,35 @@ mod tests {
                 for word in [word.to_uppercase(), word.to_lowercase(), format!("{word}x")] {
                     let expected = flags_by_reading(language.file, &word);
                     assert_eq!(language.table().flags(&word), expected, "{word}");
+                    let short = !word.is_empty() && word.len() <= language.table().longest;
+                    if short {
+                        assert_eq!(language.table().flags_slowly(&word), expected, "{word}");
+                    }
                 }
             }
         }
+    }
+
+    #[test]
+    fn keys_are_bytes_in_lower_case() {
+        let bytes = b"azAZ@[`{09'\x7f\x01QmN";
+        for n in 1..=16 {
+            for shift in 0..16 {
+                let word: Vec<u8> = (0..n).map(|i| bytes[(i + shift) % 16]).collect();
+                let mut padded = [0; 16];
+                padded[..n].copy_from_slice(&word);
+                padded.make_ascii_lowercase();
+                assert_eq!(key(&word), Some(u128::from_le_bytes(padded)), "{word:?}");
+                for at in 0..n {
+                    let mut other = word.clone();
+                    other[at] |= 0x80;
+                    assert_eq!(key(&other), None);
+                }
+            }
+        }
+        assert_eq!(key(&[b'a'; 17]), None);
+        assert_eq!(key(b"dr\0"), None);
+        assert_eq!(key(&[b'a'; 40]), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use prefetch::prefetch;
 pub use reader::{Dataset, Shard, Split, check_file, read_small, regular_file};
 pub use row::{Id, Ids, NextSentenceLabel, Row, RowRef};
 pub use vocabulary::{SpecialTokens, Vocabulary};
-pub use writer::{ROWS_PER_BATCH, ShardWriter};
+pub use writer::{ROWS_PER_BATCH, RowBatch, ShardWriter};
 
 /// The version of the on-disk format, see [`manifest::Masking::format_version`].
 pub const FORMAT_VERSION: u32 = 1;

@@ -8,6 +8,8 @@
 //! 1, 2, 3*, SC 2011), which a GPU computes as cheaply as a CPU.
 
 mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use lanes::Blocks;
 

@@ -23,7 +23,7 @@ impl NextSentenceLabel {
 }
 
 /// A token id in one of its widths.
-pub trait Id: Copy + Default + Ord {
+pub trait Id: Copy + Default + Ord + Send + Sync {
     /// The id, which this width holds.
     fn of(id: u32) -> Self;
     /// The id, widened.

@@ -180,12 +180,12 @@ impl Vocabulary {
     /// and its UTF-8 bytes. Two tokenizer files of the same entries have the same digest.
     #[must_use]
     pub fn digest(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
+        let mut bytes = Vec::new();
         for token in &self.tokens {
-            hasher.update(&(token.len() as u32).to_le_bytes());
-            hasher.update(token.as_bytes());
+            bytes.extend_from_slice(&(token.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(token.as_bytes());
         }
-        hasher.finalize().to_hex().to_string()
+        blake3::hash(&bytes).to_hex().to_string()
     }
 }
 
@@ -215,34 +215,42 @@ fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), Str
     let json: TokenizerJson =
         serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
     let kind = json.model.kind.as_deref().unwrap_or("WordPiece");
-    let serde_json::Value::Object(vocab) = &json.model.vocab else {
+    let serde_json::Value::Object(vocab) = json.model.vocab else {
         return Err(format!(
             "its model is {kind}, without a token-to-id table; a WordPiece model is needed"
         ));
     };
-    let mut by_id: BTreeMap<u32, String> = BTreeMap::new();
+    let mut entries: Vec<(u32, String)> = Vec::with_capacity(vocab.len());
     for (token, id) in vocab {
-        let id = id
-            .as_u64()
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| format!("{token:?} has no id"))?;
-        if let Some(other) = by_id.insert(id, token.clone()) {
-            return Err(format!("id {id} belongs to both {other:?} and {token:?}"));
-        }
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let id = id.ok_or_else(|| format!("{token:?} has no id"))?;
+        entries.push((id, token));
     }
-    for added in json.added_tokens {
-        by_id.insert(added.id, added.content);
+    // Mostly they are in order already.
+    entries.sort_by_key(|(id, _)| *id);
+    if let Some([(id, other), (_, token)]) = entries.array_windows().find(|[a, b]| a.0 == b.0) {
+        return Err(format!("id {id} belongs to both {other:?} and {token:?}"));
     }
-    let size = by_id.last_key_value().map_or(0, |(&id, _)| id as usize + 1);
-    if size > by_id.len() + 65_536 {
+    let added: BTreeMap<u32, String> = json
+        .added_tokens
+        .into_iter()
+        .map(|added| (added.id, added.content))
+        .collect();
+    let is_new = |id: &&u32| entries.binary_search_by_key(*id, |(id, _)| *id).is_err();
+    let taken = entries.len() + added.keys().filter(is_new).count();
+    let last = entries
+        .last()
+        .map(|(id, _)| *id)
+        .max(added.keys().next_back().copied());
+    let size = last.map_or(0, |id| id as usize + 1);
+    if size > taken + 65_536 {
         return Err(format!(
-            "its ids go up to {} but only {} are taken",
-            size - 1,
-            by_id.len()
+            "its ids go up to {} but only {taken} are taken",
+            size - 1
         ));
     }
     let mut tokens = vec![String::new(); size];
-    for (id, token) in by_id {
+    for (id, token) in entries.into_iter().chain(added) {
         tokens[id as usize] = token;
     }
     let lowercase = json

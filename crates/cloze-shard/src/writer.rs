@@ -19,18 +19,93 @@ use crate::{Error, Result};
 /// Rows in every record batch of a shard but the last. Part of the format: a reader finds row *i* by division.
 pub const ROWS_PER_BATCH: usize = 8_192;
 
-/// Writes one shard: rows are checked, batched and digested on their way to disk.
-pub struct ShardWriter {
-    path: PathBuf,
-    file: IpcFileWriter,
+/// Rows on their way into a shard, at most [`ROWS_PER_BATCH`]: checked, and counted. Those of a shard can be made in any order, by several threads.
+pub struct RowBatch {
     rules: RowRules,
-    schema: SchemaRef,
     columns: Columns,
+    counts: Counts,
+}
+
+/// What the manifest says of rows.
+#[derive(Default)]
+struct Counts {
     rows: u64,
     tokens: u64,
     labels: LabelCounts,
     /// Rows of each length.
     lengths: Vec<u64>,
+}
+
+impl RowBatch {
+    /// No rows yet, of ids as wide as `id_type`. Every row must keep `rules`.
+    #[must_use]
+    pub fn new(id_type: IdType, static_masks: bool, rules: RowRules) -> Self {
+        Self {
+            rules,
+            columns: Columns::new(id_type, static_masks),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.counts.rows as usize
+    }
+
+    /// Whether there are no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends a row. One that breaks a rule is refused, with the reason.
+    pub fn push(&mut self, row: &RowRef<'_>) -> std::result::Result<(), String> {
+        self.rules.check(row)?;
+        self.columns.push(row);
+        self.counts.add(row);
+        Ok(())
+    }
+}
+
+impl Counts {
+    fn add(&mut self, row: &RowRef<'_>) {
+        self.rows += 1;
+        self.tokens += row.len() as u64;
+        *match row.next_sentence_label {
+            Some(NextSentenceLabel::IsNext) => &mut self.labels.is_next,
+            Some(NextSentenceLabel::NotNext) => &mut self.labels.not_next,
+            None => &mut self.labels.none,
+        } += 1;
+        if self.lengths.len() <= row.len() {
+            self.lengths.resize(row.len() + 1, 0);
+        }
+        self.lengths[row.len()] += 1;
+    }
+
+    fn add_all(&mut self, more: &Self) {
+        self.rows += more.rows;
+        self.tokens += more.tokens;
+        self.labels.is_next += more.labels.is_next;
+        self.labels.not_next += more.labels.not_next;
+        self.labels.none += more.labels.none;
+        if self.lengths.len() < more.lengths.len() {
+            self.lengths.resize(more.lengths.len(), 0);
+        }
+        for (all, more) in self.lengths.iter_mut().zip(&more.lengths) {
+            *all += more;
+        }
+    }
+}
+
+/// Writes one shard: rows are checked, batched and digested on their way to disk.
+pub struct ShardWriter {
+    path: PathBuf,
+    file: IpcFileWriter,
+    schema: SchemaRef,
+    /// Rows that were pushed one by one.
+    batch: RowBatch,
+    written: Counts,
 }
 
 impl ShardWriter {
@@ -45,50 +120,58 @@ impl ShardWriter {
         Ok(Self {
             path: path.into(),
             file: IpcFileWriter::create(path, &schema)?,
-            rules,
             schema,
-            columns: Columns::new(id_type, static_masks),
-            rows: 0,
-            tokens: 0,
-            labels: LabelCounts::default(),
-            lengths: Vec::new(),
+            batch: RowBatch::new(id_type, static_masks, rules),
+            written: Counts::default(),
         })
     }
 
     /// Appends a row. A row that breaks a rule is refused.
     pub fn push(&mut self, row: &RowRef<'_>) -> Result<()> {
-        self.rules.check(row).map_err(|why| Error::Row {
+        let number = self.written.rows + self.batch.counts.rows;
+        self.batch.push(row).map_err(|why| Error::Row {
             path: self.path.clone(),
-            row: self.rows,
+            row: number,
             why,
         })?;
-        self.columns.push(row);
-        self.rows += 1;
-        self.tokens += row.len() as u64;
-        *match row.next_sentence_label {
-            Some(NextSentenceLabel::IsNext) => &mut self.labels.is_next,
-            Some(NextSentenceLabel::NotNext) => &mut self.labels.not_next,
-            None => &mut self.labels.none,
-        } += 1;
-        if self.lengths.len() <= row.len() {
-            self.lengths.resize(row.len() + 1, 0);
-        }
-        self.lengths[row.len()] += 1;
-        if self.rows.is_multiple_of(ROWS_PER_BATCH as u64) {
+        if self.batch.len() == ROWS_PER_BATCH {
             self.flush()?;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
-        let batch = RecordBatch::try_new(self.schema.clone(), self.columns.finish())
-            .map_err(|e| ipc::arrow(&self.path, &e))?;
-        self.file.write(&batch)
+        write(
+            &mut self.file,
+            &self.path,
+            &self.schema,
+            &mut self.batch,
+            &mut self.written,
+        )
+    }
+
+    /// Appends the rows of `batch`, which is empty then. Every batch but the last of a shard must be full, and no rows may have been pushed that fill none.
+    ///
+    /// # Panics
+    /// If there are such rows, or the batch before was not full.
+    pub fn append(&mut self, batch: &mut RowBatch) -> Result<()> {
+        let whole = self.written.rows.is_multiple_of(ROWS_PER_BATCH as u64);
+        assert!(
+            whole && self.batch.is_empty(),
+            "a batch after one that is not full"
+        );
+        write(
+            &mut self.file,
+            &self.path,
+            &self.schema,
+            batch,
+            &mut self.written,
+        )
     }
 
     /// Makes the shard durable under its name. `name` is its path in the dataset, for the manifest.
     pub fn finish(mut self, name: &str) -> Result<ShardRecord> {
-        if !self.rows.is_multiple_of(ROWS_PER_BATCH as u64) {
+        if !self.batch.is_empty() {
             self.flush()?;
         }
         let written = self.file.finish()?;
@@ -98,16 +181,34 @@ impl ShardWriter {
                 bytes: written.bytes,
                 blake3: written.blake3,
             },
-            rows: self.rows,
-            tokens: self.tokens,
-            labels: self.labels,
+            rows: self.written.rows,
+            tokens: self.written.tokens,
+            labels: self.written.labels,
             // The rules bound a row by max_seq_length, a u16.
             lengths: (0u16..)
-                .zip(self.lengths)
+                .zip(self.written.lengths)
                 .filter(|&(_, rows)| rows > 0)
                 .collect(),
         })
     }
+}
+
+fn write(
+    file: &mut IpcFileWriter,
+    path: &Path,
+    schema: &SchemaRef,
+    batch: &mut RowBatch,
+    written: &mut Counts,
+) -> Result<()> {
+    let columns = RecordBatch::try_new(Arc::clone(schema), batch.columns.finish())
+        .map_err(|e| ipc::arrow(path, &e))?;
+    file.write(&columns)?;
+    written.add_all(&batch.counts);
+    batch.counts.rows = 0;
+    batch.counts.tokens = 0;
+    batch.counts.labels = LabelCounts::default();
+    batch.counts.lengths.fill(0);
+    Ok(())
 }
 
 struct Columns {

@@ -3,6 +3,7 @@
 mod words;
 
 use std::fs;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,7 @@ impl Default for Settings {
 /// ever comes out of it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    vocab_size: usize,
     files: Vec<(String, Vec<u8>)>,
     fast: Result<WordPiece, NotCovered>,
 }
@@ -61,6 +63,25 @@ impl Encoder<'_> {
             }
             None => self.tokenizer.encode_into(text, out),
         }
+    }
+
+    /// As [`Encoder::encode_into`] for each of `parts` of a text, which come in order, one after another; how many ids `out` holds after each is appended to `counts`.
+    pub fn encode_parts_into(
+        &mut self,
+        text: &str,
+        parts: &[Range<usize>],
+        out: &mut Vec<u32>,
+        counts: &mut Vec<u32>,
+    ) -> Result<()> {
+        if let Some((fast, scratch)) = &mut self.fast {
+            fast.encode_parts_into(scratch, text, parts, out, counts);
+            return Ok(());
+        }
+        for part in parts {
+            self.tokenizer.encode_into(&text[part.clone()], out)?;
+            counts.push(out.len() as u32);
+        }
+        Ok(())
     }
 }
 
@@ -141,9 +162,17 @@ impl Tokenizer {
             return Err(format!("has no {missing} token"));
         }
         let lowercase = value["normalizer"]["lowercase"].as_bool().unwrap_or(true);
-        let files = files(&inner, json, config, special_map, lowercase);
+        let mut entries: Vec<(String, u32)> = inner.get_vocab(true).into_iter().collect();
+        entries.sort_unstable_by(|(a, i), (b, j)| (i, a).cmp(&(j, b)));
+        let vocab_size = entries.last().map_or(0, |(_, id)| *id as usize + 1);
+        let files = files(&entries, json, config, special_map, lowercase);
         let fast = WordPiece::from_json(&value);
-        Ok(Self { inner, files, fast })
+        Ok(Self {
+            inner,
+            vocab_size,
+            files,
+            fast,
+        })
     }
 
     /// What a thread encodes with.
@@ -176,11 +205,7 @@ impl Tokenizer {
     /// One more than the largest id.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
-        self.inner
-            .get_vocab(true)
-            .values()
-            .max()
-            .map_or(0, |&id| id as usize + 1)
+        self.vocab_size
     }
 
     /// The id of a token.
@@ -233,20 +258,19 @@ fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String>
     }
 }
 
+/// The files of a tokenizer whose `entries` are in order of their ids.
 fn files(
-    inner: &tokenizers::Tokenizer,
+    entries: &[(String, u32)],
     json: Vec<u8>,
     config: Option<Vec<u8>>,
     special_map: Option<Vec<u8>>,
     lowercase: bool,
 ) -> Vec<(String, Vec<u8>)> {
-    let mut by_id: Vec<(u32, String)> = inner
-        .get_vocab(true)
-        .into_iter()
-        .map(|(t, id)| (id, t))
-        .collect();
-    by_id.sort_unstable();
-    let tokens: Vec<String> = by_id.into_iter().map(|(_, t)| t + "\n").collect();
+    let mut tokens = Vec::new();
+    for (token, _) in entries {
+        tokens.extend_from_slice(token.as_bytes());
+        tokens.push(b'\n');
+    }
     let pretty = |value: Value| format!("{value:#}\n").into_bytes();
     let config = config.unwrap_or_else(|| {
         pretty(json!({
@@ -263,7 +287,7 @@ fn files(
         ("special_tokens_map.json".into(), special_map),
         ("tokenizer.json".into(), json),
         ("tokenizer_config.json".into(), config),
-        ("vocab.txt".into(), tokens.concat().into_bytes()),
+        ("vocab.txt".into(), tokens),
     ]
 }
 

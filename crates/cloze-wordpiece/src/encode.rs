@@ -1,5 +1,8 @@
 //! Text to ids.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use crate::normal::{self, Class};
 use crate::scan::{self, Isa};
 use crate::words::{MOST_IDS, Words, key};
@@ -50,6 +53,8 @@ pub struct Scratch {
     pub(crate) marks: Box<scan::Marks>,
     word: Vec<u8>,
     chars: usize,
+    /// Where parts of a text end.
+    ends: Vec<usize>,
 }
 
 impl Scratch {
@@ -59,6 +64,7 @@ impl Scratch {
             marks: Box::default(),
             word: Vec::new(),
             chars: 0,
+            ends: Vec::new(),
         }
     }
 }
@@ -69,6 +75,46 @@ impl WordPiece {
     /// # Panics
     /// Where the vocabulary has ids that `T` cannot hold, or `scratch` is another tokenizer's.
     pub fn encode_into<T: Id>(&self, scratch: &mut Scratch, text: &str, out: &mut Vec<T>) {
+        self.scan(scratch, text, &[], out, &mut Vec::new());
+    }
+
+    /// As [`WordPiece::encode_into`] for each of `parts` of a text, which come in order, one after another; how many ids `out` holds after each is appended to
+    /// `counts`. It costs what one text does, where there is white space between parts or a stop of ASCII ends them.
+    ///
+    /// # Panics
+    /// As [`WordPiece::encode_into`], and where parts overlap or lie in no text.
+    pub fn encode_parts_into<T: Id>(
+        &self,
+        scratch: &mut Scratch,
+        text: &str,
+        parts: &[Range<usize>],
+        out: &mut Vec<T>,
+        counts: &mut Vec<u32>,
+    ) {
+        let mut ends = std::mem::take(&mut scratch.ends);
+        let mut rest = parts;
+        while let Some(first) = rest.first() {
+            // Those that are the same whether what is between is there or not.
+            let apart = |pair: &[Range<usize>]| is_apart(text, pair[0].end, pair[1].start);
+            let together = 1 + rest.windows(2).take_while(|pair| apart(pair)).count();
+            let (group, others) = rest.split_at(together);
+            ends.clear();
+            ends.extend(group.iter().map(|part| part.end - first.start));
+            let end = group[together - 1].end;
+            self.scan(scratch, &text[first.start..end], &ends, out, counts);
+            rest = others;
+        }
+        scratch.ends = ends;
+    }
+
+    fn scan<T: Id>(
+        &self,
+        scratch: &mut Scratch,
+        text: &str,
+        ends: &[usize],
+        out: &mut Vec<T>,
+        counts: &mut Vec<u32>,
+    ) {
         assert!(
             self.most_id <= T::MOST,
             "ids up to {} in {} bytes",
@@ -76,18 +122,18 @@ impl WordPiece {
             size_of::<T>()
         );
         match self.isa {
-            Isa::Scalar => scan::scalar(self, scratch, text, out),
+            Isa::Scalar => scan::scalar(self, scratch, text, ends, out, counts),
             // SAFETY: an `Isa` is only taken where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { scan::avx2(self, scratch, text, out) },
+            Isa::Avx2 => unsafe { scan::avx2(self, scratch, text, ends, out, counts) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { scan::avx512(self, scratch, text, out) },
+            Isa::Avx512 => unsafe { scan::avx512(self, scratch, text, ends, out, counts) },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => unsafe { scan::neon(self, scratch, text, out) },
+            Isa::Neon => unsafe { scan::neon(self, scratch, text, ends, out, counts) },
             #[allow(unreachable_patterns, reason = "of other processors")]
-            _ => scan::scalar(self, scratch, text, out),
+            _ => scan::scalar(self, scratch, text, ends, out, counts),
         }
     }
 
@@ -220,6 +266,18 @@ impl WordPiece {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+}
+
+/// Whether no run goes on from `end` to `start`, nor lies between, and what is between means nothing.
+fn is_apart(text: &str, end: usize, start: usize) -> bool {
+    let bytes = text.as_bytes();
+    match end.cmp(&start) {
+        Ordering::Less => bytes[end..start].iter().all(|byte| scan::is_space(*byte)),
+        Ordering::Equal => [end.wrapping_sub(1), end]
+            .iter()
+            .any(|&at| bytes.get(at).is_some_and(|b| scan::ends_run(*b))),
+        Ordering::Greater => false,
     }
 }
 

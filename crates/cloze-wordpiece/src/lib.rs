@@ -98,9 +98,10 @@ impl WordPiece {
         if tokens.iter().any(|(_, id)| *id > words::ID) {
             return reason("an id is over 268,435,455");
         }
-        let mut seen = std::collections::HashSet::new();
-        if let Some((token, _)) = tokens.iter().find(|(t, _)| !seen.insert(*t)) {
-            return reason(&format!("the vocabulary has {token:?} twice"));
+        let mut sorted = tokens.to_vec();
+        sorted.sort_unstable();
+        if let Some(twice) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return reason(&format!("the vocabulary has {:?} twice", twice[0].0));
         }
         let prefix = vocabulary.prefix;
         // Longer ones are in no word that is spelt.
@@ -108,7 +109,7 @@ impl WordPiece {
             let rest = token.strip_prefix(prefix).unwrap_or(token);
             rest.len() <= vocabulary.most_chars.saturating_mul(4)
         };
-        let spelt = tokens.iter().copied().filter(|(t, _)| short(t));
+        let spelt = sorted.iter().copied().filter(|(t, _)| short(t));
         let Some(trie) = Trie::new(spelt, prefix) else {
             return reason("the vocabulary is too large");
         };

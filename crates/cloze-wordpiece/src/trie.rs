@@ -3,6 +3,8 @@
 //! A trie of the vocabulary whose nodes also say, for when no child matches, which tokens are settled by then (*pops*) and where to go on (the *link*), so that no
 //! byte is looked at twice.
 
+use std::collections::VecDeque;
+
 use crate::Id;
 use crate::words::ID;
 
@@ -13,23 +15,37 @@ const ROOT: u32 = 0;
 const CONTINUATION: u32 = 1;
 /// Marks the last of a cell's pops.
 const LAST: u32 = ID + 1;
-/// More cells, or pops, than this are too many: half a million entries have a fifth of them.
+/// More cells, or pops, than this are too many: half a million entries have a fifth of them, and a base has 24 bits.
 const MOST: usize = 1 << 24;
 
-/// A node, in a double array: its child by a byte is the cell at `base` and the byte, if that cell has it as its parent.
+/// A node, in a double array: its child by a byte is the cell at its base and the byte, if that cell is reached by this byte. No two nodes that have children have
+/// the same base, so it is no other's child then. The base, and below it the byte: all of a vocabulary's cells lie in a cache of the second level.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cell(u32);
+
+impl Cell {
+    fn base(self) -> usize {
+        (self.0 >> 8) as usize
+    }
+
+    fn byte(self) -> u8 {
+        self.0 as u8
+    }
+}
+
+/// What is to be done at a node when no child matches: needed once a token, not once a byte, so it lies apart.
 #[derive(Clone, Copy, Debug)]
-struct Cell {
-    base: u32,
-    parent: u32,
-    /// Where to go on when no child matches; [`NONE`] where the word cannot be spelt.
+struct Turn {
+    /// Where to go on; [`NONE`] where the word cannot be spelt.
     link: u32,
-    /// Where in `popped` the tokens begin that are settled by then: one at least.
+    /// What is settled by then: a token, marked [`LAST`], or where in `popped` several begin.
     pops: u32,
 }
 
-const FREE: Cell = Cell {
-    base: 0,
-    parent: NONE,
+/// No node, or one that nothing leads to: no text has the byte 0xFF. Nor has it children, for no base is 0.
+const FREE: Cell = Cell(0xFF);
+
+const DEAD: Turn = Turn {
     link: NONE,
     pops: NONE,
 };
@@ -38,52 +54,82 @@ const FREE: Cell = Cell {
 #[derive(Debug)]
 pub struct Trie {
     cells: Vec<Cell>,
+    /// Of each cell.
+    turns: Vec<Turn>,
     popped: Vec<u32>,
 }
 
 /// A node as it is put together.
-#[derive(Default)]
 struct Node {
-    children: Vec<(u8, u32)>,
+    byte: u8,
     id: Option<u32>,
+    /// Its children, ascending by their bytes: the first, and the one after this node among those of its parent.
+    first: u32,
+    last: u32,
+    next: u32,
 }
 
 impl Node {
-    fn child(&self, byte: u8) -> Option<u32> {
-        let found = self.children.iter().find(|(b, _)| *b == byte);
-        found.map(|(_, child)| *child)
+    fn new(byte: u8) -> Self {
+        Self {
+            byte,
+            id: None,
+            first: NONE,
+            last: NONE,
+            next: NONE,
+        }
     }
 }
 
+fn children(nodes: &[Node], node: u32) -> impl Iterator<Item = (u8, u32)> {
+    let there = |child: u32| (child != NONE).then_some(child);
+    let first = there(nodes[node as usize].first);
+    let all = std::iter::successors(first, move |&child| there(nodes[child as usize].next));
+    all.map(|child| (nodes[child as usize].byte, child))
+}
+
 impl Trie {
-    /// The trie of `tokens` with their ids; those that begin with `prefix` continue a word. `None` where it would be too large.
+    /// The trie of `tokens` with their ids, each once; those that begin with `prefix` continue a word. `None` where it would be too large.
     pub fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>, prefix: &str) -> Option<Self> {
-        let mut nodes = vec![Node::default(), Node::default()];
-        for (token, id) in tokens {
-            // A word may begin with the prefix too, where that is no punctuation.
-            let goes_on = token.strip_prefix(prefix).map(|rest| (CONTINUATION, rest));
-            let ways = [Some((ROOT, token)), goes_on].into_iter().flatten();
-            for (start, text) in ways.filter(|(_, text)| !text.is_empty()) {
-                let mut node = start as usize;
-                for &byte in text.as_bytes() {
-                    node = match nodes[node].child(byte) {
-                        Some(child) => child as usize,
-                        None => {
-                            let child = nodes.len();
-                            nodes[node].children.push((byte, child as u32));
-                            nodes.push(Node::default());
-                            child
-                        }
-                    };
+        let mut tokens: Vec<(&[u8], u32)> = tokens.map(|(t, id)| (t.as_bytes(), id)).collect();
+        // In order, so that what two have in common is what was put in last.
+        tokens.sort();
+        // A word may begin with the prefix too, where that is no punctuation.
+        let whole = tokens.iter().map(|(token, id)| (ROOT, *token, *id));
+        let rest = |(token, id): &(&'a [u8], u32)| {
+            let rest = token.strip_prefix(prefix.as_bytes())?;
+            Some((CONTINUATION, rest, *id))
+        };
+        let ways = whole.chain(tokens.iter().filter_map(rest));
+        let mut nodes = vec![Node::new(0), Node::new(0)];
+        let mut path = vec![ROOT];
+        let mut before: &[u8] = &[];
+        for (root, text, id) in ways.filter(|(_, text, _)| !text.is_empty()) {
+            if path[0] != root {
+                (path, before) = (vec![root], &[]);
+            }
+            let common = text.iter().zip(before).take_while(|(a, b)| a == b).count();
+            path.truncate(common + 1);
+            for &byte in &text[common..] {
+                let child = nodes.len() as u32;
+                let parent = &mut nodes[path[path.len() - 1] as usize];
+                let last = std::mem::replace(&mut parent.last, child);
+                match last {
+                    NONE => parent.first = child,
+                    last => nodes[last as usize].next = child,
                 }
-                nodes[node].id = Some(id);
-                if nodes.len() > MOST {
-                    return None;
-                }
+                nodes.push(Node::new(byte));
+                path.push(child);
+            }
+            nodes[path[path.len() - 1] as usize].id = Some(id);
+            before = text;
+            if nodes.len() > MOST {
+                return None;
             }
         }
-        let (cells, places) = Self::places(&mut nodes)?;
+        let (cells, places) = Self::places(&nodes)?;
         let mut trie = Self {
+            turns: vec![DEAD; cells.len()],
             cells,
             popped: Vec::new(),
         };
@@ -91,53 +137,57 @@ impl Trie {
     }
 
     /// Finds each node, but the first two, a cell: the one that its parent's base and its byte give.
-    fn places(nodes: &mut [Node]) -> Option<(Vec<Cell>, Vec<u32>)> {
-        let mut cells = vec![FREE; 512];
+    fn places(nodes: &[Node]) -> Option<(Vec<Cell>, Vec<u32>)> {
+        let mut cells = vec![FREE; 1_024];
         let mut places = vec![NONE; nodes.len()];
         (places[0], places[1]) = (ROOT, CONTINUATION);
+        let grow = |cells: &mut Vec<Cell>, taken: &mut Vec<bool>, at: usize| {
+            if at + 512 > cells.len() {
+                cells.resize(cells.len() * 2, FREE);
+                taken.resize(cells.len(), false);
+            }
+        };
         // No parent reaches the cells of the two roots, nor takes them.
-        let mut first_free = 256;
-        let mut queue = std::collections::VecDeque::from([ROOT, CONTINUATION]);
+        let mut first_free = 512;
+        let mut taken = vec![false; cells.len()];
+        let mut queue = VecDeque::from([ROOT, CONTINUATION]);
+        let mut bytes = Vec::new();
         while let Some(node) = queue.pop_front() {
-            let children = &mut nodes[node as usize].children;
-            children.sort_unstable();
-            let Some(&(lowest, _)) = children.first() else {
+            bytes.clear();
+            bytes.extend(children(nodes, node).map(|(byte, _)| usize::from(byte)));
+            let Some(&lowest) = bytes.first() else {
                 continue;
             };
-            while cells[first_free].parent != NONE {
+            while cells[first_free] != FREE {
                 first_free += 1;
-                if first_free + 512 > cells.len() {
-                    cells.resize(cells.len() * 2, FREE);
-                }
+                grow(&mut cells, &mut taken, first_free);
             }
             let (mut at, mut tries) = (first_free, 0);
             let base = loop {
-                let base = at - usize::from(lowest);
-                if base + 512 > cells.len() {
-                    cells.resize(cells.len() * 2, FREE);
-                }
-                let is_free =
-                    |(byte, _): &(u8, u32)| cells[base + usize::from(*byte)].parent == NONE;
-                if children.iter().all(is_free) {
+                let base = at - lowest;
+                grow(&mut cells, &mut taken, base);
+                let around = &cells[base..base + 256];
+                if !taken[base] && bytes.iter().all(|&byte| around[byte] == FREE) {
+                    taken[base] = true;
                     break base;
                 }
                 at += 1;
                 tries += 1;
             };
             // What is this full is not looked through again.
-            if tries > 512 {
+            if tries > 64 {
                 first_free = at;
             }
-            let parent = places[node as usize];
-            cells[parent as usize].base = base as u32;
-            for &(byte, child) in children.iter() {
+            if cells.len() > MOST {
+                return None;
+            }
+            let parent = &mut cells[places[node as usize] as usize];
+            *parent = Cell((base as u32) << 8 | u32::from(parent.byte()));
+            for (byte, child) in children(nodes, node) {
                 let place = base + usize::from(byte);
-                cells[place].parent = parent;
+                cells[place] = Cell(u32::from(byte));
                 places[child as usize] = place as u32;
                 queue.push_back(child);
-            }
-            if cells.len() > 2 * MOST {
-                return None;
             }
         }
         Some((cells, places))
@@ -145,42 +195,43 @@ impl Trie {
 
     /// Sets links and pops (algorithm 2); `false` where they would be too many.
     fn link(&mut self, nodes: &[Node], places: &[u32]) -> bool {
-        let mut queue = std::collections::VecDeque::from([ROOT, CONTINUATION]);
+        let mut queue = VecDeque::from([ROOT, CONTINUATION]);
         while let Some(node) = queue.pop_front() {
-            let parent = self.cells[places[node as usize] as usize];
-            for &(byte, child) in &nodes[node as usize].children {
+            let parent = self.turns[places[node as usize] as usize];
+            for (byte, child) in children(nodes, node) {
                 queue.push_back(child);
                 let place = places[child as usize] as usize;
                 if let Some(id) = nodes[child as usize].id {
-                    self.cells[place].link = CONTINUATION;
-                    self.cells[place].pops = self.popped.len() as u32;
-                    self.popped.push(id | LAST);
+                    (self.turns[place].link, self.turns[place].pops) = (CONTINUATION, id | LAST);
                     continue;
                 }
                 let mut link = parent.link;
                 let mut passed = Vec::new();
                 while link != NONE && self.child(link, byte).is_none() {
-                    passed.push(self.cells[link as usize].pops);
-                    link = self.cells[link as usize].link;
+                    passed.push(self.turns[link as usize].pops);
+                    link = self.turns[link as usize].link;
                 }
                 // The roots have no pops, but no links either.
                 let Some(next) = (link != NONE).then(|| self.child(link, byte)).flatten() else {
                     continue;
                 };
-                self.cells[place].link = next;
-                self.cells[place].pops = match passed.as_slice() {
+                self.turns[place].link = next;
+                self.turns[place].pops = match passed.as_slice() {
                     [] => parent.pops,
                     passed => {
                         let begin = self.popped.len();
                         for pops in [parent.pops].iter().chain(passed) {
-                            let mut at = *pops as usize;
+                            let (mut at, mut id) = (*pops as usize, *pops);
+                            if id & LAST == 0 {
+                                id = self.popped[at];
+                            }
                             loop {
-                                let id = self.popped[at];
                                 self.popped.push(id & ID);
                                 if id & LAST != 0 {
                                     break;
                                 }
                                 at += 1;
+                                id = self.popped[at];
                             }
                         }
                         if let Some(last) = self.popped.last_mut() {
@@ -199,16 +250,20 @@ impl Trie {
 
     #[inline(always)]
     fn child(&self, cell: u32, byte: u8) -> Option<u32> {
-        let child = self.cells[cell as usize].base as usize + usize::from(byte);
-        (self.cells[child].parent == cell).then_some(child as u32)
+        let child = self.cells[cell as usize].base() + usize::from(byte);
+        (self.cells[child].byte() == byte).then_some(child as u32)
     }
 
     /// What is settled where no child of `cell` matches, appended, and where to go on.
     #[inline(always)]
     fn pop<T: Id>(&self, cell: u32, ids: &mut Vec<T>) -> Option<u32> {
-        let Cell { link, pops, .. } = self.cells[cell as usize];
+        let Turn { link, pops } = self.turns[cell as usize];
         if link == NONE {
             return None;
+        }
+        if pops & LAST != 0 {
+            ids.push(T::of(pops & ID));
+            return Some(link);
         }
         let mut at = pops as usize;
         loop {

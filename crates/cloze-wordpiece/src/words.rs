@@ -9,8 +9,9 @@ pub const MOST_IDS: usize = 4;
 pub const COUNT: u32 = 28;
 /// The bits of an id.
 pub const ID: u32 = (1 << COUNT) - 1;
-/// 2 MB of them.
-const SETS: usize = 1 << 15;
+/// 4 MB of them.
+const SETS: usize = 1 << 16;
+const SET: usize = size_of::<Set>();
 
 /// The ids of a key, and their number above the first.
 pub type Ids = [u32; MOST_IDS];
@@ -39,17 +40,18 @@ impl Words {
         }
     }
 
-    /// Where the set of a key is: two multiplications spread all of its bits into the upper ones.
+    /// Where the set of a key is, in bytes: two multiplications spread all of its bits into the upper ones.
     #[inline(always)]
     pub fn slot([low, high]: [u64; 2]) -> u32 {
         let mixed = low ^ high.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
-        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SETS.trailing_zeros())) as u32
+        let spread = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (spread >> (64 - SETS.trailing_zeros() - SET.trailing_zeros())) as u32 & !(SET as u32 - 1)
     }
 
     /// The set of a slot.
     #[inline(always)]
     pub fn set(&self, slot: u32) -> &Set {
-        &self.sets[slot as usize & (SETS - 1)]
+        &self.sets[(slot as usize / SET) & (SETS - 1)]
     }
 
     /// Has the set of a slot brought near.
@@ -68,8 +70,8 @@ impl Words {
 
     /// Remembers the ids of a run: at most [`MOST_IDS`], none over [`ID`]. The first key of a set keeps its place; words that came first are the frequent ones.
     pub fn put(&mut self, key: u128, ids: &[u32]) {
-        let set =
-            &mut self.sets[Self::slot([key as u64, (key >> 64) as u64]) as usize & (SETS - 1)];
+        let slot = Self::slot([key as u64, (key >> 64) as u64]);
+        let set = &mut self.sets[(slot as usize / SET) & (SETS - 1)];
         let way = usize::from(set.keys[0] != 0 && set.keys[0] != key);
         set.keys[way] = key;
         set.ids[way] = [0; MOST_IDS];

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::ops::Range;
+
 use cloze_wordpiece::{Isa, Scratch, WordPiece};
 use serde_json::{Value, json};
 
@@ -34,6 +36,16 @@ impl Both {
         }
     }
 
+    /// As [`Both::agree`], also in parts.
+    fn agree_in_parts(&mut self, text: &str) {
+        self.agree(text);
+        for (tokenizer, scratch) in &mut self.ours {
+            for most in [1, 3, 20] {
+                parts_agree(tokenizer, scratch, text, &parts(text, most));
+            }
+        }
+    }
+
     fn agree(&mut self, text: &str) {
         let encoding = self.theirs.encode_fast(text, false).unwrap();
         for (tokenizer, scratch) in &mut self.ours {
@@ -47,6 +59,68 @@ impl Both {
                     &ids[1..],
                     encoding.get_ids()
                 );
+            }
+        }
+    }
+}
+
+/// Parts of at most so many characters, without white space around each.
+fn parts(text: &str, most: usize) -> Vec<Range<usize>> {
+    let mut ends: Vec<usize> = text
+        .char_indices()
+        .step_by(most)
+        .map(|(at, _)| at)
+        .collect();
+    ends.push(text.len());
+    let trimmed = |pair: &[usize]| {
+        let part = &text[pair[0]..pair[1]];
+        let start = pair[0] + part.len() - part.trim_start().len();
+        start..start + part.trim().len()
+    };
+    ends.windows(2).map(trimmed).collect()
+}
+
+/// Parts that are encoded together have the ids that they have one by one.
+fn parts_agree(tokenizer: &WordPiece, scratch: &mut Scratch, text: &str, parts: &[Range<usize>]) {
+    let (mut one_by_one, mut ends) = (vec![7u32], vec![]);
+    for part in parts {
+        tokenizer.encode_into(scratch, &text[part.clone()], &mut one_by_one);
+        ends.push(one_by_one.len() as u32);
+    }
+    let (mut together, mut counts) = (vec![7u32], vec![]);
+    tokenizer.encode_parts_into(scratch, text, parts, &mut together, &mut counts);
+    let isa = tokenizer.isa();
+    assert_eq!(together, one_by_one, "{isa:?}: {text:?} in {parts:?}");
+    assert_eq!(counts, ends, "{isa:?}: {text:?} in {parts:?}");
+}
+
+/// Ends at the end of a chunk, before a run that is longer than one, and around what is no white space of ASCII.
+#[test]
+fn parts_of_awkward_texts() {
+    let Both { mut ours, .. } = Both::new(&tokenizer(true, None, true));
+    for before in [0, 1, 62, 63, 64, 65, 2_046, 2_047, 2_048, 2_049, 4_096] {
+        for (stop, after) in [
+            (".", ""),
+            (". ", ""),
+            (".", "\n\n"),
+            ("。", ""),
+            (".", "\u{c}"),
+            ("\u{301}.", "\u{301}"),
+            ("", " "),
+            ("", ""),
+        ] {
+            for run in [1, 70, 2_047, 2_048, 2_049, 5_000] {
+                let mut text = "a".repeat(before) + stop;
+                let first = 0..text.trim_end().len();
+                let mut parts = vec![first];
+                for _ in 0..3 {
+                    let start = text.len() + after.len();
+                    text = text + after + &"é".repeat(run % 7) + &"x".repeat(run) + stop;
+                    parts.push(start..start + text[start..].trim_end().len());
+                }
+                for (tokenizer, scratch) in &mut ours {
+                    parts_agree(tokenizer, scratch, &text, &parts);
+                }
             }
         }
     }
@@ -165,7 +239,7 @@ fn awkward_texts() {
     }
     for mut both in all() {
         for text in &texts {
-            both.agree(text);
+            both.agree_in_parts(text);
         }
     }
 }
@@ -247,7 +321,7 @@ fn random_texts() {
             scope.spawn(move || {
                 let mut state = 0x9E37_79B9_7F4A_7C15 ^ (i as u64 + 1);
                 for _ in 0..each {
-                    both.agree(&random(&mut state));
+                    both.agree_in_parts(&random(&mut state));
                 }
             });
         }

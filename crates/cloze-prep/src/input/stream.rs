@@ -1,6 +1,8 @@
 //! Lines of a source.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, ErrorKind};
+
+use memchr::memchr;
 
 use super::bytes::{self, From, Known};
 use super::resolve::Source;
@@ -47,8 +49,8 @@ impl<'a> Lines<'a> {
     /// Reads on into `line`, up to the end of the line, which is included, or until it holds `most` bytes; false at the end.
     pub fn next(&mut self, line: &mut Vec<u8>, most: usize) -> Result<bool, InputError> {
         let before = line.len();
-        let left = most.saturating_sub(before).max(1) as u64;
-        let read = self.reader.by_ref().take(left).read_until(b'\n', line);
+        let left = most.saturating_sub(before).max(1);
+        let read = read_line(&mut *self.reader, line, left);
         read.map_err(|e| self.known.error(self.source, self.line, e))?;
         if line.len() == before {
             return Ok(false);
@@ -74,6 +76,26 @@ impl<'a> Lines<'a> {
         }
         Ok(())
     }
+}
+
+/// Appends up to the end of a line, which is included, and no more than `left` bytes.
+fn read_line(reader: &mut dyn BufRead, line: &mut Vec<u8>, mut left: usize) -> std::io::Result<()> {
+    while left > 0 {
+        let there = match reader.fill_buf() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            there => there?,
+        };
+        let there = &there[..there.len().min(left)];
+        let end = memchr(b'\n', there);
+        let taken = end.map_or(there.len(), |end| end + 1);
+        line.extend_from_slice(&there[..taken]);
+        reader.consume(taken);
+        left -= taken;
+        if end.is_some() || taken == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// `line` as text, or where it is not.

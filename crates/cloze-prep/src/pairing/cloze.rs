@@ -215,14 +215,24 @@ mod tests {
         let setting = documents.setting(*rule);
         let (mut recipes, mut counts) = (vec![], PairingCounts::default());
         let mut more = PairingCounts::default();
+        let (mut together, mut at_once) = (elsewhere::Together::default(), vec![]);
+        let mut counts_together = PairingCounts::default();
+        let mut look_up = |together: &mut elsewhere::Together| {
+            let (pairing, counts) = (Pairing::Cloze, &mut counts_together);
+            let mut emit = |recipe| {
+                at_once.push(recipe);
+                Ok(())
+            };
+            together.look_up(pairing, &setting, &mut &*documents, counts, &mut emit)
+        };
         let mut emit = |draft| {
-            recipes.push(elsewhere::look_up(
-                Pairing::Cloze,
-                &setting,
-                &mut &*documents,
-                draft,
-                &mut more,
-            )?);
+            let (pairing, counts) = (Pairing::Cloze, &mut more);
+            let cursor = &mut &*documents;
+            let recipe = elsewhere::look_up(pairing, &setting, cursor, draft, counts)?;
+            recipes.push(recipe);
+            if together.hold(draft) {
+                look_up(&mut together)?;
+            }
             Ok(())
         };
         for i in 0..documents.len() {
@@ -239,6 +249,9 @@ mod tests {
             )
             .unwrap();
         }
+        look_up(&mut together).unwrap();
+        assert_eq!(at_once, recipes, "looked up together or one by one");
+        assert_eq!(counts_together, more);
         counts += more;
         (recipes, counts)
     }

@@ -1,7 +1,9 @@
 //! Text from elsewhere: what becomes of a pair whose second segment was only wanted.
 //!
 //! A place is looked at ([`settle`]); where that is A's own text, [`again`] says where to look next; and [`finish`] makes the row. These can be called in the
-//! order of the rows ([`look_up`]) or in that of the places: what comes out is the same.
+//! order of the rows ([`Together`]) or in that of the places: what comes out is the same.
+
+use cloze_shard::prefetch;
 
 use super::{
     Cursor, DocumentView, Draft, PairingCounts, Recipe, Setting, Span, Totals, Wanted, bert, cloze,
@@ -33,7 +35,7 @@ pub fn again(totals: &Totals, wanted: &Wanted, tries: u32) -> u64 {
 }
 
 /// The document, and the sentence in it, that a place is.
-pub fn find(pairing: Pairing, cursor: &mut impl Cursor, place: u64) -> Result<(u64, usize)> {
+pub fn find(pairing: Pairing, cursor: &mut impl Cursor, place: u64) -> Result<Found> {
     match pairing {
         Pairing::Cloze => cursor.nth_sentence(place),
         Pairing::Bert => Ok((place, 0)),
@@ -58,7 +60,52 @@ pub fn finish(
     recipe
 }
 
+/// Drafts whose text from elsewhere is looked up together: it lies far apart, in memory that no cache holds, and is waited for at one time.
+#[derive(Default)]
+pub struct Together(Vec<(Draft, Option<Found>)>);
+
+/// The document, and the sentence in it, where text is looked for.
+type Found = (u64, usize);
+
+impl Together {
+    const MOST: usize = 64;
+
+    /// Holds a draft, and whether these are as many as are looked up together.
+    pub fn hold(&mut self, draft: Draft) -> bool {
+        self.0.push((draft, None));
+        self.0.len() == Self::MOST
+    }
+
+    /// The rows of the drafts that are held, in their order, into `emit`.
+    pub fn look_up(
+        &mut self,
+        pairing: Pairing,
+        setting: &Setting<'_>,
+        cursor: &mut impl Cursor,
+        counts: &mut PairingCounts,
+        emit: &mut impl FnMut(Recipe) -> Result<()>,
+    ) -> Result<()> {
+        for (draft, found) in &mut self.0 {
+            let Some(wanted) = &draft.wanted else {
+                continue;
+            };
+            let (index, sentence) = find(pairing, cursor, wanted.place)?;
+            *found = Some((index, sentence));
+            let ends = cursor.get(index)?.sentence_ends;
+            let first = sentence.min(ends.len()).saturating_sub(1);
+            prefetch(&ends[first..ends.len().min(first + 8)]);
+        }
+        for (draft, found) in self.0.drain(..) {
+            emit(look_up_from(
+                pairing, setting, cursor, draft, found, counts,
+            )?)?;
+        }
+        Ok(())
+    }
+}
+
 /// The row of a draft, at once.
+#[cfg(test)]
 pub fn look_up(
     pairing: Pairing,
     setting: &Setting<'_>,
@@ -66,12 +113,27 @@ pub fn look_up(
     draft: Draft,
     counts: &mut PairingCounts,
 ) -> Result<Recipe> {
+    look_up_from(pairing, setting, cursor, draft, None, counts)
+}
+
+/// As [`look_up`], where the first place may be known already.
+fn look_up_from(
+    pairing: Pairing,
+    setting: &Setting<'_>,
+    cursor: &mut impl Cursor,
+    draft: Draft,
+    mut known: Option<Found>,
+    counts: &mut PairingCounts,
+) -> Result<Recipe> {
     let Some(wanted) = draft.wanted else {
         return Ok(draft.recipe);
     };
     let (mut place, mut tries) = (wanted.place, 0);
     loop {
-        let found = find(pairing, cursor, place)?;
+        let found = match known.take() {
+            Some(found) => found,
+            None => find(pairing, cursor, place)?,
+        };
         let document = cursor.get(found.0)?;
         match settle(pairing, setting, &wanted, found, &document, counts) {
             Some(b) => {

@@ -140,3 +140,70 @@ impl Block {
         self.documents.is_empty() && self.events.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::input::InputOptions;
+    use crate::{Config, Silent};
+
+    /// What a block holds: documents by source and number, and where sources begin and end.
+    fn shown(block: &Block) -> Vec<String> {
+        let mut events = block.events.iter().peekable();
+        let mut shown = Vec::new();
+        for i in 0..=block.documents.len() {
+            while let Some((_, event)) = events.next_if(|(before, _)| *before == i) {
+                shown.push(match event {
+                    Event::Begins(_, passed_over) => format!("begins {passed_over}"),
+                    Event::Ends(ended) => format!("ends {}", ended.record.documents),
+                });
+            }
+            let document = block.documents.get(i);
+            shown.extend(document.map(|d| format!("{}:{}", d.source, d.index)));
+        }
+        assert!(events.next().is_none());
+        shown
+    }
+
+    #[test]
+    fn blocks_go_on_from_source_to_source_and_come_before_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+        write("a.txt", b"one\n\x0ctwo\n");
+        write("b.txt", b"three\n");
+        write("c.txt", b"");
+        write("d.txt", b"four\n\xff\n");
+        let config = Config::default();
+        let plan = InputPlan::resolve(&[folder.path().into()], &InputOptions::of(&config)).unwrap();
+        let mut all = Reading::new(&plan, (0, 0), 1 << 20, &Silent);
+        let block = all.next().unwrap().unwrap();
+        let expected = [
+            "begins 0", "0:0", "0:1", "ends 2", "begins 0", "1:0", "ends 1", "begins 0", "ends 0",
+            "begins 0",
+        ];
+        assert_eq!(shown(&block), expected);
+        assert!(all.next().is_err());
+        // From the middle of a source on, a document at a time.
+        let mut rest = Reading::new(&plan, (0, 1), 1, &Silent);
+        let mut blocks = Vec::new();
+        let failed = loop {
+            match rest.next() {
+                Ok(Some(block)) => blocks.extend(shown(&block)),
+                Ok(None) => panic!("it has an end"),
+                Err(error) => break error,
+            }
+        };
+        assert!(failed.to_string().contains("d.txt"), "{failed}");
+        assert_eq!(blocks, [&["begins 1", "0:1"][..], &expected[3..]].concat());
+        fs::remove_file(folder.path().join("d.txt")).unwrap();
+        let plan = InputPlan::resolve(&[folder.path().into()], &InputOptions::of(&config)).unwrap();
+        let mut whole = Reading::new(&plan, (2, 0), 1 << 20, &Silent);
+        assert_eq!(
+            shown(&whole.next().unwrap().unwrap()),
+            ["begins 0", "ends 0"]
+        );
+        assert!(whole.next().unwrap().is_none());
+    }
+}

@@ -99,12 +99,19 @@ fn numbered(text: &str, at: usize) -> Option<(Item, usize)> {
     let bytes = text.as_bytes();
     let open = bytes[at] == b'(';
     let from = at + usize::from(open);
+    // Most words are no numerals.
+    if let [first, second, ..] = bytes[from..]
+        && first.is_ascii_alphabetic()
+        && second.is_ascii_alphabetic()
+        && !(is_numeral(first) && is_numeral(second))
+    {
+        return None;
+    }
     let most = &bytes[from..bytes.len().min(from + 6)];
-    let count = |is: fn(&u8) -> bool| most.iter().take_while(|b| is(b)).count();
-    let digits = count(u8::is_ascii_digit);
-    let letters = count(u8::is_ascii_alphabetic);
+    let digits = most.iter().take_while(|b| b.is_ascii_digit()).count();
+    let letters = most.iter().take_while(|b| b.is_ascii_alphabetic());
+    let letters = letters.count();
     let end = from + digits.max(letters);
-    // Most words go on, or a space follows them.
     if !matches!(bytes.get(end), Some(b'.' | b')')) {
         return None;
     }
@@ -139,17 +146,20 @@ fn numbered(text: &str, at: usize) -> Option<(Item, usize)> {
     (!space_at(text, end)).then_some((item, end))
 }
 
+/// Whether small numbers in Roman numerals are made of this letter.
+fn is_numeral(byte: u8) -> bool {
+    matches!(byte, b'i' | b'v' | b'x' | b'I' | b'V' | b'X')
+}
+
 /// A small number in Roman numerals, of one case.
 fn roman(label: &str) -> Option<u32> {
     const NUMERALS: [&str; 20] = [
         "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv",
         "xv", "xvi", "xvii", "xviii", "xix", "xx",
     ];
-    let digit = |b: &u8| matches!(b, b'i' | b'v' | b'x');
     let bytes = label.as_bytes();
     let upper = bytes.first()?.is_ascii_uppercase();
-    // Most words end this at their second letter.
-    let of_case = |b: &u8| b.is_ascii_uppercase() == upper && digit(&b.to_ascii_lowercase());
+    let of_case = |b: &u8| b.is_ascii_uppercase() == upper && is_numeral(*b);
     if !bytes.iter().all(of_case) {
         return None;
     }

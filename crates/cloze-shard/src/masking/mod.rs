@@ -24,6 +24,8 @@ mod spans;
 mod tokens;
 mod units;
 mod words;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(test)]
 mod tests;
@@ -95,6 +97,8 @@ pub struct Masker {
     rule: MaskingRule,
     unit: Unit,
     special: Vec<u32>,
+    /// The same, and after them ids that no token has.
+    ascending: [u32; 5],
     mask_id: u32,
     replacements: u64,
     mask_below: u64,
@@ -124,6 +128,7 @@ impl Masker {
         Ok(Self {
             rule,
             unit: Unit::Token,
+            ascending: std::array::from_fn(|i| special_ids.get(i).copied().unwrap_or(u32::MAX)),
             special: special_ids,
             mask_id: special.mask,
             replacements,
@@ -289,12 +294,11 @@ impl Masker {
     }
 
     /// The `draw`-th token that is not special; uniform to within `vocab_size / 2^32`.
+    #[inline]
     fn replacement(&self, draw: u32) -> u32 {
         let mut id = ((u64::from(draw) * self.replacements) >> 32) as u32;
-        for &special in &self.special {
-            if special <= id {
-                id += 1;
-            }
+        for special in self.ascending {
+            id += u32::from(special <= id);
         }
         id
     }

@@ -4,7 +4,7 @@
 //! the draws below a bound; where two equal draws stand in the way, they are sorted.
 
 use super::{MaskKey, Masker, Unit};
-use crate::random::{Blocks, Key};
+use crate::random::Blocks;
 use crate::row::Id;
 use crate::wide::wide;
 
@@ -17,19 +17,26 @@ pub struct Scratch {
 }
 
 wide! {
-    /// Draws for the positions of `ids`; the first word of those of special tokens, and of what is there after them, is the largest there is. How many
-    /// tokens are not special.
-    pub(super) fn draw<T: Id>(key: Key, row: u64, epoch: u32, ids: &[T], special: &[T; 5], draws: &mut Blocks) -> usize {
-        key.fill(row, epoch, ids.len(), draws);
+    /// Makes the first draws of special tokens, and of what is there after the last token, the largest there is. How many tokens are not special.
+    fn hide<T: Id>(ids: &[T], special: &[T; 5], draws: &mut Blocks) -> usize {
         let (first, rest) = draws.words_mut(0).split_at_mut(ids.len());
-        let mut held = 0;
-        for (draw, &id) in first.iter_mut().zip(ids) {
+        rest.fill(u32::MAX);
+        let mut held = [0; 16];
+        let (draws, last_draws) = first.as_chunks_mut::<16>();
+        let (ids_16, last_ids) = ids.as_chunks::<16>();
+        for (draws, ids) in draws.iter_mut().zip(ids_16) {
+            for ((draw, &id), held) in draws.iter_mut().zip(ids).zip(&mut held) {
+                let is_special = is_one_of(special, id);
+                *draw |= if is_special { u32::MAX } else { 0 };
+                *held += u32::from(is_special);
+            }
+        }
+        for ((draw, &id), held) in last_draws.iter_mut().zip(last_ids).zip(&mut held) {
             let is_special = is_one_of(special, id);
             *draw |= if is_special { u32::MAX } else { 0 };
-            held += u32::from(is_special);
+            *held += u32::from(is_special);
         }
-        rest.fill(u32::MAX);
-        ids.len() - held as usize
+        ids.len() - held.iter().sum::<u32>() as usize
     }
 }
 
@@ -58,6 +65,18 @@ wide! {
         }
         None
     }
+}
+
+/// Draws for the positions of `ids`, and how many tokens are not special; see [`hide`].
+pub(super) fn draw<T: Id>(
+    key: MaskKey,
+    row: u64,
+    ids: &[T],
+    special: &[T; 5],
+    draws: &mut Blocks,
+) -> usize {
+    key.key.fill(row, key.epoch, ids.len(), draws);
+    hide(ids, special, draws)
 }
 
 /// Whether `id` is one of `special`, without a branch.
@@ -104,9 +123,9 @@ impl Masker {
         }
         let Scratch { draws, chosen, .. } = scratch;
         places.extend(chosen.iter().map(|&position| start + position));
-        labels.extend(chosen.iter().map(|&position| ids[position as usize]));
-        let [actions, replacements] = [draws.words(1), draws.words(2)];
-        for &position in &*chosen {
+        let n = ids.len();
+        let (actions, replacements) = (&draws.words(1)[..n], &draws.words(2)[..n]);
+        labels.extend(chosen.iter().map(|&position| {
             let at = position as usize;
             let action = u64::from(actions[at]);
             // Both are there before it is known which is needed: chance cannot be predicted.
@@ -122,14 +141,15 @@ impl Masker {
             } else {
                 other
             };
-        }
+            id
+        }));
     }
 
     /// Draws for a row, and chooses the tokens of the smallest.
     fn tokens_in<T: Id>(&self, scratch: &mut Scratch, key: MaskKey, row: u64, ids: &[T]) {
         let Scratch { draws, chosen, .. } = scratch;
         chosen.clear();
-        let maskable = draw(key.key, row, key.epoch, ids, &self.five(), draws);
+        let maskable = draw(key, row, ids, &self.five(), draws);
         let count = self.rule.count(maskable);
         if count == 0 {
             return;
@@ -140,7 +160,7 @@ impl Masker {
             false => None,
         };
         match bound {
-            Some(bound) => below(&draws.words(0)[..ids.len()], bound, chosen),
+            Some(bound) => below(&draws.words(0)[..padded], bound, chosen),
             None => self.sorted(draws.words(0), ids, count, chosen),
         }
     }
@@ -160,16 +180,39 @@ impl Masker {
     }
 }
 
-/// The positions of the draws that are below `bound`, in order.
+/// The positions of the draws that are below `bound`, in order. There is a multiple of [`Blocks::LANES`] of draws.
 fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
-    out.resize(draws.len(), 0);
-    let mut found = 0;
-    for (position, &draw) in (0u32..).zip(draws) {
-        // Written in any case, and kept where it counts: no branch that is taken at random.
-        out[found] = position;
-        found += usize::from(draw < bound);
+    out.clear();
+    out.reserve(draws.len());
+    let draws = draws.as_chunks::<{ Blocks::LANES }>().0;
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+        // SAFETY: the processor has these instructions.
+        return unsafe { super::x86::below(draws, bound, out) };
     }
-    out.truncate(found);
+    collect(draws, |draws| bits(draws, bound), out);
+}
+
+/// A bit for each draw that is below `bound`.
+fn bits(draws: &[u32; Blocks::LANES], bound: u32) -> u32 {
+    let bit = |(i, &draw): (usize, &u32)| u32::from(draw < bound) << i;
+    draws.iter().enumerate().map(bit).sum()
+}
+
+/// Appends the positions of the draws whose `bits` are set.
+#[inline(always)]
+pub(super) fn collect(
+    draws: &[[u32; Blocks::LANES]],
+    bits: impl Fn(&[u32; Blocks::LANES]) -> u32,
+    out: &mut Vec<u32>,
+) {
+    for (block, draws) in (0u32..).zip(draws) {
+        let mut bits = bits(draws);
+        while bits != 0 {
+            out.push(block * Blocks::LANES as u32 + bits.trailing_zeros());
+            bits &= bits - 1;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -196,8 +239,24 @@ mod tests {
         assert_eq!(from(&[u32::MAX - 1, u32::MAX - 1], 1, 2), None);
         assert!(matches!(from(&[3, u32::MAX, u32::MAX], 1, 2), Some(4..)));
         let mut out = vec![8; 9];
-        below(&[9, 5, 7, 6, 7], 7, &mut out);
-        assert_eq!(out, [1, 3]);
+        let mut draws = [9; 48];
+        [5, 7, 6, 6]
+            .iter()
+            .zip([1, 2, 16, 47])
+            .for_each(|(&draw, at)| draws[at] = draw);
+        draws[47] = u32::MAX;
+        draws[46] = 0;
+        below(&draws, 7, &mut out);
+        assert_eq!(out, [1, 16, 46]);
+        draws
+            .iter_mut()
+            .for_each(|draw| *draw = draw.wrapping_mul(0x9E37_79B9));
+        for bound in [0, 1, 1 << 31, u32::MAX] {
+            let (mut plain, all) = (vec![], draws.as_chunks().0);
+            collect(all, |draws| bits(draws, bound), &mut plain);
+            below(&draws, bound, &mut out);
+            assert_eq!(out, plain, "{bound}");
+        }
     }
 
     /// Equal draws: those of the first positions are chosen, as the definition has it.

@@ -154,7 +154,7 @@ impl Masker {
             units,
         } = scratch;
         let special = self.five();
-        let maskable = draw(key.key, row, key.epoch, ids, &special, draws);
+        let maskable = draw(key, row, ids, &special, draws);
         units.find(pieces, ids, &special);
         units.choose(self.rule.count(maskable), draws.words(0));
         chosen.clear();

@@ -1,7 +1,5 @@
 //! Where runs begin and end, 64 bytes at a time, and what each of them is.
 
-use crate::words::Words;
-
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
@@ -10,7 +8,7 @@ mod x86;
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::neon;
-pub(crate) use plain::scalar;
+pub(crate) use plain::{ends_run, scalar};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{avx2, avx512};
 
@@ -89,6 +87,8 @@ pub(crate) struct Marks {
     pub runs: [u64; BLOCKS + 1],
     /// Bits of bytes that are words of their own.
     pub alone: [u64; BLOCKS],
+    /// Bits of the first bytes of runs, and how many runs begin in the blocks before.
+    pub first: [(u64, usize); BLOCKS],
     /// Keys of runs that are looked up, as two halves, and their slots.
     pub keys: [[u64; 2]; BATCH],
     pub slots: [u32; BATCH],
@@ -102,6 +102,7 @@ impl Default for Marks {
             lasts: [0; CHUNK + 64],
             runs: [0; BLOCKS + 1],
             alone: [0; BLOCKS],
+            first: [(0, 0); BLOCKS],
             keys: [[0; 2]; BATCH],
             slots: [0; BATCH],
         }
@@ -123,6 +124,16 @@ impl Marks {
         }
         self.runs[blocks] = 0;
         blocks
+    }
+
+    /// How many runs begin before place `at` of what is left of the chunk, which ends at `stop`; no number of runs where that is not before it.
+    #[inline(always)]
+    pub fn runs_before(&self, at: usize, stop: usize) -> usize {
+        if at >= stop {
+            return usize::MAX;
+        }
+        let (bits, before) = self.first[at / 64 % BLOCKS];
+        before + (bits & ((1 << (at % 64)) - 1)).count_ones() as usize
     }
 
     /// The end of the last byte of the first `end` that is in no run; `None` where all are in one.
@@ -157,57 +168,51 @@ pub(crate) fn append(places: &mut Places, count: usize, mut bits: u64, base: u16
     end
 }
 
-/// What of 16 bytes is a key, by the number of bytes: two halves, and what is added. Runs that are longer have a key that no run of 16 bytes has, for no text has
-/// the byte 0xFF.
-static KEYS: [[u64; 3]; 17] = {
-    let mut keys = [[0; 3]; 17];
+/// A value for each length of a run, less one, and one for all runs of more than 16 bytes.
+#[repr(align(16))]
+pub(crate) struct ByLength(pub [[u64; 2]; 17]);
+
+/// What of 16 bytes is a key.
+pub(crate) static KEPT: ByLength = {
+    let mut keys = [[u64::MAX; 2]; 17];
     let mut bytes = 1;
     while bytes <= 16 {
         let mask = u128::MAX >> (8 * (16 - bytes));
-        keys[bytes - 1] = [mask as u64, (mask >> 64) as u64, 0];
+        keys[bytes - 1] = [mask as u64, (mask >> 64) as u64];
         bytes += 1;
     }
-    keys[16] = [u64::MAX, u64::MAX, 0xFF << 56];
-    keys
+    ByLength(keys)
 };
 
-impl Marks {
-    /// Makes the keys of the runs from `first` to before `end`, less than [`BATCH`] of them, and sends for their sets.
-    #[inline(always)]
-    pub fn ask(&mut self, words: &Words, first: usize, end: usize) {
-        for i in first..end {
-            let start = usize::from(self.starts[i & (CHUNK - 1)]) & (CHUNK - 1);
-            let last = usize::from(self.lasts[i & (CHUNK - 1)]);
-            let masks = &KEYS[last.wrapping_sub(start).min(16)];
-            let half = |at: usize| {
-                let bytes = self.text[start + at..].first_chunk();
-                u64::from_le_bytes(*bytes.unwrap_or(&[0; 8]))
-            };
-            let key = [half(0) & masks[0], half(8) & masks[1] | masks[2]];
-            let slot = Words::slot(key);
-            words.prefetch(slot);
-            self.keys[i & (BATCH - 1)] = key;
-            self.slots[i & (BATCH - 1)] = slot;
-        }
-    }
-}
+/// What is added to a key. Runs that are too long have one that no run of 16 bytes has, for no text has the byte 0xFF.
+pub(crate) static ADDED: ByLength = {
+    let mut keys = [[0; 2]; 17];
+    keys[16] = [0, 0xFF << 56];
+    ByLength(keys)
+};
 
 /// Defines how text is taken apart with one set of instructions. `$masks` copies up to 64 bytes, lowercased if asked, and gives the bits of those that are in runs and those that are words of
-/// their own; `$append` is [`append`]; `$find` finds the ids of a key in its set.
+/// their own; `$append` is [`append`]; `$ask` is [`plain::ask`]; `$find` finds the ids of a key in its set. At each of `ends`, ascending places of the text that lie in no run, how many ids `out` holds
+/// is put into `counts`.
 macro_rules! engine {
-    ($(#[$attribute:meta])* { $($head:tt)* }, $masks:expr, $append:expr, $find:expr) => {
+    ($(#[$attribute:meta])* { $($head:tt)* }, $masks:expr, $append:expr, $ask:expr, $find:expr) => {
         $(#[$attribute])*
         $($head)*<T: $crate::Id>(
             tokenizer: &$crate::WordPiece,
             scratch: &mut $crate::Scratch,
             text: &str,
+            ends: &[usize],
             out: &mut Vec<T>,
+            counts: &mut Vec<u32>,
         ) {
             use $crate::scan::{BATCH, CHUNK};
             use $crate::words::{COUNT, ID, MOST_IDS};
             let bytes = text.as_bytes();
             let lowercase = tokenizer.settings().lowercase;
             let mut begin = 0;
+            // Ends that are not reached, the next first.
+            let mut ends = ends.iter();
+            let mut next = ends.next();
             while begin < bytes.len() {
                 let end = (begin + CHUNK).min(bytes.len());
                 let marks = &mut *scratch.marks;
@@ -220,6 +225,10 @@ macro_rules! engine {
                     match marks.last_gap(stop) {
                         Some(gap) => stop = gap,
                         None => {
+                            while let Some(&end) = next && end <= begin {
+                                counts.push(out.len() as u32);
+                                next = ends.next();
+                            }
                             // A run that is longer than a chunk.
                             let rest = bytes[end..].iter().position(|b| $crate::scan::plain::ends_run(*b));
                             let run_end = rest.map_or(bytes.len(), |n| end + n);
@@ -233,37 +242,66 @@ macro_rules! engine {
                 for block in 0..marks.cut(stop) {
                     let (runs, alone, after) = (marks.runs[block], marks.alone[block], marks.runs[block + 1]);
                     let base = (64 * block) as u16;
-                    count = $append(&mut marks.starts, count, runs & !(runs << 1 | before >> 63) | alone, base);
+                    let first = runs & !(runs << 1 | before >> 63) | alone;
+                    marks.first[block] = (first, count);
+                    count = $append(&mut marks.starts, count, first, base);
                     ended = $append(&mut marks.lasts, ended, runs & !(runs >> 1 | after << 63) | alone, base);
                     before = runs;
                 }
                 debug_assert_eq!(count, ended);
                 out.reserve(MOST_IDS * count);
                 let mut len = out.len();
-                for i in 0..count {
-                    if i % BATCH == 0 {
-                        scratch.marks.ask(&scratch.words, i, (i + BATCH).min(count));
+                let reach = |marks: &$crate::scan::Marks, next: Option<&usize>| {
+                    next.map_or(usize::MAX, |next| marks.runs_before(next.saturating_sub(begin), stop))
+                };
+                let mut until = reach(&scratch.marks, next);
+                for first in (0..count).step_by(BATCH) {
+                    let end = (first + BATCH).min(count);
+                    $ask(&mut scratch.marks, &scratch.words, first, end);
+                    let asked = (end - first).min(BATCH);
+                    let mut at = 0;
+                    while at < asked {
+                        let (marks, words) = (&*scratch.marks, &scratch.words);
+                        while until <= first + at {
+                            counts.push(len as u32);
+                            next = ends.next();
+                            until = reach(marks, next);
+                        }
+                        let goal = asked.min(until - first);
+                        let ids = out.as_mut_ptr();
+                        while at < goal {
+                            let Some(found) = $find(words.set(marks.slots[at]), &marks.keys[at]) else { break };
+                            let four = found.map(|id| T::of(id & ID));
+                            // SAFETY: beyond `len` there is room for four ids for this run and each after it.
+                            unsafe { ids.add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
+                            len += (found[0] >> COUNT) as usize;
+                            at += 1;
+                        }
+                        if at == goal {
+                            continue;
+                        }
+                        let i = first + at;
+                        let start = usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
+                        let last = usize::from(scratch.marks.lasts[i & (CHUNK - 1)]);
+                        // SAFETY: so many were written.
+                        unsafe { out.set_len(len) };
+                        tokenizer.meet(scratch, &text[begin + start..=begin + last], start, out);
+                        out.reserve(MOST_IDS * (count - i));
+                        len = out.len();
+                        at += 1;
                     }
-                    let (key, slot) = (&scratch.marks.keys[i % BATCH], scratch.marks.slots[i % BATCH]);
-                    if let Some(ids) = $find(scratch.words.set(slot), key) {
-                        let four = ids.map(|id| T::of(id & ID));
-                        // SAFETY: beyond `len` there is room for four ids for this run and each after it.
-                        unsafe { out.as_mut_ptr().add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
-                        len += (ids[0] >> COUNT) as usize;
-                        continue;
-                    }
-                    let start = usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
-                    let last = usize::from(scratch.marks.lasts[i & (CHUNK - 1)]);
-                    // SAFETY: so many were written.
-                    unsafe { out.set_len(len) };
-                    tokenizer.meet(scratch, &text[begin + start..=begin + last], start, out);
-                    out.reserve(MOST_IDS * (count - i));
-                    len = out.len();
                 }
                 // SAFETY: so many were written.
                 unsafe { out.set_len(len) };
+                // Those behind the last run.
+                while until < usize::MAX {
+                    counts.push(len as u32);
+                    next = ends.next();
+                    until = reach(&scratch.marks, next);
+                }
                 begin += stop;
             }
+            counts.extend(next.into_iter().chain(ends).map(|_| out.len() as u32));
         }
     };
 }

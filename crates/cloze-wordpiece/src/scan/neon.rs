@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::plain::find;
+use super::plain::{ask, find};
 use super::{append, engine};
 
 /// A bit for each byte of a mask of ones and zeros.
@@ -61,5 +61,5 @@ engine!(
     /// # Safety
     /// Every AArch64 processor has NEON.
     #[target_feature(enable = "neon")]
-    { pub(crate) unsafe fn neon }, masks, append, find
+    { pub(crate) unsafe fn neon }, masks, append, ask, find
 );

@@ -1,7 +1,7 @@
 //! Byte by byte.
 
-use super::{append, engine, is_space};
-use crate::words::{Ids, Set};
+use super::{ADDED, BATCH, CHUNK, KEPT, Marks, append, engine, is_space};
+use crate::words::{Ids, Set, Words};
 
 /// Whether a byte ends a run: white space or punctuation of ASCII.
 pub(crate) const fn ends_run(byte: u8) -> bool {
@@ -44,4 +44,24 @@ pub(crate) fn find<'a>(set: &'a Set, [low, high]: &[u64; 2]) -> Option<&'a Ids> 
     (set.keys[way] == key).then_some(&set.ids[way])
 }
 
-engine!({ pub(crate) fn scalar }, masks, append, find);
+/// Makes the keys of the runs from `first` to before `end`, at most [`BATCH`] of them, and sends for their sets.
+#[inline(always)]
+pub(crate) fn ask(marks: &mut Marks, words: &Words, first: usize, end: usize) {
+    for i in first..end {
+        let start = usize::from(marks.starts[i & (CHUNK - 1)]) & (CHUNK - 1);
+        let last = usize::from(marks.lasts[i & (CHUNK - 1)]);
+        let length = last.wrapping_sub(start).min(16);
+        let half = |at: usize| {
+            let bytes = marks.text[start + at..].first_chunk();
+            u64::from_le_bytes(*bytes.unwrap_or(&[0; 8]))
+        };
+        let (kept, added) = (&KEPT.0[length], &ADDED.0[length]);
+        let key = [half(0) & kept[0] | added[0], half(8) & kept[1] | added[1]];
+        let slot = Words::slot(key);
+        words.prefetch(slot);
+        marks.keys[i & (BATCH - 1)] = key;
+        marks.slots[i & (BATCH - 1)] = slot;
+    }
+}
+
+engine!({ pub(crate) fn scalar }, masks, append, ask, find);

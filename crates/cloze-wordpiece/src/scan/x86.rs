@@ -2,8 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::{CHUNK, Places, append, engine};
-use crate::words::{Ids, Set};
+use super::{ADDED, CHUNK, KEPT, Marks, Places, append, engine};
+use crate::words::{Ids, Set, Words};
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -50,6 +50,37 @@ fn masks_avx2(bytes: &[u8], copy: &mut [u8; 64], lowercase: bool) -> (u64, u64) 
     };
     let ((a, b), (c, d)) = (half(0), half(32));
     (a | c << 32, b | d << 32)
+}
+
+/// [`super::plain::ask`], a key at once.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn ask(marks: &mut Marks, words: &Words, first: usize, end: usize) {
+    let Marks {
+        text,
+        starts,
+        lasts,
+        keys,
+        slots,
+        ..
+    } = marks;
+    let runs = starts[first..end].iter().zip(&lasts[first..end]);
+    for ((&start, &last), (key, slot)) in runs.zip(keys.iter_mut().zip(slots)) {
+        let start = usize::from(start) & (CHUNK - 1);
+        let length = usize::from(last).wrapping_sub(start).min(16);
+        // SAFETY: behind any place of a chunk there are 64 bytes more of `text`; the tables' rows are 16 bytes at addresses that are multiples of 16; so many is a key.
+        let made = unsafe {
+            let text = _mm_loadu_si128(text.as_ptr().add(start).cast());
+            let kept = _mm_load_si128(KEPT.0[length].as_ptr().cast());
+            let added = _mm_load_si128(ADDED.0[length].as_ptr().cast());
+            let made = _mm_or_si128(_mm_and_si128(text, kept), added);
+            _mm_storeu_si128(key.as_mut_ptr().cast(), made);
+            made
+        };
+        let halves = [_mm_cvtsi128_si64(made), _mm_extract_epi64::<1>(made)];
+        *slot = Words::slot(halves.map(i64::cast_unsigned));
+        words.prefetch(*slot);
+    }
 }
 
 /// Bits of the numbers of four bits, two for each way's two halves of a key, that say that one of the ways is it.
@@ -125,12 +156,12 @@ engine!(
     /// # Safety
     /// The processor has what [`super::Isa::Avx2`] is.
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    { pub(crate) unsafe fn avx2 }, masks_avx2, append, find
+    { pub(crate) unsafe fn avx2 }, masks_avx2, append, ask, find
 );
 
 engine!(
     /// # Safety
     /// The processor has what [`super::Isa::Avx512`] is.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    { pub(crate) unsafe fn avx512 }, masks_avx512, append_avx512, find
+    { pub(crate) unsafe fn avx512 }, masks_avx512, append_avx512, ask, find
 );
