@@ -303,4 +303,10 @@ fn errors_say_what_to_do() {
         "--report none/report.json",
         &["--report", "none/report.json"],
     );
+    let before = fs::read(place.path("corpus.jsonl")).unwrap();
+    fails(
+        "--report corpus.jsonl",
+        &["--report corpus.jsonl", "is no such report"],
+    );
+    assert!(fs::read(place.path("corpus.jsonl")).unwrap() == before);
 }

@@ -99,6 +99,28 @@ fn the_same_rows_from_tables_lists_and_standard_input() {
     );
     assert!(ran.status.success(), "{ran:?}");
     assert!(place.files("two") == place.files("piped"));
+    // Two lists are both read, and standard input is one thing.
+    place.write("first", "corpus\n");
+    place.write("second", "corpus.jsonl\n");
+    let lists = list.replace("from list", "from first --files-from second");
+    let _ = place.cloze(&lists.replace("listed", "both")).status(0);
+    assert!(place.files("two") == place.files("both"));
+    let ran = fed(
+        &place,
+        "list",
+        &list
+            .replace("from list", "from - -")
+            .replace("listed", "none"),
+    );
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(2), "{said}");
+    assert!(said.contains("standard input is read once"), "{said}");
+    // What is written beside text would be text the next time.
+    let _ = place
+        .cloze("prepare corpus --tokenizer tokenizer --out corpus/data")
+        .status(2)
+        .says(&["corpus/data: lies in corpus", "folder elsewhere"]);
+    assert!(!place.path("corpus/data").exists());
     place.write("list", "\n");
     let _ = place
         .cloze(&list.replace("listed", "none"))

@@ -493,4 +493,18 @@ fn a_report_says_what_is_there() {
         .cloze("inspect data --html no/such/folder/report.html")
         .status(2)
         .says(&["no/such/folder"]);
+    // Nothing but an earlier report is replaced.
+    let _ = place.cloze("inspect data --html report.html").status(0);
+    for (file, why) in [
+        ("data/manifest.json", "lies in the dataset's folder"),
+        ("data/report.html", "lies in the dataset's folder"),
+        ("corpus.jsonl", "is no such report"),
+    ] {
+        let before = std::fs::read(place.path(file)).ok();
+        let _ = place
+            .cloze(&format!("inspect data --html {file}"))
+            .status(2)
+            .says(&[file, why]);
+        assert_eq!(std::fs::read(place.path(file)).ok(), before);
+    }
 }

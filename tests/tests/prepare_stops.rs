@@ -182,6 +182,31 @@ fn a_failing_input_is_mended() {
         .cloze(&other)
         .status(2)
         .says(&["--seq-len was 48, is 40"]);
+    // Nor is it one of other sources: more of them, longer ones, ones of other bytes.
+    place.write("in/c.txt", "A text more.");
+    let _ = place
+        .cloze(&resume)
+        .status(2)
+        .says(&["sources were ", "give another --out"]);
+    fs::remove_file(place.path("in/c.txt")).unwrap();
+    let mut other = good.clone();
+    *other.last_mut().unwrap() ^= 1;
+    place.write("in/b.jsonl.gz", &other);
+    let _ = place
+        .cloze(&resume)
+        .status(2)
+        .says(&["in/b.jsonl.gz holds other bytes"]);
+    other.push(0);
+    place.write("in/b.jsonl.gz", &other);
+    let _ = place
+        .cloze(&resume)
+        .status(2)
+        .says(&["bytes, in/b.jsonl.gz has"]);
+    // Written again as it was, or moved, it is the same.
+    place.write("in/b.jsonl.gz", &good);
+    fs::rename(place.path("in"), place.path("moved")).unwrap();
+    let moved = resume.replacen("prepare in ", "prepare moved ", 1);
+    let _ = place.cloze(&moved).status(0).says(&["whole already"]);
 }
 
 /// Other options are refused by name; other sources are what is read.

@@ -122,7 +122,7 @@ fn trainer(model: &Path, out: &Path, words: Option<&Path>) -> anyhow::Result<Exi
 
 /// Counts the corpus; nothing where there is none.
 fn count(args: &VocabExtendArgs, tokenizer: &Tokenizer) -> anyhow::Result<WordCount> {
-    if args.inputs.is_empty() && args.inputs_from.files_from.is_none() {
+    if args.inputs.is_empty() && args.inputs_from.files_from.is_empty() {
         return Ok(WordCount::default());
     }
     let config = Config {

@@ -8,17 +8,24 @@ use cloze_prep::input::{InputError, listed};
 /// A list of inputs.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Read the inputs' names from this file too, a line each; - for standard input
+    /// Read the inputs' names from this file too, a line each; - for standard input. May be given several times
     #[arg(long, value_name = "FILE")]
-    pub files_from: Option<PathBuf>,
+    pub files_from: Vec<PathBuf>,
 }
 
 impl List {
     /// The inputs that were given, and those of the list.
     pub fn and(&self, given: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
         let mut all = given.to_vec();
-        if let Some(list) = &self.files_from {
+        for list in &self.files_from {
             all.extend(listed(list)?);
+        }
+        let is_stdin = |path: &&PathBuf| path.as_os_str() == "-";
+        let lists = self.files_from.iter().filter(is_stdin).count();
+        if lists > 0 && lists + all.iter().filter(is_stdin).count() > 1 {
+            return Err(InputError::NoText {
+                why: "standard input is read once: it is a text, or one list of inputs".into(),
+            });
         }
         Ok(all)
     }

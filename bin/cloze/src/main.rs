@@ -10,6 +10,7 @@ mod inspect;
 mod prepare;
 mod verify;
 mod vocab;
+mod written;
 
 use std::process::ExitCode;
 

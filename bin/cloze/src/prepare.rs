@@ -10,6 +10,7 @@ use cloze_cli::{Status, format, table};
 use cloze_prep::{Progress, Report, Stage};
 
 use crate::cli::PrepareArgs;
+use crate::written;
 
 /// Preparation's stages as bars.
 #[derive(Default)]
@@ -61,12 +62,7 @@ impl Progress for Bars {
 pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
     let started = Instant::now();
     if let Some(path) = &args.report {
-        let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-        anyhow::ensure!(
-            !path.is_dir() && folder.is_none_or(std::path::Path::is_dir),
-            "--report {}: is a folder, or in none",
-            path.display()
-        );
+        written::may_be("--report", path, &args.out, "{\n  \"documents\": ")?;
     }
     let report = cloze_prep::prepare(
         &args.inputs.all()?,

@@ -21,6 +21,7 @@ mod progress;
 mod resolve;
 mod rows;
 mod shards;
+mod sources;
 mod split;
 mod token_store;
 mod tokenize;

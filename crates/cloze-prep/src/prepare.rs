@@ -26,6 +26,7 @@ use crate::pairing::{Cursor, PairingCounts};
 use crate::plan::{self, Drafted, Plan, Planned, Planner, Sorting};
 use crate::progress::{Progress, Stage};
 use crate::shards::{self, Kept, RowMaker, write_split};
+use crate::sources;
 use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex, token_kinds};
 use crate::token_store::TokenFiles;
 use crate::tokenize::{TokenizeReport, tokenize};
@@ -109,6 +110,7 @@ pub fn prepare(
         let digest = atomic::digest(path)?.blake3;
         config.clean.exclude_blake3.push(digest);
     }
+    sources::outside(out, inputs)?;
     let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     fields::check(&sources, &config)?;
     let vocabulary = Vocabulary::read(tokenizer)?;
@@ -183,7 +185,8 @@ impl Preparation<'_> {
         let now = serde_json::to_value(&self.config).map_err(|e| Error::Threads(e.to_string()))?;
         let of = |config: &serde_json::Value, digest: &str| Key::of(config, digest);
         let then = of(&manifest.config, &manifest.tokenizer.vocab_digest);
-        let differences = then.differences(&of(&now, &self.vocabulary.digest()));
+        let mut differences = then.differences(&of(&now, &self.vocabulary.digest()));
+        differences.extend(sources::other(&manifest, self.out, &self.sources)?);
         if !differences.is_empty() {
             return Err(Error::OtherConfig {
                 path: self.out.into(),

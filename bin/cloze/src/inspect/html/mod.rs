@@ -17,6 +17,7 @@ use super::hashes::RowHasher;
 use super::sample::{self, Decoded, Preview};
 use super::statistics::{Repeated, Sources, Statistics, gather, repeated_documents};
 use super::{InspectArgs, Opened};
+use crate::written;
 
 /// What the page tells of.
 struct Told<'a> {
@@ -30,6 +31,7 @@ struct Told<'a> {
 }
 
 pub fn run(args: &InspectArgs, opened: &Opened, report: &Path) -> anyhow::Result<()> {
+    written::may_be("--html", report, &args.dataset, "<!DOCTYPE html>")?;
     let rule = MaskingRule {
         rate: args.mask_rate,
         unit: args.mask_unit.into(),

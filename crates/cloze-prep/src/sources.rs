@@ -1,0 +1,121 @@
+//! What is looked at of sources before anything is read of them: whether they are those that a dataset was made of, and whether the output lies among them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloze_shard::manifest::{FILE_NAME, Manifest};
+
+use crate::input::{InputPlan, Source, digest};
+use crate::{Error, Result};
+
+/// Refuses an output in a folder that is read: what is in it would be taken for text the next time.
+pub fn outside(out: &Path, inputs: &[PathBuf]) -> Result<()> {
+    let out_is = real(out);
+    let around = inputs
+        .iter()
+        .find(|input| input.is_dir() && out_is.starts_with(real(input)));
+    match around {
+        None => Ok(()),
+        Some(input) => Err(Error::OutputExists {
+            path: out.into(),
+            why: format!(
+                "lies in {}, which is read: it would be taken for text the next time",
+                input.display()
+            ),
+            hint: "give --out a folder elsewhere",
+        }),
+    }
+}
+
+/// The path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let there = path
+        .ancestors()
+        .find_map(|p| Some((p, fs::canonicalize(p).ok()?)));
+    let real = there.and_then(|(there, real)| {
+        let rest = path.strip_prefix(there).ok()?;
+        // Joined with nothing, a path would end in a slash.
+        Some(if rest.as_os_str().is_empty() {
+            real
+        } else {
+            real.join(rest)
+        })
+    });
+    real.unwrap_or(path)
+}
+
+/// What is another of the sources that the dataset `out` was made of, in words. Where name and time do not say that one is the same, its bytes do.
+pub fn other(manifest: &Manifest, out: &Path, plan: &InputPlan) -> Result<Vec<String>> {
+    let (then, now) = (&manifest.sources, &plan.sources);
+    if then.len() != now.len() {
+        let found = format!("sources were {}, are {}", then.len(), now.len());
+        return Ok(vec![found]);
+    }
+    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let made = modified(&out.join(FILE_NAME));
+    let is_older = |source: &Source| {
+        let modified = match source.object {
+            Some(_) => None,
+            None => modified(&source.path),
+        };
+        modified
+            .zip(made)
+            .is_some_and(|(source, made)| source < made)
+    };
+    for (then, now) in then.iter().zip(now) {
+        // What stood in standard input is gone.
+        if now.is_stdin() {
+            continue;
+        }
+        let (name, was) = (now.path.display(), &then.path);
+        if then.bytes != now.bytes {
+            return Ok(vec![format!(
+                "{was} had {} bytes, {name} has {}",
+                then.bytes, now.bytes
+            )]);
+        }
+        let is_named = *was == now.path.to_string_lossy();
+        if !(is_named && is_older(now)) && digest(now)?.1 != then.blake3 {
+            return Ok(vec![format!("{name} holds other bytes than {was} did")]);
+        }
+    }
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_among_the_inputs_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("in/below")).unwrap();
+        fs::create_dir_all(at("in2")).unwrap();
+        fs::write(at("in/a.txt"), "a").unwrap();
+        std::os::unix::fs::symlink(at("in"), at("link")).unwrap();
+        let refused = |out: &str, inputs: &[&str]| {
+            let inputs: Vec<PathBuf> = inputs.iter().map(|i| at(i)).collect();
+            outside(&at(out), &inputs).is_err()
+        };
+        for out in [
+            "in",
+            "in/out",
+            "in/below/out",
+            "in/x/y",
+            "link/out",
+            "in/../in/out",
+        ] {
+            assert!(refused(out, &["in2", "in"]), "{out}");
+            assert!(refused(out, &["link"]), "{out}");
+        }
+        for out in ["out", "in3", "in2x/out"] {
+            assert!(!refused(out, &["in", "in2", "link"]), "{out}");
+        }
+        assert!(
+            !refused("in/out", &["in/a.txt", "in2"]),
+            "a file is not a folder"
+        );
+    }
+}
