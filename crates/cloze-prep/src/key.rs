@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use cloze_clean::CleanOptions;
 use cloze_shard::{Vocabulary, atomic};
 use cloze_text::Tokenizer;
 use serde::de::DeserializeOwned;
@@ -76,22 +77,39 @@ impl Key {
 
     /// What is another in `now`, in words; empty where nothing is.
     pub fn differences(&self, now: &Self) -> Vec<String> {
-        let names = self.0.keys().chain(now.0.keys());
+        let (then, now) = (self.by_option(), now.by_option());
+        let names = then.keys().chain(now.keys());
         let names: std::collections::BTreeSet<&String> = names.collect();
-        let none = Value::Null;
         let other = names.into_iter().filter_map(|name| {
-            let (then, now) = (
-                self.0.get(name).unwrap_or(&none),
-                now.0.get(name).unwrap_or(&none),
-            );
+            let [then, now] = [&then, &now].map(|all| all.get(name).filter(|v| !v.is_null()));
             let shown = match name.as_str() {
                 "program" => "the program".to_owned(),
+                "exclude_blake3" => {
+                    return (then != now).then(|| "the evaluation sets of --exclude".to_owned());
+                }
                 "vocabulary" | "tokenizer" => return (then != now).then(|| format!("the {name}")),
                 option => format!("--{}", option.replace('_', "-")),
             };
-            (then != now).then(|| format!("{shown} was {then}, is {now}"))
+            let [was, is] =
+                [then, now].map(|v| v.map_or_else(|| "not given".to_owned(), ToString::to_string));
+            (then != now).then(|| format!("{shown} was {was}, is {is}"))
         });
         other.collect()
+    }
+
+    /// Values by the options that people type: those of cleaning one by one, as they are where none is given.
+    fn by_option(&self) -> BTreeMap<String, Value> {
+        let mut all = self.0.clone();
+        let clean = match all.remove("clean") {
+            None | Some(Value::Null) => {
+                serde_json::to_value(CleanOptions::default()).unwrap_or(Value::Null)
+            }
+            Some(clean) => clean,
+        };
+        if let Value::Object(clean) = clean {
+            all.extend(clean);
+        }
+        all
     }
 }
 
@@ -186,6 +204,18 @@ mod tests {
                 "--seq-len was 128, is 64"
             ]
         );
+        config.clean.dedup = cloze_clean::Dedup::Exact;
+        config.bins = vec![32];
+        let more = then.differences(&key(&config));
+        assert!(
+            more.contains(&"--dedup was \"none\", is \"exact\"".to_owned()),
+            "{more:?}"
+        );
+        assert!(
+            more.contains(&"--bins was not given, is [32]".to_owned()),
+            "{more:?}"
+        );
+        assert_eq!(more.len(), 4);
         // The length of rows says nothing of tokens, the language does.
         let tokens = then.of_tokens().differences(&now.of_tokens());
         assert_eq!(tokens, ["--language was \"en\", is \"de\""]);
