@@ -176,6 +176,13 @@ fn encodings_are_said_or_found() {
 #[test]
 fn standard_input_is_no_file() {
     let place = Place::new();
+    // Beside that: what is no text is told, whichever way it came.
+    place.write("nul.txt", b"A river.\x0c\0A\0 \0r\0.\0\x0cAnother.\0");
+    let _ = place.prepare("nul.txt", "nul", "").says(&[
+        "warning: 2 documents with NUL characters",
+        "--encoding utf-16le",
+        "first nul.txt: document 1",
+    ]);
     let _ = place
         .cloze("prepare - --input-format parquet --tokenizer tokenizer --out a")
         .status(2)

@@ -45,6 +45,9 @@ pub struct TokenizeReport {
     /// Documents that were cut because they are too long.
     #[serde(default)]
     cut_documents: u64,
+    /// Documents that hold a NUL, and where the first is.
+    #[serde(default)]
+    with_nul: (u64, String),
     /// Files in each encoding that is not UTF-8.
     #[serde(default)]
     encodings: BTreeMap<String, u64>,
@@ -108,6 +111,13 @@ impl TokenizeReport {
             warnings.push(format!(
                 "documents of plain text of over 64 MiB were cut, {cut} time{}: a form feed between documents keeps them apart",
                 if cut == 1 { "" } else { "s" }
+            ));
+        }
+        if let (count @ 1.., first) = &self.with_nul {
+            let s = if *count == 1 { "" } else { "s" };
+            warnings.push(format!(
+                "{count} document{s} with NUL characters, which no text has: UTF-16 without a mark of its byte order \
+                 (--encoding utf-16le), or no text at all; first {first}"
             ));
         }
         for (encoding, files) in &self.encodings {
@@ -392,6 +402,8 @@ struct Looked {
     tokens: TokenizedDocument,
     /// Of its text as it was read.
     bytes: u64,
+    /// Whether there is a NUL in it.
+    has_nul: bool,
     changes: Changes,
     dropped: Option<Dropped>,
     keys: Keys,
@@ -445,6 +457,7 @@ impl Worker<'_> {
     fn document(&self, encoder: &mut Encoder<'_>, document: &mut Document) -> Result<Looked> {
         let mut looked = Looked {
             bytes: document.text.len() as u64,
+            has_nul: memchr::memchr(0, document.text.as_bytes()).is_some(),
             ..Looked::default()
         };
         let mut ranges = Vec::new();

@@ -50,6 +50,14 @@ impl TokenizeReport {
         plan: &InputPlan,
     ) {
         self.text_bytes += looked.bytes;
+        if looked.has_nul {
+            let (count, first) = &mut self.with_nul;
+            if *count == 0 {
+                let path = plan.sources[document.source as usize].path.display();
+                *first = format!("{path}: document {}", document.index);
+            }
+            *count += 1;
+        }
         self.clean.looked(&looked.changes);
         match &looked.dropped {
             None => self.add(&looked.tokens),
