@@ -176,6 +176,10 @@ fn encodings_are_said_or_found() {
 #[test]
 fn standard_input_is_no_file() {
     let place = Place::new();
+    place.write("packed", [0x1F, 0x8B, 8, 0, 0xFF, 0xFE]);
+    let ran = fed(&place, "packed", "prepare - --tokenizer tokenizer --out a");
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(said.contains("gzip: send it through zcat"), "{said}");
     // Beside that: what is no text is told, whichever way it came.
     place.write("nul.txt", b"A river.\x0c\0A\0 \0r\0.\0\x0cAnother.\0");
     let _ = place.prepare("nul.txt", "nul", "").says(&[

@@ -17,6 +17,8 @@ pub struct AtomicFile {
     file: Option<BufWriter<File>>,
     hasher: Option<blake3::Hasher>,
     bytes: u64,
+    /// Whether it has its name.
+    is_named: bool,
 }
 
 /// What a written file is bound by.
@@ -50,6 +52,7 @@ impl AtomicFile {
             file: Some(BufWriter::with_capacity(1 << 20, file)),
             hasher,
             bytes: 0,
+            is_named: false,
         })
     }
 
@@ -68,6 +71,7 @@ impl AtomicFile {
             file.sync_all().map_err(Error::io(&self.path))?;
         }
         fs::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
+        self.is_named = true;
         if let Some(folder) = self.path.parent() {
             sync_folder(folder)?;
         }
@@ -101,7 +105,8 @@ impl Write for AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if self.file.take().is_some() {
+        drop(self.file.take());
+        if !self.is_named {
             // Nothing can be done about a failure here, and a `.partial` file is never read.
             let _ = fs::remove_file(&self.partial);
         }
@@ -155,6 +160,12 @@ mod tests {
             0,
             "nothing is left behind"
         );
+        // Nor by one that cannot be given its name: there is a folder.
+        let taken = folder.path().join("taken");
+        fs::create_dir_all(taken.join("x")).unwrap();
+        assert!(write(&taken, b"more").is_err());
+        assert!(!folder.path().join("taken.partial").exists());
+        fs::remove_dir_all(&taken).unwrap();
         let written = write(&path, b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(written, digest(&path).unwrap());

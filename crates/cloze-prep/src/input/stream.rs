@@ -119,14 +119,24 @@ pub fn utf8<'l>(
             path: source.path.clone(),
             line: number,
             why,
-            looks: (number == 1).then(|| looks(line)).flatten(),
+            looks: (number == 1)
+                .then(|| looks(line, source.is_stdin()))
+                .flatten(),
         }
     })
 }
 
 /// What the first bytes of a file that is not UTF-8 say it is.
-fn looks(first: &[u8]) -> Option<&'static str> {
+fn looks(first: &[u8], is_stdin: bool) -> Option<&'static str> {
     match first {
+        // It has no name that could say so.
+        [0x1F, 0x8B, ..] if is_stdin => Some("it looks like gzip: send it through zcat"),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] if is_stdin => {
+            Some("it looks like zstd: send it through zstdcat")
+        }
+        [0xFD, b'7', b'z', b'X', b'Z', ..] if is_stdin => {
+            Some("it looks like xz: send it through xzcat")
+        }
         [0x1F, 0x8B, ..] => Some("it looks like gzip: let its name end in .gz"),
         [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("it looks like zstd: let its name end in .zst"),
         [0xFD, b'7', b'z', b'X', b'Z', ..] => Some("it looks like xz: let its name end in .xz"),
