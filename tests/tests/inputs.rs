@@ -57,6 +57,18 @@ fn the_same_rows_from_tables_lists_and_standard_input() {
     }
     // What it was made of can be said again, too.
     let _ = place.cloze("verify csv --source corpus.csv").status(0);
+    // More than that is more than it was made of, though every row is found.
+    place.write(
+        "more.csv",
+        format!("{csv}d120,0,\"Nobody prepared this.\"\n"),
+    );
+    let _ = place
+        .cloze("verify csv --source more.csv")
+        .status(1)
+        .says(&[
+            "the sources hold 121 documents, the dataset was made of 120",
+            "1 problem",
+        ]);
     // In every way that it was said in the first time.
     place.write("sources", "corpus.csv\n");
     let looked = |ran: cloze_tests::Ran| ran.status(0).out().contains("source");
@@ -387,4 +399,103 @@ fn lines_of_json_are_known_on_standard_input() {
     assert!(status == Some(0) && !text.contains("JSON"), "{text}");
     place.prepare("corpus/a.txt", "prose-disk", "--seq-len 32");
     assert!(rows(&place, "prose") == rows(&place, "prose-disk"));
+}
+
+/// Named pipes, and what shells give for `<(…)`: read once, from beginning to end.
+#[cfg(unix)]
+#[test]
+fn pipes_are_read_as_files_are() {
+    let place = Place::new();
+    let options = "--tokenizer tokenizer --validation-fraction 0.1 --seq-len 32 --id-field id";
+    place.prepare("corpus.jsonl", "disk", "--seq-len 32 --id-field id");
+    let shell = |line: String| {
+        let ran = Command::new("bash")
+            .args(["-c", &line])
+            .env("CLOZE", executable("cloze"))
+            .current_dir(place.path("."))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(ran.stderr).unwrap();
+        (ran.status.code(), said)
+    };
+    for (input, out) in [
+        ("<(cat corpus.jsonl)", "substituted"),
+        ("/dev/stdin < <(cat corpus.jsonl)", "device"),
+    ] {
+        let (status, said) = shell(format!("$CLOZE prepare {options} --out {out} {input}"));
+        assert!(
+            status == Some(0) && said.contains("begins with a JSON object of [id, text]"),
+            "{said}"
+        );
+        assert!(rows(&place, out) == rows(&place, "disk"), "{input}");
+    }
+    // One that has a name says what it holds by it; whole, it is not waited for again.
+    let line = format!(
+        "mkfifo a.jsonl; cat corpus.jsonl > a.jsonl & $CLOZE prepare a.jsonl {options} --out named"
+    );
+    let (status, said) = shell(line.clone());
+    assert!(status == Some(0) && !said.contains("begins"), "{said}");
+    assert!(rows(&place, "named") == rows(&place, "disk"));
+    let (status, said) = shell(format!(
+        "timeout 60 $CLOZE prepare a.jsonl {options} --out named --resume"
+    ));
+    assert!(
+        status == Some(0) && said.contains("whole already"),
+        "{said}"
+    );
+    let (status, said) = shell(format!(
+        "mkfifo a.parquet; $CLOZE prepare a.parquet {options} --out no"
+    ));
+    assert!(
+        status == Some(2) && said.contains("read from its end, which a pipe does not allow"),
+        "{said}"
+    );
+    let (status, said) = shell(format!(
+        "printf '{{\\n  \"text\": \"a\"\\n}}\\n' | $CLOZE prepare - {options} --out no"
+    ));
+    assert!(
+        status == Some(2) && said.contains("JSON over several lines") && said.contains("jq -c ."),
+        "{said}"
+    );
+}
+
+#[test]
+fn lists_of_names_as_find_writes_them() {
+    let place = Place::new();
+    let prepare = |list: &str, out: &str| {
+        place.cloze(&format!(
+            "prepare --files-from {list} --tokenizer tokenizer --seq-len 32 --out {out}"
+        ))
+    };
+    place.write("lines", "corpus/a.txt\r\n\ncorpus/b.txt");
+    place.write("nul", "corpus/a.txt\0corpus/b.txt\0");
+    let _ = prepare("lines", "lines-data").status(0);
+    let _ = prepare("nul", "nul-data").status(0);
+    assert!(rows(&place, "lines-data") == rows(&place, "nul-data"));
+    place.write("binary", b"corpus/a.txt\n\x00\xff\xfe\n");
+    let _ = prepare("binary", "no")
+        .status(2)
+        .says(&["binary: no list of names: line 2", "a line each"]);
+}
+
+/// A vocabulary lies as a text file where people keep their tokenizer, and is none.
+#[test]
+fn a_tokenizer_is_no_text() {
+    let place = Place::new();
+    place.write(
+        "corpus/bert/vocab.txt",
+        std::fs::read(place.path("tokenizer/vocab.txt")).unwrap(),
+    );
+    let prepare = |inputs: &str| {
+        place.cloze(&format!(
+            "prepare {inputs} --tokenizer corpus/bert --seq-len 32 --out data"
+        ))
+    };
+    let _ = prepare("corpus").status(2).says(&[
+        "corpus/bert/vocab.txt",
+        "taken for text",
+        "by a pattern",
+    ]);
+    assert!(!place.path("data").exists());
+    let _ = prepare("corpus/*.txt").status(0);
 }

@@ -143,7 +143,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
     /// With --source: memory that is kept to, as for `cloze prepare`; with less, the rows are gone through more often
-    #[arg(long, value_name = "SIZE", value_parser = cloze_prep::parse_memory, requires = "source")]
+    #[arg(long, value_name = "SIZE", value_parser = cloze_prep::parse_memory, requires = "sources")]
     pub memory: Option<u64>,
     /// Print one JSON object instead
     #[arg(long)]

@@ -75,13 +75,24 @@ pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
     for warning in &report.warnings {
         writeln!(std::io::stderr(), "warning: {warning}")?;
     }
-    if let Some(path) = &args.report {
-        let mut text = serde_json::to_string_pretty(&report.cleaning)?;
+    if let (Some(path), None) = (&args.report, &report.cleaning) {
+        let path = path.display();
+        writeln!(
+            std::io::stderr(),
+            "warning: {path} was not written: nothing was read"
+        )?;
+    }
+    if let (Some(path), Some(cleaning)) = (&args.report, &report.cleaning) {
+        let mut text = serde_json::to_string_pretty(cleaning)?;
         text.push('\n');
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    if !args.config.clean.is_off() {
-        let lines = report.cleaning.lines().into_iter();
+    if let Some(cleaning) = report
+        .cleaning
+        .as_ref()
+        .filter(|_| !args.config.clean.is_off())
+    {
+        let lines = cleaning.lines().into_iter();
         let rows: Vec<_> = lines
             .map(|(what, count)| vec![what, format::count(count)])
             .collect();

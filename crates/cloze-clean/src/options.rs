@@ -158,6 +158,12 @@ impl CleanOptions {
         *self == how
     }
 
+    /// Whether documents or paragraphs that stood before are to go.
+    #[must_use]
+    pub fn finds_duplicates(&self) -> bool {
+        self.dedup != Dedup::None || self.dedup_paragraphs != ParagraphKind::None
+    }
+
     /// Refuses values out of range, before any work is done.
     pub fn check(&self) -> Result<()> {
         let fail = |option: &'static str, why: String| Err(Error::Option { option, why });

@@ -60,7 +60,7 @@ pub fn audit(
     let key = Key::of_dataset(&config, &tokenizer, &vocabulary)?.of_tokens();
     let mut folder = TokenFolder::open(&work.join("tokens"), &key, &sources.sources)?;
     let memory = Memory::new(memory);
-    pool.install(|| {
+    let found = pool.install(|| {
         tokenize(
             &sources,
             &tokenizer,
@@ -87,6 +87,18 @@ pub fn audit(
                 }
                 rows += shard.rows();
             }
+        }
+    }
+    // Every row may be there and more beside it, of which there is no row.
+    let (then, now) = (&dataset.manifest().counts, found.counts());
+    for what in ["documents", "sentences", "tokens"] {
+        let (Some(then), Some(now)) = (then.get(what), now.get(what)) else {
+            continue;
+        };
+        if then != now {
+            let why = format!("the sources hold {now} {what}, the dataset was made of {then}");
+            report.add(Check::Source, dataset.path(), None, why);
+            break;
         }
     }
     report.ran(Check::Source, Looked::all(rows, "rows"));

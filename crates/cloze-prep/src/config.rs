@@ -1,6 +1,6 @@
 //! What preparation can be asked for. One definition an option: its doc comment is its help text.
 
-use cloze_clean::CleanOptions;
+use cloze_clean::{CleanOptions, Dedup, ParagraphKind};
 use cloze_shard::manifest::{Masking, Objective};
 use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ pub struct Config {
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub meta_field: Vec<String>,
-    /// Plain text: what a document and a sentence look like
+    /// What a sentence looks like, and in plain text a document
     #[cfg_attr(feature = "clap", arg(long, default_value = "prose", value_enum))]
     pub text_form: TextForm,
     /// Language whose rules split sentences (ISO 639-1)
@@ -317,6 +317,59 @@ impl Config {
         }
     }
 
+    /// What was asked for and changes nothing, each a sentence.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<String> {
+        let (usual, clean) = (Self::default(), &self.clean);
+        let mut said = Vec::new();
+        let asked_of_masks = |c: &Self| (c.mask_rate, c.mask_share, c.random_share, c.mask_unit);
+        if self.masking == MaskingKind::Dynamic && asked_of_masks(self) != asked_of_masks(&usual) {
+            said.push(
+                "what is asked of masks has no effect: the trainer draws them; give the options to `cloze pretrain`, or \
+                 --masking static here"
+                    .into(),
+            );
+        }
+        let is_prose = self.text_form == TextForm::Prose;
+        let unused = [
+            (
+                self.objective != ObjectiveKind::Nsp
+                    && self.random_next_ratio != usual.random_next_ratio,
+                "--random-next-ratio",
+                "only --objective nsp has random pairs",
+            ),
+            (
+                clean.dedup != Dedup::Near && clean.dedup_threshold != usual.clean.dedup_threshold,
+                "--dedup-threshold",
+                "it is for --dedup near",
+            ),
+            (
+                clean.dedup_paragraphs == ParagraphKind::None
+                    && clean.dedup_min_words != usual.clean.dedup_min_words,
+                "--dedup-min-words",
+                "it is for --dedup-paragraphs",
+            ),
+            (
+                clean.exclude.is_empty() && clean.exclude_ngram != usual.clean.exclude_ngram,
+                "--exclude-ngram",
+                "no evaluation set was given with --exclude",
+            ),
+            (
+                clean.exclude.is_empty() && clean.exclude_field != usual.clean.exclude_field,
+                "--exclude-field",
+                "no evaluation set was given with --exclude",
+            ),
+            (
+                !is_prose && self.language != usual.language,
+                "--language",
+                "sentences are not found by rules (--text-form)",
+            ),
+        ];
+        let unused = unused.into_iter().filter(|(unused, ..)| *unused);
+        said.extend(unused.map(|(_, option, why)| format!("{option} has no effect: {why}")));
+        said
+    }
+
     /// Refuses values out of range, before any work is done.
     pub fn check(&self) -> Result<()> {
         let fail = |option: &'static str, why: String| Err(Error::Config { option, why });
@@ -438,6 +491,57 @@ mod tests {
             spoil(&mut config);
             let message = config.check().expect_err(option).to_string();
             assert!(message.starts_with(option), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_told() {
+        assert!(Config::default().without_effect().is_empty());
+        type Spoil = fn(&mut Config);
+        let cases: [(Spoil, Spoil, &str); 7] = [
+            (
+                |c| c.mask_rate = 0.2,
+                |c| c.masking = MaskingKind::Static,
+                "what is asked of masks",
+            ),
+            (
+                |c| (c.random_next_ratio, c.objective) = (0.3, ObjectiveKind::Sop),
+                |c| c.objective = ObjectiveKind::Nsp,
+                "--random-next-ratio",
+            ),
+            (
+                |c| c.clean.dedup_threshold = 0.7,
+                |c| c.clean.dedup = Dedup::Near,
+                "--dedup-threshold",
+            ),
+            (
+                |c| c.clean.dedup_min_words = 9,
+                |c| c.clean.dedup_paragraphs = ParagraphKind::Exact,
+                "--dedup-min-words",
+            ),
+            (
+                |c| c.clean.exclude_ngram = 8,
+                |c| c.clean.exclude = vec!["a.jsonl".into()],
+                "--exclude-ngram",
+            ),
+            (
+                |c| c.clean.exclude_field = vec!["question".into()],
+                |c| c.clean.exclude = vec!["a.jsonl".into()],
+                "--exclude-field",
+            ),
+            (
+                |c| (c.language, c.text_form) = ("de".into(), TextForm::Whole),
+                |c| c.text_form = TextForm::Prose,
+                "--language",
+            ),
+        ];
+        for (ask, use_it, option) in cases {
+            let mut config = Config::default();
+            ask(&mut config);
+            let said = config.without_effect();
+            assert!(said.len() == 1 && said[0].starts_with(option), "{said:?}");
+            use_it(&mut config);
+            assert!(config.without_effect().is_empty(), "{option}");
         }
     }
 

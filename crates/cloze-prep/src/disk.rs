@@ -1,20 +1,24 @@
 //! How much room preparation takes on the disk.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use cloze_shard::schema::IdType;
 
+use crate::amounts::Amounts;
 use crate::buckets::SEGMENT_BYTES;
-use crate::input::{Compression, Format, InputPlan};
 use crate::memory::Memory;
 use crate::plan::Planned;
-use crate::{Config, Error, MaskingKind, Result};
+use crate::{Config, Error, MaskingKind, ObjectiveKind, Result};
 
 /// Bytes that are needed, about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
     /// For tokens, which are deleted at the end unless they are kept.
     pub tokens: u64,
+    /// For a second copy of them, while duplicates are left out of it; it is deleted before anything else is made.
+    pub copied: u64,
     /// For recipes, which are deleted at the end.
     pub recipes: u64,
     /// For what is sorted and gathered, beyond the dataset that takes its place.
@@ -23,67 +27,76 @@ pub struct Needed {
     pub dataset: u64,
 }
 
-/// Text in a file, for each byte of it on the disk.
-const RATIO: f64 = 3.5;
-/// Bytes of English text a token, and a sentence; a document is taken for some 2,000.
-const TOKEN_BYTES: f64 = 4.2;
-const SENTENCE_BYTES: f64 = 100.0;
-const DOCUMENT_BYTES: f64 = 2_000.0;
-
 impl Needed {
-    /// What the sources will need, by their sizes alone: the truth may be half of it, or twice as much where text compresses well.
-    pub fn guess(plan: &InputPlan, id_type: IdType, config: &Config, memory: Memory) -> Self {
-        let text = plan.sources.iter().map(|source| {
-            let ratio = match source.compression {
-                Compression::None => 1.0,
-                _ => RATIO,
-            };
-            // Parquet is compressed, as far as one knows.
-            let ratio = if source.format == Format::Parquet {
-                RATIO
-            } else {
-                ratio
-            };
-            source.bytes as f64 * ratio
-        });
-        let text: f64 = text.sum();
-        let tokens = text / TOKEN_BYTES;
-        let rows = rows(tokens, config);
-        let planned = Planned {
-            rows: rows as u64,
-            tokens: (tokens * f64::from(config.dupe_factor) * 1.1 + 3.0 * rows) as u64,
-            ..Planned::default()
-        };
-        let documents = text / DOCUMENT_BYTES;
-        let store =
-            tokens * id_type.bytes() as f64 + 4.0 * text / SENTENCE_BYTES + 50.0 * documents;
-        let recipes = Self::recipes(tokens as u64, config);
+    /// What preparation of so much text will need.
+    pub fn of(amounts: &Amounts, id_type: IdType, config: &Config, memory: Memory) -> Self {
+        let planned = planned(amounts, config);
+        let store = amounts.tokens * id_type.bytes() as f64
+            + 4.0 * amounts.sentences
+            + 50.0 * amounts.documents;
+        let store = store as u64;
+        let recipes = RECIPE_BYTES * planned.rows;
         let shards = shards(&planned, id_type, config);
         Self {
-            tokens: store as u64,
+            tokens: store,
+            copied: if config.clean.finds_duplicates() {
+                store
+            } else {
+                0
+            },
             recipes,
-            sorted: match memory.maps(store as u64 + recipes) {
+            sorted: match memory.maps(store + recipes) {
                 true => 0,
                 false => gathered(&planned, id_type).saturating_sub(shards),
             },
-            dataset: shards + (50.0 * documents) as u64,
+            dataset: shards + (50.0 * amounts.documents) as u64,
         }
     }
 
-    /// Bytes of the recipes that so many tokens of text will have, about.
-    pub fn recipes(tokens: u64, config: &Config) -> u64 {
-        (33.0 * rows(tokens as f64, config)) as u64
+    /// While tokens are made.
+    pub fn made(self) -> u64 {
+        self.tokens + self.copied
     }
 
-    /// All of it together.
+    /// The most that is there at a time.
     pub fn all(self) -> u64 {
-        self.tokens + self.recipes + self.sorted + self.dataset
+        self.made()
+            .max(self.tokens + self.recipes + self.sorted + self.dataset)
     }
 }
 
-/// Rows of so many tokens of text, about.
-fn rows(tokens: f64, config: &Config) -> f64 {
-    tokens / (0.8 * config.max_tokens() as f64) * f64::from(config.dupe_factor)
+/// Of a recipe on the disk.
+const RECIPE_BYTES: u64 = 33;
+
+/// Rows and tokens that so much text comes to, to within some 10 %, as measured on two corpora at lengths of 32 to 512 (`docs/bench/memory.md`).
+///
+/// Text fills 87 % of a row of pairs, since sentences are not cut, less what short rows leave; and a document has a last row, whatever is left for it. A random B takes the
+/// place of text that comes again in the next row, so that a ratio of r lets every token appear 1 / (1 - r / 2) times, and oftener where documents are of one row.
+fn planned(amounts: &Amounts, config: &Config) -> Planned {
+    let (tokens, documents) = (amounts.tokens, amounts.documents);
+    let full = tokens / config.max_tokens() as f64;
+    let short = 1.0 - config.short_seq_prob() / 2.0;
+    let sentence = tokens / amounts.sentences.max(1.0) / config.max_tokens() as f64;
+    let (rows, again) = match config.objective {
+        ObjectiveKind::FullSentences => (full / short * (1.0 + (0.8 * sentence).min(0.35)), 1.0),
+        ObjectiveKind::Nsp | ObjectiveKind::Sop | ObjectiveKind::DocSentences => {
+            let rows = (full / (0.87 * short) + documents / 3.0).max(documents);
+            let ratio = match config.objective {
+                ObjectiveKind::Nsp => config.random_next_ratio,
+                _ => 0.0,
+            };
+            let of_one_row = documents / rows.max(1.0);
+            let again = (1.0 + 0.5 * ratio * of_one_row * of_one_row) / (1.0 - ratio / 2.0);
+            (rows, again)
+        }
+    };
+    let again = again * f64::from(config.dupe_factor);
+    let rows = rows * again;
+    Planned {
+        rows: rows as u64,
+        tokens: (tokens * again + 3.0 * rows) as u64,
+        ..Planned::default()
+    }
 }
 
 /// Bytes that the rows of `planned` take while they are gathered: two segments each, and what is sorted of these. The shards that come of it take less, and its place.
@@ -105,10 +118,31 @@ pub fn shards(planned: &Planned, id_type: IdType, config: &Config) -> u64 {
 
 /// Bytes that are free where `path` is, or will be; `None` where the system does not say.
 pub fn free(path: &Path) -> Option<u64> {
-    let there = std::path::absolute(path).ok()?;
-    let there = there.ancestors().find(|p| p.exists())?.to_path_buf();
-    let stat = rustix::fs::statvfs(&there).ok()?;
+    let stat = rustix::fs::statvfs(&there(path)?).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The folder that `path` is or will be in, as far as it exists.
+fn there(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    Some(path.ancestors().find(|p| p.exists())?.to_path_buf())
+}
+
+/// Whether two paths are, or will be, on one file system.
+pub fn is_one(a: &Path, b: &Path) -> bool {
+    let device = |path| Some(fs::metadata(there(path)?).ok()?.dev());
+    device(a) == device(b)
+}
+
+/// Bytes of the files in a folder and below it; 0 where it is not there.
+pub fn taken(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => taken(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// An error where `needed` bytes are more than there are.
@@ -133,26 +167,19 @@ pub fn megabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::{InputOptions, Source};
 
     /// What does not fit into memory takes more of the disk; what does takes none for it.
     #[test]
     fn sorting_is_stated() {
-        let source = Source {
-            path: "a.txt".into(),
-            format: Format::Text,
-            compression: Compression::None,
-            bytes: 10_000_000_000,
-            object: None,
-        };
-        let plan = InputPlan {
-            sources: vec![source],
-            ignored: Vec::new(),
-            options: InputOptions::of(&Config::default()),
+        let amounts = Amounts {
+            text: 10e9,
+            tokens: 2.4e9,
+            sentences: 1e8,
+            documents: 5e6,
         };
         let needed = |memory: u64| {
             let memory = Memory::new(Some(memory));
-            Needed::guess(&plan, IdType::UInt16, &Config::default(), memory)
+            Needed::of(&amounts, IdType::UInt16, &Config::default(), memory)
         };
         let (mapped, sorted) = (needed(20 << 30), needed(1 << 30));
         assert_eq!(mapped.sorted, 0);
@@ -161,6 +188,64 @@ mod tests {
             "{sorted:?}"
         );
         assert_eq!(sorted.all(), mapped.all() + sorted.sorted);
+    }
+
+    /// Rows and row tokens that two corpora came to: documents of 94 tokens, and of 1,271.
+    #[test]
+    fn rows_are_about_as_many_as_will_be() {
+        let short = [4_845_000.0, 257_900.0, 51_240.0];
+        let long = [30_590_000.0, 1_048_000.0, 24_060.0];
+        for (amounts, objective, seq_len, ratio, rows, row_tokens) in [
+            (short, ObjectiveKind::Nsp, 32, 0.5, 287_959, 1.453),
+            (short, ObjectiveKind::Nsp, 128, 0.5, 102_206, 1.579),
+            (short, ObjectiveKind::Nsp, 512, 0.5, 88_172, 1.782),
+            (short, ObjectiveKind::Nsp, 128, 0.0, 66_572, 1.024),
+            (short, ObjectiveKind::Sop, 512, 0.5, 52_388, 1.002),
+            (short, ObjectiveKind::FullSentences, 64, 0.5, 97_112, 1.008),
+            (short, ObjectiveKind::FullSentences, 512, 0.5, 9_860, 1.010),
+            (short, ObjectiveKind::DocSentences, 128, 0.5, 63_530, 1.0),
+            (long, ObjectiveKind::Nsp, 32, 0.5, 1_701_564, 1.410),
+            (long, ObjectiveKind::Nsp, 128, 0.5, 397_467, 1.354),
+            (long, ObjectiveKind::Nsp, 512, 0.5, 114_720, 1.474),
+            (long, ObjectiveKind::Sop, 256, 0.5, 148_587, 1.003),
+            (long, ObjectiveKind::FullSentences, 128, 0.5, 286_829, 1.0),
+            (long, ObjectiveKind::DocSentences, 512, 0.5, 76_966, 1.0),
+        ] {
+            let [tokens, sentences, documents] = amounts;
+            let amounts = Amounts {
+                text: 0.0,
+                tokens,
+                sentences,
+                documents,
+            };
+            let config = Config {
+                objective,
+                seq_len,
+                random_next_ratio: ratio,
+                ..Config::default()
+            };
+            let planned = planned(&amounts, &config);
+            let found = [
+                planned.rows as f64 / f64::from(rows),
+                (planned.tokens - 3 * planned.rows) as f64 / (row_tokens * tokens),
+            ];
+            assert!(
+                found.iter().all(|r| (0.85..1.15).contains(r)),
+                "{objective:?} {seq_len} {ratio}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        fs::write(folder.path().join("a/b/c"), [0; 100]).unwrap();
+        fs::write(folder.path().join("d"), [0; 11]).unwrap();
+        assert_eq!(taken(folder.path()), 111);
+        assert_eq!(taken(&folder.path().join("none")), 0);
+        assert!(is_one(folder.path(), &folder.path().join("not/yet")));
+        assert!(!is_one(folder.path(), Path::new("/proc/self")));
     }
 
     #[test]

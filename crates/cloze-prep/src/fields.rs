@@ -18,7 +18,7 @@ pub fn check(sources: &InputPlan, config: &Config) -> Result<()> {
     // What standard input is shows when it is read.
     let may_have = |format| !matches!(format, Format::Text | Format::Html);
     let mut all = sources.sources.iter();
-    if all.any(|s| may_have(s.format) || (s.is_stdin() && config.input_format.is_none())) {
+    if all.any(|s| may_have(s.format) || (s.is_stream() && config.input_format.is_none())) {
         return Ok(());
     }
     let why = "names a field, and no input has fields: all are plain text or pages \
@@ -49,7 +49,7 @@ pub fn warning(files: &TokenFiles, sources: &InputPlan, config: &Config) -> Resu
     );
     let lines = |format| format == Format::JsonLines;
     let mut sources_of = sources.sources.iter();
-    let first = sources_of.find(|s| lines(s.format) && s.bytes > 0 && !s.is_stdin());
+    let first = sources_of.find(|s| lines(s.format) && s.bytes > 0 && !s.is_stream());
     // It was read before; if it cannot be now, there is less to say.
     let names = first.and_then(|s| Some((s, first_names(s, &sources.options).ok()??)));
     if let Some((source, names)) = names {

@@ -149,6 +149,10 @@ impl Mark {
 
     /// Whether `source` is still what it was. Where only its time is another, its bytes say, if their digest is known.
     pub fn holds(&self, source: &Source, blake3: Option<&str>) -> bool {
+        // What came through a pipe is gone, and reading it to compare would take it from who reads it next.
+        if source.is_stream() {
+            return false;
+        }
         let now = Self::of(source);
         if now == *self && (self.modified > 0 || self.etag.is_some()) {
             return true;

@@ -8,6 +8,9 @@ const UNKNOWN: u64 = 4 << 30;
 /// What a thread that writes has at least, beside the batches that it writes.
 const THREAD: u64 = 16 << 20;
 
+/// What is taken in any case: blocks of text, the vocabulary, buffers (`docs/bench/memory.md`).
+const FLOOR: u64 = 110 << 20;
+
 /// A bound of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory(u64);
@@ -21,6 +24,17 @@ impl Memory {
     /// All of it.
     pub fn bytes(self) -> u64 {
         self.0
+    }
+
+    /// What to say where that is less than what is taken in any case.
+    pub fn warning(self) -> Option<String> {
+        (self.0 < FLOOR).then(|| {
+            format!(
+                "memory   {} MiB were asked for; some {} MiB are taken whatever is asked for",
+                self.0 >> 20,
+                FLOOR >> 20
+            )
+        })
     }
 
     /// Whether so many bytes of files may be mapped and read in any order.

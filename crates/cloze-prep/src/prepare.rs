@@ -1,31 +1,30 @@
 //! The whole road: text → token store → recipes → shards → manifest.
 
+mod room;
+mod splits;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_shard::documents::{self, DocumentRecord, DocumentsWriter};
-use cloze_shard::manifest::{
-    FileRecord, Manifest, Masking, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord,
-};
+use cloze_shard::manifest::{FileRecord, Manifest, Masking, TOKENIZER_FOLDER, TokenizerRecord};
 use cloze_shard::masking::Masker;
-use cloze_shard::schema::IdType;
 use cloze_shard::{Vocabulary, atomic};
 use cloze_text::Tokenizer;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{self, Needed, megabytes};
+use crate::amounts::Amounts;
+use crate::disk::megabytes;
 use crate::fields;
-use crate::gather::Gather;
-use crate::input::{InputOptions, InputPlan, Source, only_a_file};
+use crate::input::{InputOptions, InputPlan, only_a_file};
 use crate::key::{self, Key};
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
 use crate::pairing::{Cursor, PairingCounts};
-use crate::plan::{self, Drafted, Plan, Planned, Planner, Sorting};
+use crate::plan::{Drafted, Planned, Planner, Sorting};
 use crate::progress::{Progress, Stage};
-use crate::shards::{self, Kept, RowMaker, write_split};
 use crate::sources;
 use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex, token_kinds};
 use crate::token_store::TokenFiles;
@@ -40,8 +39,8 @@ const SPLITS: [&str; 2] = ["train", "validation"];
 pub struct Report {
     /// The manifest that was written.
     pub manifest: Manifest,
-    /// What cleaning did, where it was asked for; otherwise, how many documents there were.
-    pub cleaning: CleanReport,
+    /// What cleaning did, where it was asked for; otherwise, how many documents there were. `None` where nothing was read, since the dataset was whole.
+    pub cleaning: Option<CleanReport>,
     /// Things a person should know, each a sentence.
     pub warnings: Vec<String>,
 }
@@ -113,6 +112,7 @@ pub fn prepare(
     sources::outside(out, inputs)?;
     let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     fields::check(&sources, &config)?;
+    sources::no_vocabulary(tokenizer, &sources)?;
     let vocabulary = Vocabulary::read(tokenizer)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
     if let Masking::Static { rule } = config.masking_record() {
@@ -135,6 +135,9 @@ pub fn prepare(
         work,
         progress,
     };
+    if let Some(warning) = preparation.memory.warning() {
+        progress.say(&warning);
+    }
     let Some(output) = Output::begin(out, &preparation.key, work.resume)? else {
         return preparation.is_there();
     };
@@ -194,10 +197,14 @@ impl Preparation<'_> {
                 hint: "it is whole: give another --out",
             });
         }
-        let warnings = vec!["the dataset was whole already: nothing was done".into()];
+        let mut warnings = vec!["the dataset was whole already: nothing was done".to_owned()];
+        if let Some(tokens) = &self.work.tokens {
+            let tokens = tokens.display();
+            warnings.push(format!("no tokens were made or looked for in {tokens}"));
+        }
         Ok(Report {
             manifest,
-            cleaning: CleanReport::default(),
+            cleaning: None,
             warnings,
         })
     }
@@ -243,7 +250,8 @@ impl Preparation<'_> {
         }
         let (indexes, table) = self.list_documents(&files)?;
         let tokens = folder.place.digest()?;
-        let recipes = Needed::recipes(tokenized.tokens(), config);
+        let amounts = Amounts::counted(&tokenized);
+        let recipes = self.needed(&amounts).recipes;
         let (planned, splits) = if self.memory.maps(files.bytes() + recipes) {
             let store = TokenStore::map(&files)?;
             let map = |index| SplitDocuments::map(&store, index);
@@ -291,30 +299,9 @@ impl Preparation<'_> {
         let cleaning = tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()));
         Ok(Report {
             manifest,
-            cleaning,
+            cleaning: Some(cleaning),
             warnings,
         })
-    }
-
-    /// Says how much room is needed, and refuses to begin where there is none for half of it.
-    fn state_disk(&self, folder: &TokenFolder) -> Result<()> {
-        let id_type = IdType::for_vocab_size(self.vocabulary.len());
-        let mut needed = Needed::guess(&self.sources, id_type, &self.config, self.memory);
-        if folder.whole {
-            needed.tokens = 0;
-        }
-        let free = disk::free(self.out);
-        let of_free = free.map_or_else(String::new, |f| format!("; {} are free", megabytes(f)));
-        let of_input = match self.sources.sources.iter().any(Source::is_stdin) {
-            true if !folder.whole => ", and what standard input needs",
-            _ => "",
-        };
-        self.progress.say(&format!(
-            "disk     about {} while it works, {} when it is done{of_input}{of_free}",
-            megabytes(needed.all()),
-            megabytes(needed.dataset),
-        ));
-        disk::refuse(self.out, needed.all() / 2, free)
     }
 
     fn recipes(&self, split: usize) -> Vec<PathBuf> {
@@ -399,121 +386,8 @@ impl Preparation<'_> {
                 planned
             }
         };
-        // Now it is known what is needed; what is written already is counted again, so half suffices where that is much.
-        if !self.out.join(SPLITS[0]).exists() {
-            let id_type = IdType::for_vocab_size(self.vocabulary.len());
-            let needed = planned.iter().map(|planned| match sorting {
-                None => disk::shards(planned, id_type, &self.config),
-                Some(_) => disk::gathered(planned, id_type),
-            });
-            disk::refuse(self.out, needed.sum(), disk::free(self.out))?;
-        }
+        self.room_for_shards(&planned, sorting.is_some())?;
         Ok(planned)
-    }
-
-    /// Removes what was made of other tokens.
-    fn forget_shards(&self) -> Result<()> {
-        let work = &self.folder;
-        for split in SPLITS {
-            let folder = self.out.join(split);
-            if folder.exists() {
-                fs::remove_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
-            }
-            for entry in fs::read_dir(work).map_err(cloze_shard::Error::io(work))? {
-                let path = entry.map_err(cloze_shard::Error::io(work))?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if name.starts_with(split) && name.ends_with(".json") {
-                    fs::remove_file(&path).map_err(cloze_shard::Error::io(&path))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The split's folder, and the path of each shard of a bin in the dataset.
-    fn shards_of(&self, split: usize) -> Result<impl Fn(usize, u64) -> String + Sync> {
-        let folder = self.out.join(SPLITS[split]);
-        fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
-        let edges = self.config.bins();
-        Ok(move |bin: usize, shard: u64| match edges.len() {
-            1 => format!("{}/part-{shard:05}.arrow", SPLITS[split]),
-            _ => format!(
-                "{}/to-{:05}-part-{shard:05}.arrow",
-                SPLITS[split], edges[bin]
-            ),
-        })
-    }
-
-    fn write_splits(
-        &self,
-        documents: &[SplitDocuments<'_>; 2],
-        indexes: &[SplitIndex; 2],
-    ) -> Result<BTreeMap<String, SplitRecord>> {
-        let config = &self.config;
-        let plans = |split| -> Result<Vec<Plan>> {
-            let paths = self.recipes(split);
-            paths.iter().map(|path| Plan::open(path)).collect()
-        };
-        let plans = [plans(0)?, plans(1)?];
-        let rows = plans.iter().flatten().map(Plan::rows).sum();
-        let kept = Kept::new(self.folder.clone());
-        self.progress.begin(Stage::Write, rows);
-        let mut splits = BTreeMap::new();
-        for (i, (documents, plans)) in documents.iter().zip(&plans).enumerate() {
-            let maker = RowMaker::new(documents, &self.vocabulary, config, i as u32)?;
-            let names = self.shards_of(i)?;
-            let (out, progress) = (self.out, self.progress);
-            let shards = write_split(&maker, plans, names, out, config, &kept, progress)?;
-            let record = SplitRecord::new(shards, indexes[i].totals.documents);
-            splits.insert(SPLITS[i].to_owned(), record);
-        }
-        self.progress.end();
-        Ok(splits)
-    }
-
-    /// As [`write_splits`](Self::write_splits), by buckets; `cursor` goes through the documents of a split.
-    fn gather_splits<C: Cursor>(
-        &self,
-        planned: &[Planned; 2],
-        indexes: &[SplitIndex; 2],
-        cursor: impl Fn(usize) -> C,
-    ) -> Result<BTreeMap<String, SplitRecord>> {
-        let config = &self.config;
-        let kept = Kept::new(self.folder.clone());
-        let recipes = [self.recipes(0), self.recipes(1)];
-        let rows = planned[0].rows + planned[1].rows;
-        self.progress.begin(Stage::Gather, rows);
-        let mut all = Vec::new();
-        for i in [0, 1] {
-            let rows = recipes[i].iter().map(|path| plan::rows(path));
-            let rows: Vec<u64> = rows.collect::<Result<_>>()?;
-            let gather = Gather {
-                config,
-                id_type: IdType::for_vocab_size(self.vocabulary.len()),
-                parts: shards::parts(config, i as u32, &rows, self.shards_of(i)?),
-                recipes: &recipes[i],
-                planned: &planned[i],
-                documents: indexes[i].totals.documents,
-                sorting: self.sorting(),
-                name: SPLITS[i],
-                kept: &kept,
-                out: self.out,
-                progress: self.progress,
-            };
-            let gathered = gather.gather(&mut cursor(i))?;
-            all.push((gather, gathered));
-        }
-        self.progress.end();
-        self.progress.begin(Stage::Write, rows);
-        let mut splits = BTreeMap::new();
-        for (i, (gather, gathered)) in all.iter().enumerate() {
-            let maker = RowMaker::new(&(), &self.vocabulary, config, i as u32)?;
-            let shards = gather.write(gathered, &maker)?;
-            let record = SplitRecord::new(shards, indexes[i].totals.documents);
-            splits.insert(SPLITS[i].to_owned(), record);
-        }
-        self.progress.end();
-        Ok(splits)
     }
 }
 
@@ -565,15 +439,7 @@ fn warnings(
     config: &Config,
 ) -> Vec<String> {
     let mut warnings = tokenized.warnings();
-    let usual = Config::default();
-    let asked_of_masks = |c: &Config| (c.mask_rate, c.mask_share, c.random_share, c.mask_unit);
-    if config.masking == MaskingKind::Dynamic && asked_of_masks(config) != asked_of_masks(&usual) {
-        warnings.push(
-            "what is asked of masks has no effect: the trainer draws them; give the options to `cloze pretrain`, or \
-             --masking static here"
-                .into(),
-        );
-    }
+    warnings.extend(config.without_effect());
     if paired.random_from_own_document > 0 {
         warnings.push(format!(
             "{} rows are labelled random although B comes from A's own document: a fault of --pairing bert on few \

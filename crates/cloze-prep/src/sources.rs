@@ -27,6 +27,27 @@ pub fn outside(out: &Path, inputs: &[PathBuf]) -> Result<()> {
     }
 }
 
+/// Refuses a tokenizer in a folder that is read, if its vocabulary would be taken for text.
+pub fn no_vocabulary(tokenizer: &Path, plan: &InputPlan) -> Result<()> {
+    let tokenizer_is = real(tokenizer);
+    let is_of_it = |source: &&Source| {
+        source.object.is_none()
+            && !source.is_stream()
+            && real(&source.path).starts_with(&tokenizer_is)
+    };
+    match plan.sources.iter().find(is_of_it) {
+        None => Ok(()),
+        Some(source) => Err(Error::Config {
+            option: "--tokenizer",
+            why: format!(
+                "{} holds {}, which is among the inputs: it would be taken for text; move the tokenizer out of the folder that is read, or name the texts by a pattern",
+                tokenizer.display(),
+                source.path.display()
+            ),
+        }),
+    }
+}
+
 /// The path without links, as far as it is there.
 fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
@@ -64,8 +85,8 @@ pub fn other(manifest: &Manifest, out: &Path, plan: &InputPlan) -> Result<Vec<St
             .is_some_and(|(source, made)| source < made)
     };
     for (then, now) in then.iter().zip(now) {
-        // What stood in standard input is gone.
-        if now.is_stdin() {
+        // What came through a pipe is gone.
+        if now.is_stream() {
             continue;
         }
         let (name, was) = (now.path.display(), &then.path);
@@ -86,6 +107,8 @@ pub fn other(manifest: &Manifest, out: &Path, plan: &InputPlan) -> Result<Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Config;
+    use crate::input::InputOptions;
 
     #[test]
     fn an_output_among_the_inputs_is_refused() {
@@ -117,5 +140,14 @@ mod tests {
             !refused("in/out", &["in/a.txt", "in2"]),
             "a file is not a folder"
         );
+        fs::create_dir_all(at("in/bert")).unwrap();
+        fs::write(at("in/bert/vocab.txt"), "[UNK]").unwrap();
+        let options = InputOptions::of(&Config::default());
+        let plan = |input: &str| InputPlan::resolve(&[at(input)], &options).unwrap();
+        for tokenizer in ["in/bert", "link/bert", "in/bert/vocab.txt"] {
+            let why = no_vocabulary(&at(tokenizer), &plan("in")).unwrap_err();
+            assert!(why.to_string().contains("in/bert/vocab.txt"), "{why}");
+            assert!(no_vocabulary(&at(tokenizer), &plan("in/a.txt")).is_ok());
+        }
     }
 }

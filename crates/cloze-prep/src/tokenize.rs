@@ -87,6 +87,11 @@ impl TokenizeReport {
         self.tokens
     }
 
+    /// Bytes of text, tokens, sentences and documents.
+    pub fn amounts(&self) -> [u64; 4] {
+        [self.text_bytes, self.tokens, self.sentences, self.documents]
+    }
+
     /// Documents with tokens.
     pub fn documents(&self) -> u64 {
         self.documents
@@ -168,19 +173,7 @@ pub fn tokenize(
             }
             None => part_bytes,
         };
-        let worker = Worker {
-            cleaner,
-            tokenizer,
-            encoders: Mutex::new(Vec::new()),
-            segmenter: match config.text_form {
-                TextForm::Prose => {
-                    Segmenter::rules(&config.language).map_err(cloze_text::Error::from)?
-                }
-                TextForm::SentencePerLine => Segmenter::Line,
-                TextForm::Whole => Segmenter::Whole,
-            },
-            unknown: tokenizer.id("[UNK]"),
-        };
+        let worker = Worker::new(cleaner, tokenizer, config)?;
         let parts = Parts {
             id_type: IdType::for_vocab_size(tokenizer.vocab_size()),
             part_bytes,
@@ -436,7 +429,39 @@ impl Drop for Borrowed<'_, '_> {
     }
 }
 
-impl Worker<'_> {
+/// Bytes of text, tokens and sentences of documents, before anything is cleaned out of them.
+pub fn measure(
+    documents: &mut [Document],
+    tokenizer: &Tokenizer,
+    config: &Config,
+) -> Result<[u64; 3]> {
+    let looked = Worker::new(None, tokenizer, config)?.block(documents)?;
+    let mut amounts = [0; 3];
+    for looked in looked {
+        amounts[0] += looked.bytes;
+        amounts[1] += looked.tokens.input_ids.len() as u64;
+        amounts[2] += looked.tokens.sentence_ends.len() as u64;
+    }
+    Ok(amounts)
+}
+
+impl<'a> Worker<'a> {
+    fn new(cleaner: Option<Cleaner>, tokenizer: &'a Tokenizer, config: &Config) -> Result<Self> {
+        Ok(Self {
+            cleaner,
+            tokenizer,
+            encoders: Mutex::new(Vec::new()),
+            segmenter: match config.text_form {
+                TextForm::Prose => {
+                    Segmenter::rules(&config.language).map_err(cloze_text::Error::from)?
+                }
+                TextForm::SentencePerLine => Segmenter::Line,
+                TextForm::Whole => Segmenter::Whole,
+            },
+            unknown: tokenizer.id("[UNK]"),
+        })
+    }
+
     /// Cleans the texts of the block, and tokenizes them.
     fn block(&self, block: &mut [Document]) -> Result<Vec<Looked>> {
         block

@@ -43,16 +43,19 @@ pub struct TokenFolder {
     pub place: Place,
     /// Whether all is there.
     pub whole: bool,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl TokenFolder {
-    /// Opens or makes `path`, which holds the tokens that `key` decides, or nothing yet.
+    /// Opens or makes `path`, which holds the tokens that `key` decides, or nothing yet. Whole ones may lie where nothing can be written.
     ///
     /// What was made of sources that are another now is not used again.
     pub fn open(path: &Path, key: &Key, sources: &[Source]) -> Result<Self> {
         fs::create_dir_all(path).map_err(cloze_shard::Error::io(path))?;
-        let lock = lock(path)?;
+        let lock = match lock(path) {
+            Err(error) if path.join(WHOLE).exists() && is_read_only(&error) => None,
+            lock => Some(lock?),
+        };
         let key_path = path.join(KEY);
         match key::read::<Key>(&key_path)? {
             Some(then) => {
@@ -199,6 +202,16 @@ pub fn lock(folder: &Path) -> Result<File> {
         }),
         // A file system without locks: nothing is known of other processes.
         Err(fs::TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn is_read_only(error: &Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match error {
+        Error::Shard(cloze_shard::Error::Io { source, .. }) => {
+            matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+        }
+        _ => false,
     }
 }
 

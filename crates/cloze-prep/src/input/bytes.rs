@@ -139,7 +139,7 @@ pub fn open<'a>(
     let raw = reader.raw.clone();
     let reader = BufReader::with_capacity(BUFFER, reader);
     // An empty file is empty, whatever its name.
-    let empty = source.bytes == 0 && !source.is_stdin();
+    let empty = source.bytes == 0 && !source.is_stream();
     let compression = match empty {
         true => Compression::None,
         false => source.compression,
@@ -201,7 +201,7 @@ impl Known {
     /// Size and blake3 of the whole file as it lies on disk; what was not read yet is read.
     pub fn digest(&self, source: &Source) -> Result<(u64, String), InputError> {
         let raw = self.raw.borrow();
-        if raw.ended || source.is_stdin() {
+        if raw.ended || source.is_stream() {
             return Ok((raw.bytes, raw.hasher.finalize().to_hex().to_string()));
         }
         digest(source)

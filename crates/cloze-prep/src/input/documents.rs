@@ -124,7 +124,7 @@ impl<'a> SourceReader<'a> {
         let (source, options, progress) = (self.source, self.options, self.progress);
         // A file without bytes holds no table either.
         let format = match source.bytes {
-            0 if !source.is_stdin() => Format::Text,
+            0 if !source.is_stream() => Format::Text,
             _ => source.format,
         };
         let from = self.from.take();
@@ -133,15 +133,26 @@ impl<'a> SourceReader<'a> {
             Format::Text => {
                 let mut lines = Lines::open(source, options, progress, from)?;
                 // What has no name can only be looked at.
-                if source.is_stdin()
-                    && options.format.is_none()
-                    && let Some(names) = json::begins(&lines.first(PEEK)?)
-                {
-                    progress.say(&format!(
-                        "standard input begins with a JSON object of [{}]: read as JSONL; --input-format text reads it as text",
-                        names.join(", ")
-                    ));
-                    return Ok(Body::Json(lines, Vec::new()));
+                if source.has_no_kind(options) {
+                    let first = lines.first(PEEK)?;
+                    let what = match source.is_stdin() {
+                        true => "standard input".to_owned(),
+                        false => source.path.display().to_string(),
+                    };
+                    if let Some(names) = json::begins(&first) {
+                        progress.say(&format!(
+                            "{what} begins with a JSON object of [{}]: read as JSONL; --input-format text reads it as text",
+                            names.join(", ")
+                        ));
+                        return Ok(Body::Json(lines, Vec::new()));
+                    }
+                    if json::is_pretty(&first) {
+                        return Err(InputError::Json {
+                            path: source.path.clone(),
+                            line: 1,
+                            why: "what looks like JSON over several lines (--input-format text reads it as text)".into(),
+                        });
+                    }
                 }
                 let buffer = Vec::new();
                 Body::Text(Text { lines, buffer })

@@ -183,7 +183,7 @@ impl InputError {
                 "copy or compress the file again; with --on-bad-input skip, what was read up to here is kept".into()
             }
             Self::Json { .. } => {
-                format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines); repair the line, {SKIP}")
+                format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines, `jq -c . FILE` an object that is written over several); repair the line, {SKIP}")
             }
             Self::Field { hint, .. } => format!("{hint}, {SKIP}"),
             Self::Row { hint, .. } => format!("{hint}, {SKIP}"),

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-pub use names::{begins, first_names};
+pub use names::{begins, first_names, is_pretty};
 
 use super::resolve::Source;
 use super::stream::{Lines, utf8};
@@ -113,8 +113,9 @@ fn by_library(
             ));
         }
         (Some(name), None) => {
+            let names = names::of(text);
             return Err(field(
-                format!("no field {name:?}"),
+                format!("no field {name:?}; it has [{}]", names.join(", ")),
                 "give another --id-field, or none",
             ));
         }

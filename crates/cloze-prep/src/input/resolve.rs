@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,17 @@ impl Source {
     pub fn is_stdin(&self) -> bool {
         self.path == Path::new(STDIN)
     }
+
+    /// Whether it can be read once only, from beginning to end, and has no size: standard input, a named pipe, what a shell's `<(…)` gives.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.is_stdin() || (self.bytes == 0 && self.object.is_none() && is_pipe(&self.path))
+    }
+
+    /// Whether neither its name nor an option says what it holds.
+    pub(super) fn has_no_kind(&self, options: &InputOptions) -> bool {
+        options.format.is_none() && self.is_stream() && kind(&self.path).is_none()
+    }
 }
 
 /// The files to read, in reading order.
@@ -94,19 +106,32 @@ pub struct InputPlan {
     pub options: InputOptions,
 }
 
-/// The inputs that a file names, a line each; `-` is standard input. Blank lines are passed over.
+/// The inputs that a file names, a line each, or with a NUL after each as `find -print0` writes them; `-` is standard input. Blank lines are passed over.
 pub fn listed(list: &Path) -> Result<Vec<PathBuf>, InputError> {
     only_a_file(list, "a list of inputs")?;
     let io = |source| InputError::Io {
         path: list.into(),
         source,
     };
-    let text = match list == Path::new(STDIN) {
-        true => std::io::read_to_string(std::io::stdin()).map_err(io)?,
-        false => fs::read_to_string(list).map_err(io)?,
+    let mut bytes = Vec::new();
+    match list == Path::new(STDIN) {
+        true => std::io::stdin().read_to_end(&mut bytes).map_err(io)?,
+        false => fs::File::open(list)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map_err(io)?,
     };
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        let before = memchr::memchr_iter(b'\n', &e.as_bytes()[..at]).count();
+        InputError::Header {
+            path: list.into(),
+            why: format!("no list of names: line {} is not UTF-8", before + 1),
+            hint: "--files-from takes a file that names inputs, a line each; inputs themselves are given without it".into(),
+        }
+    })?;
+    let end = if text.contains('\0') { '\0' } else { '\n' };
     let lines = text
-        .lines()
+        .split(end)
         .map(|line| line.strip_suffix('\r').unwrap_or(line));
     let named: Vec<PathBuf> = lines
         .filter(|l| !l.trim().is_empty())
@@ -148,7 +173,7 @@ impl InputPlan {
             }
         }
         plan.refuse_twice()?;
-        if plan.sources.iter().all(|s| s.bytes == 0 && !s.is_stdin()) {
+        if plan.sources.iter().all(|s| s.bytes == 0 && !s.is_stream()) {
             let why = match plan.sources.as_slice() {
                 [] => "no input was given".into(),
                 [one] => format!("{} is an empty file", one.path.display()),
@@ -171,13 +196,7 @@ impl InputPlan {
 
     fn add_stdin(&mut self) -> Result<(), InputError> {
         let format = self.options.format.unwrap_or(Format::Text);
-        if format == Format::Parquet {
-            return Err(InputError::Header {
-                path: STDIN.into(),
-                why: "Parquet is read from its end, which standard input does not allow".into(),
-                hint: "write it to a file first".into(),
-            });
-        }
+        refuse_parquet(format, Path::new(STDIN), "standard input")?;
         self.sources.push(Source {
             path: STDIN.into(),
             format,
@@ -289,6 +308,10 @@ impl InputPlan {
             path: file.into(),
             source,
         })?;
+        if !metadata.is_file() {
+            let format = self.options.format.or_else(|| Some(kind(file)?.0));
+            refuse_parquet(format.unwrap_or(Format::Text), file, "a pipe")?;
+        }
         self.add(file.into(), metadata.len(), None);
         Ok(())
     }
@@ -330,17 +353,14 @@ impl InputPlan {
                 }
                 continue;
             }
-            if path == Path::new(STDIN) {
-                if let Some(other) = seen.insert(STDIN.into(), path) {
-                    let (path, other) = (path.clone(), other.into());
-                    return Err(InputError::Twice { path, other });
-                }
-                continue;
-            }
-            let real = fs::canonicalize(path).map_err(|source| InputError::Io {
-                path: path.clone(),
-                source,
-            })?;
+            // What stands in for a file has no other name, or none that leads to it.
+            let real = match path == Path::new(STDIN) || is_pipe(path) {
+                true => path.clone(),
+                false => fs::canonicalize(path).map_err(|source| InputError::Io {
+                    path: path.clone(),
+                    source,
+                })?,
+            };
             if let Some(other) = seen.insert(real, path) {
                 return Err(InputError::Twice {
                     path: path.clone(),
@@ -350,6 +370,22 @@ impl InputPlan {
         }
         Ok(())
     }
+}
+
+fn refuse_parquet(format: Format, path: &Path, what: &str) -> Result<(), InputError> {
+    if format != Format::Parquet {
+        return Ok(());
+    }
+    Err(InputError::Header {
+        path: path.into(),
+        why: format!("Parquet is read from its end, which {what} does not allow"),
+        hint: "write it to a file first".into(),
+    })
+}
+
+/// Whether something else than a file or a folder is there.
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
 /// A folder of which no file is read.

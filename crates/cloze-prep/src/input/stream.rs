@@ -120,7 +120,7 @@ pub fn utf8<'l>(
             line: number,
             why,
             looks: (number == 1)
-                .then(|| looks(line, source.is_stdin()))
+                .then(|| looks(line, source.is_stream()))
                 .flatten(),
         }
     })

@@ -45,6 +45,15 @@ pub fn begins(bytes: &[u8]) -> Option<Vec<String>> {
     is_object.then(|| names.into_inner())
 }
 
+/// Whether the first line of `bytes` is only the beginning of a value, as those write JSON who write it for people.
+pub fn is_pretty(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    let end = text.iter().position(|&b| b == b'\n');
+    let (line, rest) = text.split_at(end.unwrap_or(text.len()));
+    let opens = matches!(line.trim_ascii(), b"{" | b"[" | b"[{");
+    opens && matches!(rest.trim_ascii_start(), [b'"' | b'{' | b'[', ..])
+}
+
 /// The first names of the first line of a source, read for that.
 pub fn first_names(
     source: &Source,
@@ -111,6 +120,18 @@ mod tests {
             "\"text\"\n",
         ] {
             assert_eq!(known(text), None, "{text}");
+        }
+        for (text, pretty) in [
+            ("{\n  \"text\": \"a\"\n}", true),
+            ("[\r\n {\"text\": \"a\"}]", true),
+            (" [{\n \"text\"", true),
+            ("{\"text\": \"a\"}\n", false),
+            ("[1] A citation.\n", false),
+            ("{\nis a brace", false),
+            ("[", false),
+            ("", false),
+        ] {
+            assert_eq!(is_pretty(text.as_bytes()), pretty, "{text}");
         }
         // A character that is cut.
         let cut = "{\"text\": \"ä".as_bytes();

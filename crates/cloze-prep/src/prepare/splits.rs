@@ -1,0 +1,123 @@
+//! The last step: shards of both splits, from tokens that are mapped, or by buckets.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use cloze_shard::manifest::SplitRecord;
+use cloze_shard::schema::IdType;
+
+use super::{Preparation, SPLITS};
+use crate::Result;
+use crate::gather::Gather;
+use crate::pairing::Cursor;
+use crate::plan::{self, Plan, Planned};
+use crate::progress::Stage;
+use crate::shards::{self, Kept, RowMaker, write_split};
+use crate::split::{SplitDocuments, SplitIndex};
+
+impl Preparation<'_> {
+    /// Removes what was made of other tokens.
+    pub(super) fn forget_shards(&self) -> Result<()> {
+        let work = &self.folder;
+        for split in SPLITS {
+            let folder = self.out.join(split);
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
+            }
+            for entry in fs::read_dir(work).map_err(cloze_shard::Error::io(work))? {
+                let path = entry.map_err(cloze_shard::Error::io(work))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with(split) && name.ends_with(".json") {
+                    fs::remove_file(&path).map_err(cloze_shard::Error::io(&path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The split's folder, and the path of each shard of a bin in the dataset.
+    fn shards_of(&self, split: usize) -> Result<impl Fn(usize, u64) -> String + Sync> {
+        let folder = self.out.join(SPLITS[split]);
+        fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
+        let edges = self.config.bins();
+        Ok(move |bin: usize, shard: u64| match edges.len() {
+            1 => format!("{}/part-{shard:05}.arrow", SPLITS[split]),
+            _ => format!(
+                "{}/to-{:05}-part-{shard:05}.arrow",
+                SPLITS[split], edges[bin]
+            ),
+        })
+    }
+
+    pub(super) fn write_splits(
+        &self,
+        documents: &[SplitDocuments<'_>; 2],
+        indexes: &[SplitIndex; 2],
+    ) -> Result<BTreeMap<String, SplitRecord>> {
+        let config = &self.config;
+        let plans = |split| -> Result<Vec<Plan>> {
+            let paths = self.recipes(split);
+            paths.iter().map(|path| Plan::open(path)).collect()
+        };
+        let plans = [plans(0)?, plans(1)?];
+        let rows = plans.iter().flatten().map(Plan::rows).sum();
+        let kept = Kept::new(self.folder.clone());
+        self.progress.begin(Stage::Write, rows);
+        let mut splits = BTreeMap::new();
+        for (i, (documents, plans)) in documents.iter().zip(&plans).enumerate() {
+            let maker = RowMaker::new(documents, &self.vocabulary, config, i as u32)?;
+            let names = self.shards_of(i)?;
+            let (out, progress) = (self.out, self.progress);
+            let shards = write_split(&maker, plans, names, out, config, &kept, progress)?;
+            let record = SplitRecord::new(shards, indexes[i].totals.documents);
+            splits.insert(SPLITS[i].to_owned(), record);
+        }
+        self.progress.end();
+        Ok(splits)
+    }
+
+    /// As [`write_splits`](Self::write_splits), by buckets; `cursor` goes through the documents of a split.
+    pub(super) fn gather_splits<C: Cursor>(
+        &self,
+        planned: &[Planned; 2],
+        indexes: &[SplitIndex; 2],
+        cursor: impl Fn(usize) -> C,
+    ) -> Result<BTreeMap<String, SplitRecord>> {
+        let config = &self.config;
+        let kept = Kept::new(self.folder.clone());
+        let recipes = [self.recipes(0), self.recipes(1)];
+        let rows = planned[0].rows + planned[1].rows;
+        self.progress.begin(Stage::Gather, rows);
+        let mut all = Vec::new();
+        for i in [0, 1] {
+            let rows = recipes[i].iter().map(|path| plan::rows(path));
+            let rows: Vec<u64> = rows.collect::<Result<_>>()?;
+            let gather = Gather {
+                config,
+                id_type: IdType::for_vocab_size(self.vocabulary.len()),
+                parts: shards::parts(config, i as u32, &rows, self.shards_of(i)?),
+                recipes: &recipes[i],
+                planned: &planned[i],
+                documents: indexes[i].totals.documents,
+                sorting: self.sorting(),
+                name: SPLITS[i],
+                kept: &kept,
+                out: self.out,
+                progress: self.progress,
+            };
+            let gathered = gather.gather(&mut cursor(i))?;
+            all.push((gather, gathered));
+        }
+        self.progress.end();
+        self.progress.begin(Stage::Write, rows);
+        let mut splits = BTreeMap::new();
+        for (i, (gather, gathered)) in all.iter().enumerate() {
+            let maker = RowMaker::new(&(), &self.vocabulary, config, i as u32)?;
+            let shards = gather.write(gathered, &maker)?;
+            let record = SplitRecord::new(shards, indexes[i].totals.documents);
+            splits.insert(SPLITS[i].to_owned(), record);
+        }
+        self.progress.end();
+        Ok(splits)
+    }
+}
