@@ -40,6 +40,12 @@ impl Progress for Bars {
         }
     }
 
+    fn was_done(&self, amount: u64) {
+        if let Some(work) = self.current() {
+            work.was_done(amount);
+        }
+    }
+
     fn count(&self, documents: u64, tokens: u64) {
         if let Some(work) = self.current() {
             work.count(documents, tokens);

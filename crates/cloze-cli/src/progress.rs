@@ -18,6 +18,8 @@ pub struct Work {
     unit: Unit,
     total: u64,
     done: AtomicU64,
+    /// Of these, done before this work began.
+    before: AtomicU64,
     documents: AtomicU64,
     tokens: AtomicU64,
     started: Instant,
@@ -55,6 +57,7 @@ impl Work {
             unit,
             total,
             done: AtomicU64::new(0),
+            before: AtomicU64::new(0),
             documents: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
             started: now,
@@ -72,6 +75,15 @@ impl Work {
                 bar.set_message(self.rates(done));
             }
             None => self.speak(done),
+        }
+    }
+
+    /// That many units were done at another time: they count for how far it is, not for how fast it goes.
+    pub fn was_done(&self, amount: u64) {
+        self.before.fetch_add(amount, Ordering::Relaxed);
+        self.advance(amount);
+        if let Some(bar) = &self.bar {
+            bar.reset_eta();
         }
     }
 
@@ -105,19 +117,20 @@ impl Work {
 
     fn rates(&self, done: u64) -> String {
         let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
+        let now = done.saturating_sub(self.before.load(Ordering::Relaxed));
         let mut text = match self.unit {
             Unit::Bytes => {
                 format!(
                     "{} ({}/s)",
                     format::bytes(done),
-                    format::bytes((done as f64 / seconds) as u64)
+                    format::bytes((now as f64 / seconds) as u64)
                 )
             }
             Unit::Things(things) => {
                 format!(
                     "{} {things} ({}/s)",
                     format::count(done),
-                    format::short(done as f64 / seconds)
+                    format::short(now as f64 / seconds)
                 )
             }
         };
@@ -137,5 +150,27 @@ impl Work {
     fn line(&self, text: &str) {
         // Progress that cannot be shown is not worth stopping for.
         let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was done before says nothing of how fast it goes now.
+    #[test]
+    fn rates_are_of_what_is_done_now() {
+        let work = Work {
+            bar: None,
+            started: Instant::now().checked_sub(Duration::from_secs(10)).unwrap(),
+            ..Work::begin("test", Unit::Things("steps"), 1_000)
+        };
+        work.was_done(900);
+        work.advance(50);
+        let rates = work.rates(work.done.load(Ordering::Relaxed));
+        assert!(
+            rates == "950 steps (5/s)" || rates == "950 steps (4/s)",
+            "{rates}"
+        );
     }
 }

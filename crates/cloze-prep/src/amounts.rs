@@ -50,7 +50,7 @@ const TOKENIZED: usize = 256 << 10;
 impl Amounts {
     /// By sizes alone: the truth may be half of it, or twice as much where text compresses well.
     pub fn guess(plan: &InputPlan) -> Self {
-        ENGLISH.of(plan.sources.iter().map(text_by_size).sum())
+        ENGLISH.scaled(plan.sources.iter().map(text_by_size).sum())
     }
 
     /// What was counted.
@@ -207,7 +207,7 @@ impl Place<'_> {
             text += document.text.len();
             documents.push(document);
         }
-        counted.0.into_inner()
+        counted.0.load(Ordering::Relaxed)
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Read>> {

@@ -516,7 +516,7 @@ mod tests {
             ),
             (
                 |c| c.clean.dedup_min_words = 9,
-                |c| c.clean.dedup_paragraphs = ParagraphKind::Exact,
+                |c| c.clean.dedup_paragraphs = ParagraphKind::Line,
                 "--dedup-min-words",
             ),
             (

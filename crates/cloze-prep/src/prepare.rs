@@ -30,7 +30,7 @@ use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIn
 use crate::token_store::TokenFiles;
 use crate::tokenize::{TokenizeReport, tokenize};
 use crate::tokens::TokenFolder;
-use crate::{CleanReport, Config, Error, MaskingKind, Result, StoredDocument, TokenStore};
+use crate::{CleanReport, Config, Error, Result, StoredDocument, TokenStore};
 
 const SPLITS: [&str; 2] = ["train", "validation"];
 
@@ -253,7 +253,10 @@ impl Preparation<'_> {
         let amounts = Amounts::counted(&tokenized);
         let recipes = self.needed(&amounts).recipes;
         let (planned, splits) = if self.memory.maps(files.bytes() + recipes) {
-            let store = TokenStore::map(&files)?;
+            let store = match self.memory.holds(files.bytes()) {
+                true => TokenStore::hold(&files)?,
+                false => TokenStore::map(&files)?,
+            };
             let map = |index| SplitDocuments::map(&store, index);
             let documents = [map(&indexes[0])?, map(&indexes[1])?];
             let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;

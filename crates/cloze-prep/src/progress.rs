@@ -48,6 +48,10 @@ pub trait Progress: Sync {
     fn begin(&self, stage: Stage, total: u64);
     /// That much more of the current stage is done, in the stage's unit.
     fn advance(&self, amount: u64);
+    /// That much of the current stage was done by an earlier run.
+    fn was_done(&self, amount: u64) {
+        self.advance(amount);
+    }
     /// That many more documents and tokens have passed through the current stage.
     fn count(&self, documents: u64, tokens: u64);
     /// The current stage is done.

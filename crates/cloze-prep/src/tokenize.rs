@@ -213,7 +213,7 @@ impl Parts<'_> {
         // The source that was being read is read again up to where it was.
         let done = self.place.report.sources.len();
         for source in &plan.sources[..done] {
-            progress.advance(source.bytes);
+            progress.was_done(source.bytes);
         }
         self.place.sources.truncate(done);
         let from = (done, self.place.documents);

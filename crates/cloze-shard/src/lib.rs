@@ -19,6 +19,7 @@ pub mod parquet_footer;
 mod prefetch;
 pub mod random;
 mod reader;
+pub mod room;
 pub mod row;
 pub mod rules;
 pub mod schema;

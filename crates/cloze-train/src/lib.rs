@@ -7,6 +7,7 @@ pub mod batch;
 pub mod checkpoint;
 mod config;
 pub mod device;
+mod disk;
 pub mod engine;
 mod error;
 pub mod eval;
@@ -31,6 +32,7 @@ mod trainer;
 
 pub use config::{Activation, BertConfig};
 pub use device::{Build, Built, DeviceChoice, build};
+pub use disk::Room;
 pub use engine::{EngineKind, Precision};
 pub use error::{Error, Result};
 pub use plan::PretrainConfig;

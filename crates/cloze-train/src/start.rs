@@ -9,6 +9,7 @@ use crate::checkpoint::{
     LoadReport, TrainerState, initial_parameters, latest, publish_again, read_model, read_state,
 };
 use crate::device::{self, Build};
+use crate::disk::Room;
 use crate::engine::{Engine, EngineKind, EngineState};
 use crate::feed::{Feed, Position, joined_digest};
 use crate::log::LOG;
@@ -54,6 +55,10 @@ pub struct Begun<'a> {
     pub first: &'a [MaskedRow],
     /// Who takes part, where more than one process does.
     pub processes: String,
+    /// What its checkpoints take of the disk.
+    pub room: Room,
+    /// Checkpoints that there are.
+    pub checkpoints: u64,
 }
 
 /// What training goes on from.
@@ -64,6 +69,7 @@ pub struct Beginning {
     /// Why it runs where it does.
     pub device: String,
     pub report: Option<LoadReport>,
+    pub room: Room,
     /// Rank 0's, which alone writes.
     pub lock: Option<File>,
 }
@@ -225,6 +231,11 @@ pub fn begin(
             sum(&|s| s.rows),
         )?;
     }
+    // And one whose checkpoints have no room.
+    let room = Room::of(run, built.engine.layout().count(), config.keep);
+    if world.rank == 0 && trainer.step < trainer.config.steps {
+        room.check(run)?;
+    }
     trainer.config.precision = Some(built.precision);
     let lock = match (world.rank, lock) {
         (0, None) => {
@@ -242,6 +253,7 @@ pub fn begin(
         trainer,
         device: built.why,
         report,
+        room,
         lock,
     })
 }

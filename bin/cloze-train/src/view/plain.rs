@@ -100,6 +100,18 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
             begun.engine.describe(),
             begun.device
         ));
+        let room = begun.room;
+        let free = room.free.map_or_else(String::new, |free| {
+            format!("; {} are free", format::bytes(free))
+        });
+        self.line(&format!(
+            "disk     a checkpoint takes {}, up to {} are there at a time{free}",
+            format::bytes(room.checkpoint),
+            room.most
+        ));
+        if step < self.steps && !room.is_enough(begun.checkpoints) {
+            self.line("warning: there may be no room for all of them: keep fewer (--keep), free some, or give another --out");
+        }
         if !begun.processes.is_empty() {
             self.line(&format!("together {}", begun.processes));
         }

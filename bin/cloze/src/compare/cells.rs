@@ -272,7 +272,8 @@ impl Workshop<'_> {
         self.machine.tell(&mut run);
         let log = folder.join("run/train.jsonl");
         let bar = Work::begin("pretrain", Unit::Things("steps"), steps);
-        let mut shown = 0;
+        let mut shown = last_step(&log);
+        bar.was_done(shown);
         run.quietly(self.signals, &mut || {
             let step = last_step(&log);
             bar.advance(step.saturating_sub(shown));

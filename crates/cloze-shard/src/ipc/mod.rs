@@ -195,7 +195,16 @@ impl IpcFile {
 
     /// All batches, as [`map_batches`] has them.
     pub fn batches(&self) -> Result<Vec<RecordBatch>> {
-        let whole = self.map(0, self.length)?;
+        self.decoded(&self.map(0, self.length)?)
+    }
+
+    /// As [`IpcFile::batches`], from a copy of the file in memory that is asked for in large pages: who reads places all over it waits less for
+    /// addresses to be translated.
+    pub fn held(&self) -> Result<Vec<RecordBatch>> {
+        self.decoded(&self.copy()?)
+    }
+
+    fn decoded(&self, whole: &Buffer) -> Result<Vec<RecordBatch>> {
         let batch = |(number, block): (usize, &Block)| {
             self.decode(number, &whole.slice_with_length(block.offset, block.bytes))
         };
@@ -226,6 +235,19 @@ impl IpcFile {
             path: self.path.clone(),
             why: format!("record batch {number}: {why}"),
         }
+    }
+
+    fn copy(&self) -> Result<Buffer> {
+        let made = memmap2::MmapOptions::new().len(self.length).map_anon();
+        let Ok(mut copy) = made else {
+            return self.map(0, self.length);
+        };
+        // Without large pages it is a copy all the same.
+        #[cfg(target_os = "linux")]
+        let _ = copy.advise(memmap2::Advice::HugePage);
+        let mut file = File::open(&self.path).map_err(Error::io(&self.path))?;
+        file.read_exact(&mut copy).map_err(Error::io(&self.path))?;
+        Ok(Buffer::from(bytes::Bytes::from_owner(copy)))
     }
 
     fn map(&self, offset: usize, bytes: usize) -> Result<Buffer> {
@@ -367,6 +389,7 @@ mod tests {
             assert_eq!(file.rows(number).unwrap(), batch.num_rows());
             assert_eq!(file.batch(number).unwrap(), *batch);
         }
+        assert_eq!(file.held().unwrap(), written);
     }
 
     /// Whatever happens to a file, reading it gives an error or some values, and never panics.

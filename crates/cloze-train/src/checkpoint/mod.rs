@@ -13,6 +13,7 @@ pub use extend::{Extended, Extender, Extension, refuse_taken};
 pub use families::Family;
 pub use read::{LoadReport, initial_parameters, read_model, read_model_with};
 pub use source::{Raw, Values};
+pub(crate) use state::all;
 pub use state::{Best, TrainerState, latest, read_state, read_trainer, set_damaged_aside};
 pub use torch::TorchFile;
 pub(crate) use write::publish_again;

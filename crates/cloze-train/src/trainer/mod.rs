@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cloze_shard::{Dataset, Split};
 
-use crate::checkpoint::{latest, read_trainer};
+use crate::checkpoint::{all, latest, read_trainer};
 use crate::eval::EvalReport;
 use crate::feed::{check_mixture, joined_digest};
 use crate::log::Log;
@@ -156,6 +156,8 @@ pub fn pretrain_on(
             step: made.trainer.step,
             first: &made.first_rows(FIRST)?,
             processes,
+            room: begun.room,
+            checkpoints: all(run)?.len() as u64,
         });
         made.train(observer)
     })();
