@@ -62,13 +62,12 @@ fn the_same_rows_from_tables_lists_and_standard_input() {
         "more.csv",
         format!("{csv}d120,0,\"Nobody prepared this.\"\n"),
     );
-    let _ = place
-        .cloze("verify csv --source more.csv")
-        .status(1)
-        .says(&[
-            "the sources hold 121 documents, the dataset was made of 120",
-            "1 problem",
-        ]);
+    let found = place.cloze("verify csv --source more.csv").status(1).out();
+    assert!(
+        found.contains("the sources hold 121 documents, the dataset was made of 120")
+            && found.contains("1 problem\n"),
+        "{found}"
+    );
     // In every way that it was said in the first time.
     place.write("sources", "corpus.csv\n");
     let looked = |ran: cloze_tests::Ran| ran.status(0).out().contains("source");

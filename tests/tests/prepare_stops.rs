@@ -382,12 +382,12 @@ fn a_disk_that_is_full_for_a_while() {
             .status();
         mounted.is_ok_and(|s| s.success())
     };
-    if !mount("size=6m") {
+    if !mount("size=16m") {
         eprintln!("skipped: a file system cannot be mounted here");
         return;
     }
     // Much more text than its compressed size lets expect: a sample shows it.
-    let much = lines(1, 3_000).repeat(3_000);
+    let much = lines(1, 3_000).repeat(6_000);
     place.write("in/y.jsonl.gz", gzip(&much));
     let line = format!("prepare in {OPTIONS} --out small/data");
     let refused = place.cloze(&line);
@@ -427,7 +427,8 @@ fn a_disk_that_is_full_for_a_while() {
         .status(2)
         .says(&["No space left", "the disk is full", "kept in small/data"]);
     assert!(!has_manifest);
-    let _ = resumed.status(0).says(&["going on after"]);
+    // All tokens may have been there, or not.
+    let _ = resumed.status(0).says(&["tokens   "]);
     let whole = undisturbed(&place, "");
     assert!(made.unwrap() == whole);
 }
