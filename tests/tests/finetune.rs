@@ -70,8 +70,18 @@ fn a_runs_model_learns_a_task() {
         .status(2)
         .says(&["holds files already", "hint: "]);
     place.write("dev.jsonl", "{\"body\": \"x\", \"label\": \"huge\"}\n");
-    let _ = finetune("bad", "")
-        .status(2)
-        .says(&["dev.jsonl: line 1: ", "\"huge\"", "hint: "]);
+    let _ = finetune("bad", "").status(2).says(&[
+        "dev.jsonl: line 1: ",
+        "\"huge\"",
+        "no other row has one",
+        "hint: ",
+    ]);
+    let rows = ["long", "huge", "tiny", "huge"];
+    let rows = rows.map(|label| format!("{}\n", json!({"body": "x", "label": label})));
+    place.write("dev.jsonl", rows.concat());
+    let _ = finetune("bad", "").status(2).says(&[
+        "dev.jsonl: line 2: ",
+        "3 rows have such labels (huge, tiny)",
+    ]);
     assert!(!place.path("bad").exists());
 }

@@ -159,6 +159,7 @@ impl Task {
     pub(super) fn target(
         &self,
         table: &Table,
+        names: &Names,
         number: u64,
         input: &Input,
         value: &Value,
@@ -181,7 +182,7 @@ impl Task {
                 ),
             });
         }
-        let id = |value: &Value| self.id(table, number, value);
+        let id = |value: &Value| self.id(table, names, number, value);
         Ok(match (self.kind, value) {
             (TaskKind::Classification, value) => Target::Class(id(value)?),
             (TaskKind::Regression, value) => Target::Number(number_of(value).ok_or_else(|| {
@@ -225,24 +226,55 @@ impl Task {
         })
     }
 
-    fn id(&self, table: &Table, number: u64, value: &Value) -> Result<u32> {
+    fn id(&self, table: &Table, names: &Names, number: u64, value: &Value) -> Result<u32> {
         let label = table.label(number, "label", value)?;
         self.ids.get(&label).copied().ok_or_else(|| {
-            let mut known = self.labels.clone();
-            known.truncate(FEW);
-            if self.labels.len() > FEW {
-                known.push("…".into());
-            }
+            let few = |labels: &mut dyn Iterator<Item = &String>| {
+                let mut few: Vec<&str> = labels.take(FEW + 1).map(String::as_str).collect();
+                if few.len() > FEW {
+                    few[FEW] = "…";
+                }
+                few.join(", ")
+            };
+            let (rows, unknown) = self.unknown(table, &names.label);
+            let rows = match rows {
+                1 => "no other row has one".to_owned(),
+                rows => format!("{rows} rows have such labels ({})", few(&mut unknown.iter())),
+            };
             table.fail(
                 number,
                 format!(
-                    "its label is {label:?}, which the training file does not have; it has {}: {}",
+                    "its label is {label:?}, which the training file does not have; {rows}; it has {}: {}",
                     self.labels.len(),
-                    known.join(", ")
+                    few(&mut self.labels.iter())
                 ),
-                "add rows with it to the training file, or leave this row out",
+                "add rows with them to the training file, or leave these rows out",
             )
         })
+    }
+
+    /// How many rows of `table` have a label that is none of the task's, and these labels.
+    fn unknown(&self, table: &Table, name: &str) -> (usize, BTreeSet<String>) {
+        let (mut rows, mut unknown) = (0, BTreeSet::new());
+        for (number, row) in &table.rows {
+            let mut has = false;
+            let values = match row.get(name) {
+                Some(Value::Array(several)) => several.as_slice(),
+                Some(one) => std::slice::from_ref(one),
+                None => &[],
+            };
+            for label in values
+                .iter()
+                .filter_map(|v| table.label(*number, name, v).ok())
+            {
+                if !self.ids.contains_key(&label) {
+                    has = true;
+                    unknown.insert(label);
+                }
+            }
+            rows += usize::from(has);
+        }
+        (rows, unknown)
     }
 }
 

@@ -171,7 +171,7 @@ impl Table {
         rows.map(|(number, row)| {
             let input = self.input(*number, row, names)?;
             let label = self.field(*number, row, &names.label, "--label-field")?;
-            let target = task.target(self, *number, &input, label)?;
+            let target = task.target(self, names, *number, &input, label)?;
             Ok(Example {
                 number: *number,
                 input,
