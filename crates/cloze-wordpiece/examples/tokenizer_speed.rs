@@ -1,6 +1,6 @@
 //! How fast text that was not seen before becomes ids, beside `tokenizers`; and whether the ids of the whole corpus are the same.
 //!
-//!     cargo run --release -p cloze-wordpiece --example speed -- CORPUS HF_DIR [check]
+//!     cargo run --release -p cloze-wordpiece --example tokenizer_speed -- CORPUS HF_DIR [check]
 //!
 //! CORPUS is JSONL with a field `text`, or text, a document a line. It is cut into pieces of about 2 MB, which each set of instructions takes in turn, none of them twice; `tokenizers` takes every thirtieth. Documents are encoded whole, and split at ". " as sentences are. With `check`, every id of the corpus is compared.
 

@@ -1,6 +1,6 @@
 //! How fast text becomes sentences, with each set of instructions and with `sentencex`.
 //!
-//!     cargo run --release -p cloze-sentences --example speed -- FILE.jsonl [LANGUAGE [SECONDS]]
+//!     cargo run --release -p cloze-sentences --example sentence_speed -- FILE.jsonl [LANGUAGE [SECONDS]]
 //!
 //! Parts of the file's documents (field `text`) are taken in turn by all ways, so that each sees text that was not just looked at, and
 //! what else the machine does hurts all alike. Each way's median is reported, documents one by one and all in one.
