@@ -456,6 +456,42 @@ fn pipes_are_read_as_files_are() {
         status == Some(2) && said.contains("JSON over several lines") && said.contains("jq -c ."),
         "{said}"
     );
+    // Nothing is read twice, whatever fails and whatever it is called.
+    let (status, said) = shell(format!(
+        "mkfifo h.jsonl.gz; echo hello > h.jsonl.gz & timeout 60 $CLOZE prepare h.jsonl.gz corpus/a.txt --tokenizer tokenizer --seq-len 32 --on-bad-input skip --out skipped"
+    ));
+    assert!(
+        status == Some(0) && said.contains("damaged archive, rest lost"),
+        "{said}"
+    );
+    for twice in ["a.jsonl ./a.jsonl", "- /dev/stdin"] {
+        let (status, said) = shell(format!(
+            "cat corpus.jsonl | timeout 60 $CLOZE prepare {twice} {options} --out no"
+        ));
+        assert!(status == Some(2) && said.contains("given twice"), "{said}");
+    }
+    let (status, said) = shell(format!(
+        "timeout 60 $CLOZE prepare corpus.jsonl {options} --exclude <(cat corpus.jsonl) --out no"
+    ));
+    assert!(
+        status == Some(2) && said.contains("more than once"),
+        "{said}"
+    );
+    let (status, said) =
+        shell("timeout 60 $CLOZE compare <(cat corpus.jsonl) --init tokenizer --out no".to_owned());
+    assert!(
+        status == Some(2) && said.contains("more than once"),
+        "{said}"
+    );
+    // A file by the name of standard input is looked at, as standard input is.
+    let (status, said) = shell(format!(
+        "$CLOZE prepare {options} --out file /dev/stdin < corpus.jsonl"
+    ));
+    assert!(
+        status == Some(0) && said.contains("begins with a JSON object"),
+        "{said}"
+    );
+    assert!(rows(&place, "file") == rows(&place, "disk"));
 }
 
 #[test]
@@ -475,6 +511,13 @@ fn lists_of_names_as_find_writes_them() {
     let _ = prepare("binary", "no")
         .status(2)
         .says(&["binary: no list of names: line 2", "a line each"]);
+    // Names may be any bytes.
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"corpus/caf\xe9.txt");
+    if std::fs::copy(place.path("corpus/a.txt"), place.path("").join(name)).is_ok() {
+        place.write("odd", b"\xef\xbb\xbfcorpus/b.txt\ncorpus/caf\xe9.txt\n");
+        let _ = prepare("odd", "odd-data").status(0);
+    }
 }
 
 /// A vocabulary lies as a text file where people keep their tokenizer, and is none.
@@ -497,4 +540,13 @@ fn a_tokenizer_is_no_text() {
     ]);
     assert!(!place.path("data").exists());
     let _ = prepare("corpus/*.txt").status(0);
+    // Text beside it is text.
+    place.write(
+        "bert/vocab.txt",
+        std::fs::read(place.path("tokenizer/vocab.txt")).unwrap(),
+    );
+    place.write("bert/texts/a.txt", document(1));
+    let _ = place
+        .cloze("prepare bert/texts --tokenizer bert --seq-len 32 --out beside")
+        .status(0);
 }

@@ -8,7 +8,7 @@ use cloze_prep::input::{InputError, listed};
 /// A list of inputs.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Read the inputs' names from this file too, a line each; - for standard input. May be given several times
+    /// Read the inputs' names from this file too, a line each, or as `find -print0` writes them; - for standard input. May be given several times
     #[arg(long, value_name = "FILE")]
     pub files_from: Vec<PathBuf>,
 }

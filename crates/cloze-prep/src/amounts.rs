@@ -64,26 +64,30 @@ impl Amounts {
         }
     }
 
-    /// By a sample; `None` where there is no text in it. What cannot be read is not told: that is for those who read all.
+    /// By a sample, and whether it was taken all over the text; `None` where there is no text in it. What cannot be read is not told: that is for those who
+    /// read all.
     pub fn sampled(
         plan: &InputPlan,
         tokenizer: &Tokenizer,
         config: &Config,
-    ) -> Result<Option<Self>> {
+    ) -> Result<Option<(Self, bool)>> {
         let options = InputOptions {
             // What a text has up to where the sample ends is kept.
             on_bad_input: OnBadInput::Skip,
             ..plan.options.clone()
         };
-        let (mut all, mut left) = (Self::default(), 0.0);
+        let (mut all, mut left, mut all_over) = (Self::default(), 0.0, true);
         for group in groups(&plan.sources) {
             let (mut documents, mut read) = (Vec::new(), 0);
-            for place in places(&group, &options) {
+            let places = places(&group, &options);
+            for place in &places {
                 read += place.read(&options, &mut documents);
             }
+            all_over &= are_all_over(&places, &group);
             let found: usize = documents.iter().map(|d| d.text.len()).sum();
             if found == 0 {
                 left += group.iter().map(|source| text_by_size(source)).sum::<f64>();
+                all_over = false;
                 continue;
             }
             let size: f64 = group.iter().map(|source| source.bytes as f64).sum();
@@ -103,7 +107,7 @@ impl Amounts {
             all = all.and(of_group.scaled(found as f64 / read.max(1) as f64 * size));
         }
         let of_left = if all.text > 0.0 { all } else { ENGLISH }.scaled(left);
-        Ok((all.text > 0.0).then(|| all.and(of_left)))
+        Ok((all.text > 0.0).then(|| (all.and(of_left), all_over)))
     }
 
     /// As it is in so many bytes of text.
@@ -154,6 +158,19 @@ struct Place<'a> {
     byte: u64,
 }
 
+/// How many places a group is looked at in.
+fn wanted(group: &[&Source]) -> u64 {
+    let size: u64 = group.iter().map(|source| source.bytes).sum();
+    PLACES[usize::from(size / (group.len() as u64) < SMALL)]
+}
+
+/// Whether the places say something of all of the group: they are as many as were wanted, or in each of its files, which are read whole.
+fn are_all_over(places: &[Place<'_>], group: &[&Source]) -> bool {
+    let is_whole = |s: &&Source| s.compression == Compression::None && s.bytes <= READ;
+    places.len() as u64 == wanted(group)
+        || (places.len() == group.len() && group.iter().all(is_whole))
+}
+
 /// Places that are spread evenly over the bytes of a group.
 fn places<'a>(group: &[&'a Source], options: &InputOptions) -> Vec<Place<'a>> {
     let size: u64 = group.iter().map(|source| source.bytes).sum();
@@ -161,7 +178,7 @@ fn places<'a>(group: &[&'a Source], options: &InputOptions) -> Vec<Place<'a>> {
     if group.iter().any(|source| source.object.is_some()) {
         return Vec::new();
     }
-    let many = PLACES[usize::from(size / (group.len() as u64) < SMALL)];
+    let many = wanted(group);
     let (mut sources, mut before) = (group.iter().copied().peekable(), 0);
     let mut places: Vec<Place<'a>> = Vec::new();
     for i in 0..many {
@@ -305,10 +322,15 @@ mod tests {
         };
         // Documents at the beginning are short, those after it long: places all over say so.
         let mixed = lines(1_000_000, 20, 1) + &lines(3_000_000, 2_000, 2);
-        let cases: Vec<(&str, Vec<(String, Vec<u8>)>)> = vec![
-            ("lines", vec![("a.jsonl".into(), mixed.clone().into())]),
+        let cases: Vec<(&str, bool, Vec<(String, Vec<u8>)>)> = vec![
+            (
+                "lines",
+                true,
+                vec![("a.jsonl".into(), mixed.clone().into())],
+            ),
             (
                 "gzip",
+                false,
                 vec![(
                     "a.jsonl.gz".into(),
                     gzip(&lines(4_000_000, 50, 3).into_bytes()),
@@ -316,14 +338,16 @@ mod tests {
             ),
             (
                 "zstd",
+                false,
                 vec![(
                     "a.jsonl.zst".into(),
                     zstd(&lines(4_000_000, 50, 4).into_bytes()),
                 )],
             ),
-            ("text", vec![("a.txt".into(), pure(300).into())]),
+            ("text", true, vec![("a.txt".into(), pure(300).into())]),
             (
                 "small files",
+                true,
                 (0..200)
                     .map(|i| {
                         (
@@ -335,6 +359,7 @@ mod tests {
             ),
             (
                 "two kinds",
+                false,
                 vec![
                     ("a.jsonl".into(), lines(2_000_000, 60, 5).into()),
                     ("b.txt.gz".into(), gzip(pure(1_000).as_bytes())),
@@ -342,16 +367,17 @@ mod tests {
             ),
         ];
         let config = Config::default();
-        for (name, files) in cases {
+        for (name, spread, files) in cases {
             fs::remove_dir_all(&text).unwrap();
             fs::create_dir(&text).unwrap();
             for (file, bytes) in &files {
                 fs::write(text.join(file), bytes).unwrap();
             }
             let plan = InputPlan::resolve(&[text.clone()], &InputOptions::of(&config)).unwrap();
-            let sampled = Amounts::sampled(&plan, &tokenizer, &config)
+            let (sampled, all_over) = Amounts::sampled(&plan, &tokenizer, &config)
                 .unwrap()
                 .unwrap();
+            assert_eq!(all_over, spread, "{name}");
             let mut documents = Vec::new();
             for source in &plan.sources {
                 let mut reader = SourceReader::open(source, 0, &plan.options, &crate::Silent);

@@ -18,7 +18,7 @@ pub fn check(sources: &InputPlan, config: &Config) -> Result<()> {
     // What standard input is shows when it is read.
     let may_have = |format| !matches!(format, Format::Text | Format::Html);
     let mut all = sources.sources.iter();
-    if all.any(|s| may_have(s.format) || (s.is_stream() && config.input_format.is_none())) {
+    if all.any(|s| may_have(s.format) || s.has_no_kind(&sources.options)) {
         return Ok(());
     }
     let why = "names a field, and no input has fields: all are plain text or pages \

@@ -106,6 +106,15 @@ pub fn prepare(
     let mut config = config.resolved();
     for path in &config.clean.exclude {
         only_a_file(path, "an evaluation set (--exclude)")?;
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            return Err(Error::Config {
+                option: "--exclude",
+                why: format!(
+                    "is {}, a pipe: it is read more than once, so write it to a file",
+                    path.display()
+                ),
+            });
+        }
         let digest = atomic::digest(path)?.blake3;
         config.clean.exclude_blake3.push(digest);
     }
@@ -135,7 +144,7 @@ pub fn prepare(
         work,
         progress,
     };
-    if let Some(warning) = preparation.memory.warning() {
+    if let Some(warning) = Memory::warning(work.memory) {
         progress.say(&warning);
     }
     let Some(output) = Output::begin(out, &preparation.key, work.resume)? else {

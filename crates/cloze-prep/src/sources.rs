@@ -30,18 +30,17 @@ pub fn outside(out: &Path, inputs: &[PathBuf]) -> Result<()> {
 /// Refuses a tokenizer in a folder that is read, if its vocabulary would be taken for text.
 pub fn no_vocabulary(tokenizer: &Path, plan: &InputPlan) -> Result<()> {
     let tokenizer_is = real(tokenizer);
+    let vocabulary = tokenizer_is.join("vocab.txt");
     let is_of_it = |source: &&Source| {
-        source.object.is_none()
-            && !source.is_stream()
-            && real(&source.path).starts_with(&tokenizer_is)
+        let may_be = source.object.is_none() && !source.is_stream();
+        may_be && [&tokenizer_is, &vocabulary].contains(&&real(&source.path))
     };
     match plan.sources.iter().find(is_of_it) {
         None => Ok(()),
         Some(source) => Err(Error::Config {
             option: "--tokenizer",
             why: format!(
-                "{} holds {}, which is among the inputs: it would be taken for text; move the tokenizer out of the folder that is read, or name the texts by a pattern",
-                tokenizer.display(),
+                "has its vocabulary among the inputs, {}, where it would be taken for text: move the tokenizer out of the folder that is read, or name the texts by a pattern",
                 source.path.display()
             ),
         }),
@@ -148,6 +147,10 @@ mod tests {
             let why = no_vocabulary(&at(tokenizer), &plan("in")).unwrap_err();
             assert!(why.to_string().contains("in/bert/vocab.txt"), "{why}");
             assert!(no_vocabulary(&at(tokenizer), &plan("in/a.txt")).is_ok());
+            assert!(
+                no_vocabulary(&at("in"), &plan("in")).is_ok(),
+                "a text beside it"
+            );
         }
     }
 }

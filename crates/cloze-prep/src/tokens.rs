@@ -88,6 +88,13 @@ impl TokenFolder {
                 (folder.place, folder.whole) = (whole, true);
                 return Ok(folder);
             }
+            if folder._lock.is_none() {
+                return Err(Error::OutputExists {
+                    path: path.into(),
+                    why: "holds the tokens of other sources, and cannot be written".into(),
+                    hint: "give another folder for --tokens",
+                });
+            }
             fs::remove_file(folder.path.join(WHOLE)).map_err(cloze_shard::Error::io(path))?;
         }
         for part in 0.. {

@@ -147,10 +147,10 @@ impl<'a> SourceReader<'a> {
                         return Ok(Body::Json(lines, Vec::new()));
                     }
                     if json::is_pretty(&first) {
-                        return Err(InputError::Json {
+                        return Err(InputError::Header {
                             path: source.path.clone(),
-                            line: 1,
-                            why: "what looks like JSON over several lines (--input-format text reads it as text)".into(),
+                            why: "it begins as JSON over several lines".into(),
+                            hint: "give an object a line: `jq -c . FILE` makes one of an object, `jq -c '.[]' FILE` of an array; --input-format text reads it as text".into(),
                         });
                     }
                 }
@@ -326,6 +326,8 @@ impl<'a> SourceReader<'a> {
     pub fn finish(self) -> Result<SourceRecord, InputError> {
         let (bytes, blake3) = match self.known() {
             Some(known) => known.digest(self.source)?,
+            // Nothing is known of what came through a pipe up to there, and it does not come again.
+            None if self.source.is_stream() => (0, blake3::hash(&[]).to_hex().to_string()),
             None => bytes::digest(self.source)?,
         };
         Ok(SourceRecord {

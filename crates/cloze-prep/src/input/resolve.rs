@@ -1,8 +1,11 @@
 //! Which files, in which order.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -89,9 +92,10 @@ impl Source {
         self.is_stdin() || (self.bytes == 0 && self.object.is_none() && is_pipe(&self.path))
     }
 
-    /// Whether neither its name nor an option says what it holds.
-    pub(super) fn has_no_kind(&self, options: &InputOptions) -> bool {
-        options.format.is_none() && self.is_stream() && kind(&self.path).is_none()
+    /// Whether neither its name nor an option says what it holds: it came through a pipe, or from where standard input has a name.
+    pub(crate) fn has_no_kind(&self, options: &InputOptions) -> bool {
+        let is_named = options.format.is_some() || kind(&self.path).is_some();
+        !is_named && (self.is_stream() || self.path.starts_with("/dev"))
     }
 }
 
@@ -120,23 +124,25 @@ pub fn listed(list: &Path) -> Result<Vec<PathBuf>, InputError> {
             .and_then(|mut file| file.read_to_end(&mut bytes))
             .map_err(io)?,
     };
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        let before = memchr::memchr_iter(b'\n', &e.as_bytes()[..at]).count();
-        InputError::Header {
-            path: list.into(),
-            why: format!("no list of names: line {} is not UTF-8", before + 1),
-            hint: "--files-from takes a file that names inputs, a line each; inputs themselves are given without it".into(),
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    let end = if bytes.contains(&0) { 0 } else { b'\n' };
+    let mut named: Vec<PathBuf> = Vec::new();
+    for (name, number) in bytes.split(|&b| b == end).zip(1..) {
+        let name = name.strip_suffix(b"\r").unwrap_or(name);
+        if name.trim_ascii().is_empty() {
+            continue;
         }
-    })?;
-    let end = if text.contains('\0') { '\0' } else { '\n' };
-    let lines = text
-        .split(end)
-        .map(|line| line.strip_suffix('\r').unwrap_or(line));
-    let named: Vec<PathBuf> = lines
-        .filter(|l| !l.trim().is_empty())
-        .map(Into::into)
-        .collect();
+        let path = PathBuf::from(OsStr::from_bytes(name));
+        // A name may be any bytes; what is no list has lines that are none.
+        if std::str::from_utf8(name).is_err() && !path.exists() {
+            return Err(InputError::Header {
+                path: list.into(),
+                why: format!("no list of names: line {number} is not UTF-8, and no file has that name"),
+                hint: "--files-from takes a file that names inputs, a line each (or with a NUL after each); inputs themselves are given without it".into(),
+            });
+        }
+        named.push(path);
+    }
     if named.is_empty() {
         let why = format!("{} names no file", list.display());
         return Err(InputError::NoText { why });
@@ -308,11 +314,14 @@ impl InputPlan {
             path: file.into(),
             source,
         })?;
-        if !metadata.is_file() {
-            let format = self.options.format.or_else(|| Some(kind(file)?.0));
-            refuse_parquet(format.unwrap_or(Format::Text), file, "a pipe")?;
+        if metadata.is_file() {
+            self.add(file.into(), metadata.len(), None);
+            return Ok(());
         }
-        self.add(file.into(), metadata.len(), None);
+        let format = self.options.format.or_else(|| Some(kind(file)?.0));
+        refuse_parquet(format.unwrap_or(Format::Text), file, "a pipe")?;
+        // What the system calls the length of a pipe is what waits in it.
+        self.add(file.into(), 0, None);
         Ok(())
     }
 
@@ -353,10 +362,9 @@ impl InputPlan {
                 }
                 continue;
             }
-            // What stands in for a file has no other name, or none that leads to it.
-            let real = match path == Path::new(STDIN) || is_pipe(path) {
-                true => path.clone(),
-                false => fs::canonicalize(path).map_err(|source| InputError::Io {
+            let real = match path == Path::new(STDIN) {
+                true => real(Path::new("/dev/stdin")).unwrap_or_else(|_| path.clone()),
+                false => real(path).map_err(|source| InputError::Io {
                     path: path.clone(),
                     source,
                 })?,
@@ -381,6 +389,15 @@ fn refuse_parquet(format: Format, path: &Path, what: &str) -> Result<(), InputEr
         why: format!("Parquet is read from its end, which {what} does not allow"),
         hint: "write it to a file first".into(),
     })
+}
+
+/// What a path leads to, alike for all its names. A pipe may have a name that leads nowhere.
+fn real(path: &Path) -> std::io::Result<PathBuf> {
+    let metadata = fs::metadata(path)?;
+    match metadata.is_file() {
+        true => fs::canonicalize(path),
+        false => Ok(format!("pipe {} {}", metadata.dev(), metadata.ino()).into()),
+    }
 }
 
 /// Whether something else than a file or a folder is there.

@@ -16,12 +16,18 @@ use crate::tokens::TokenFolder;
 const LARGE: u64 = 64 << 20;
 const ENOUGH: u64 = 8;
 
-/// How what is needed is known, and the share of it that must be free at the least.
+/// How what is needed is known, and the share of it that is certain: a preparation is refused where not even that is free.
 struct Known {
     amounts: Amounts,
     by: &'static str,
     sure: f64,
 }
+
+/// Of tokens that are there; of a sample from all over the text, and of one from the beginnings of files that cannot be read but from there; of sizes.
+const COUNTED: f64 = 0.9;
+const ALL_OVER: f64 = 0.8;
+const BEGINNINGS: f64 = 0.4;
+const SIZES: f64 = 0.5;
 
 impl Preparation<'_> {
     fn id_type(&self) -> IdType {
@@ -38,7 +44,7 @@ impl Preparation<'_> {
             return Ok(Known {
                 amounts: Amounts::counted(&folder.place.report),
                 by: "by the tokens",
-                sure: 0.9,
+                sure: COUNTED,
             });
         }
         let guess = Amounts::guess(&self.sources);
@@ -48,18 +54,21 @@ impl Preparation<'_> {
             true => None,
             false => Amounts::sampled(&self.sources, &self.tokenizer, &self.config)?,
         };
-        Ok(match sampled {
-            Some(amounts) => Known {
+        let (amounts, by, sure) = match sampled {
+            Some((amounts, true)) => (amounts, "by a sample of the text", ALL_OVER),
+            Some((amounts, false)) => (
                 amounts,
-                by: "by a sample of the text",
-                sure: 0.8,
-            },
-            None => Known {
-                amounts: guess,
-                by: "by the sizes of the files",
-                sure: 0.5,
-            },
-        })
+                "by a sample from the beginnings of files",
+                BEGINNINGS,
+            ),
+            None => (guess, "by the sizes of the files", SIZES),
+        };
+        // How much cleaning leaves is known when it is done.
+        let sure = match self.config.clean.is_off() {
+            true => sure,
+            false => 0.0,
+        };
+        Ok(Known { amounts, by, sure })
     }
 
     /// Says how much room is needed, and refuses to begin where there is certainly too little.
@@ -87,7 +96,7 @@ impl Preparation<'_> {
         // What was done before a stop is there already.
         let tokens = disk::taken(&self.token_folder());
         let mut done = disk::taken(self.out);
-        if self.work.tokens.is_none() {
+        if self.token_folder().starts_with(self.out) {
             done -= done.min(tokens);
         }
         if elsewhere.is_none() && !folder.whole {
@@ -109,10 +118,14 @@ impl Preparation<'_> {
         let check = |path: &Path, bytes: u64, free: Option<u64>| -> Result<()> {
             disk::refuse(path, certain(bytes), free)?;
             if free.is_some_and(|free| bytes > free) {
-                self.progress.say(&format!(
-                    "disk     this may be more than there is in {}",
-                    path.display()
-                ));
+                let path = path.display();
+                let said = match self.config.clean.is_off() {
+                    true => format!("disk     this may be more than there is in {path}"),
+                    false => format!(
+                        "disk     this is more than there is in {path}, unless cleaning leaves less"
+                    ),
+                };
+                self.progress.say(&said);
             }
             Ok(())
         };

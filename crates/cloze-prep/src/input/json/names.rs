@@ -50,8 +50,29 @@ pub fn is_pretty(bytes: &[u8]) -> bool {
     let text = bytes.trim_ascii_start();
     let end = text.iter().position(|&b| b == b'\n');
     let (line, rest) = text.split_at(end.unwrap_or(text.len()));
-    let opens = matches!(line.trim_ascii(), b"{" | b"[" | b"[{");
-    opens && matches!(rest.trim_ascii_start(), [b'"' | b'{' | b'[', ..])
+    match line.trim_ascii() {
+        b"{" | b"[{" => begins_with_a_name(rest),
+        b"[" => match rest.trim_ascii_start() {
+            [b'{', rest @ ..] => begins_with_a_name(rest),
+            _ => false,
+        },
+        // An object that goes on in the next line.
+        [b'{', ..] if !rest.is_empty() => {
+            let names = Cell::new(Vec::new());
+            let read = std::str::from_utf8(line).map(|line| parse(line, Seen(&names)));
+            read.is_ok_and(|read| read.is_err_and(|e| e.is_eof())) && !names.take().is_empty()
+        }
+        _ => false,
+    }
+}
+
+fn begins_with_a_name(text: &[u8]) -> bool {
+    let Some(text) = text.trim_ascii_start().strip_prefix(b"\"") else {
+        return false;
+    };
+    let mut parts = text.splitn(2, |&b| b == b'"').skip(1);
+    let after = parts.next().unwrap_or_default();
+    after.trim_ascii_start().starts_with(b":")
 }
 
 /// The first names of the first line of a source, read for that.
@@ -128,6 +149,13 @@ mod tests {
             ("{\"text\": \"a\"}\n", false),
             ("[1] A citation.\n", false),
             ("{\nis a brace", false),
+            ("[\n\"What is this?\" she said.\n]", false),
+            ("{\n\"quoted\" text in braces", false),
+            ("{\"id\": 1,\n \"text\": \"a\"}", true),
+            (
+                "{\"id\": 1, \"text\": \"as long as what is looked at",
+                false,
+            ),
             ("[", false),
             ("", false),
         ] {
