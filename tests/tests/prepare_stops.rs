@@ -389,7 +389,7 @@ fn a_disk_that_is_full_for_a_while() {
         return;
     }
     // Much more text than its compressed size lets expect: a sample shows it.
-    let much = lines(1, 3_000).repeat(6_000);
+    let much = lines(1, 3_000).repeat(15_000);
     place.write("in/y.jsonl.gz", gzip(&much));
     let line = format!("prepare in {OPTIONS} --out small/data");
     let refused = place.cloze(&line);

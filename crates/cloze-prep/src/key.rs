@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use cloze_clean::CleanOptions;
@@ -116,7 +116,8 @@ impl Key {
 /// A source as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    path: PathBuf,
+    /// As manifests have it: a name need not be UTF-8.
+    path: String,
     bytes: u64,
     /// Nanoseconds since 1970; 0 where the file system does not say, or where there is something better.
     modified: u64,
@@ -140,7 +141,7 @@ impl Mark {
             }
         };
         Self {
-            path: source.path.clone(),
+            path: source.path.to_string_lossy().into_owned(),
             bytes: source.bytes,
             modified,
             etag,

@@ -82,11 +82,6 @@ impl TokenizeReport {
         counts
     }
 
-    /// Tokens of all documents.
-    pub fn tokens(&self) -> u64 {
-        self.tokens
-    }
-
     /// Bytes of text, tokens, sentences and documents.
     pub fn amounts(&self) -> [u64; 4] {
         [self.text_bytes, self.tokens, self.sentences, self.documents]

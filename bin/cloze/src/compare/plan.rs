@@ -230,6 +230,20 @@ fn refuse_foreign(out: &Path) -> anyhow::Result<()> {
 
 fn key(args: &CompareArgs) -> anyhow::Result<Key> {
     check(&args.asked)?;
+    let is_stream = |path: &&PathBuf| {
+        path.as_os_str() == "-"
+            || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
+    };
+    if let Some(stream) = args.inputs.iter().find(is_stream) {
+        return Err(Refused {
+            why: format!(
+                "{}: the corpus is read more than once, which a pipe does not allow",
+                stream.display()
+            ),
+            hint: "write it to a file first".into(),
+        }
+        .into());
+    }
     let whole = |path: &PathBuf| {
         let missing = || format!("{}: cannot be read", path.display());
         path.canonicalize().with_context(missing)
@@ -282,20 +296,6 @@ fn key(args: &CompareArgs) -> anyhow::Result<Key> {
         &args.retrieval,
         &["docs.jsonl", "queries.jsonl"],
     )?;
-    let is_stream = |path: &&PathBuf| {
-        path.as_os_str() == "-"
-            || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
-    };
-    if let Some(stream) = args.inputs.iter().find(is_stream) {
-        return Err(Refused {
-            why: format!(
-                "{}: the corpus is read more than once, which a pipe does not allow",
-                stream.display()
-            ),
-            hint: "write it to a file first".into(),
-        }
-        .into());
-    }
     // A pattern is no path; `prepare` says what is wrong with it.
     let input = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let inputs: Vec<PathBuf> = args.inputs.iter().map(input).collect();

@@ -145,7 +145,7 @@ mod tests {
         for (text, pretty) in [
             ("{\n  \"text\": \"a\"\n}", true),
             ("[\r\n {\"text\": \"a\"}]", true),
-            (" [{\n \"text\"", true),
+            (" [{\n \"text\": ", true),
             ("{\"text\": \"a\"}\n", false),
             ("[1] A citation.\n", false),
             ("{\nis a brace", false),
