@@ -457,9 +457,10 @@ fn pipes_are_read_as_files_are() {
         "{said}"
     );
     // Nothing is read twice, whatever fails and whatever it is called.
-    let (status, said) = shell(format!(
+    let (status, said) = shell(
         "mkfifo h.jsonl.gz; echo hello > h.jsonl.gz & timeout 60 $CLOZE prepare h.jsonl.gz corpus/a.txt --tokenizer tokenizer --seq-len 32 --on-bad-input skip --out skipped"
-    ));
+            .to_owned(),
+    );
     assert!(
         status == Some(0) && said.contains("damaged archive, rest lost"),
         "{said}"
