@@ -274,6 +274,9 @@ mod tests {
 
     use super::*;
 
+    /// Names and bytes.
+    type Files = Vec<(String, Vec<u8>)>;
+
     /// Lines of JSON of documents of `words` words each, some `bytes` together.
     fn lines(bytes: usize, words: usize, seed: u64) -> String {
         let all = [
@@ -322,7 +325,7 @@ mod tests {
         };
         // Documents at the beginning are short, those after it long: places all over say so.
         let mixed = lines(1_000_000, 20, 1) + &lines(3_000_000, 2_000, 2);
-        let cases: Vec<(&str, bool, Vec<(String, Vec<u8>)>)> = vec![
+        let cases: Vec<(&str, bool, Files)> = vec![
             (
                 "lines",
                 true,
@@ -373,7 +376,8 @@ mod tests {
             for (file, bytes) in &files {
                 fs::write(text.join(file), bytes).unwrap();
             }
-            let plan = InputPlan::resolve(&[text.clone()], &InputOptions::of(&config)).unwrap();
+            let plan = InputPlan::resolve(std::slice::from_ref(&text), &InputOptions::of(&config))
+                .unwrap();
             let (sampled, all_over) = Amounts::sampled(&plan, &tokenizer, &config)
                 .unwrap()
                 .unwrap();
@@ -418,7 +422,8 @@ mod tests {
             b"\xff\xfe\xff",
         ] {
             fs::write(&file, bytes).unwrap();
-            let plan = InputPlan::resolve(&[file.clone()], &InputOptions::of(&config)).unwrap();
+            let plan = InputPlan::resolve(std::slice::from_ref(&file), &InputOptions::of(&config))
+                .unwrap();
             assert_eq!(Amounts::sampled(&plan, &tokenizer, &config).unwrap(), None);
         }
         fs::remove_file(&file).unwrap();
