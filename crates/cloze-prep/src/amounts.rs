@@ -426,6 +426,5 @@ mod tests {
                 .unwrap();
             assert_eq!(Amounts::sampled(&plan, &tokenizer, &config).unwrap(), None);
         }
-        fs::remove_file(&file).unwrap();
     }
 }

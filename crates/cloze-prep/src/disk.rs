@@ -67,7 +67,7 @@ impl Needed {
 /// Of a recipe on the disk.
 const RECIPE_BYTES: u64 = 33;
 
-/// Rows and tokens that so much text comes to, to within some 10 %, as measured on two corpora at lengths of 32 to 512 (`docs/bench/memory.md`).
+/// Rows and tokens that so much text comes to, to within 15 %, as measured on two corpora at lengths of 32 to 512 (the test has the figures).
 ///
 /// Text fills 87 % of a row of pairs, since sentences are not cut, less what short rows leave; and a document has a last row, whatever is left for it. A random B takes the
 /// place of text that comes again in the next row, so that a ratio of r lets every token appear 1 / (1 - r / 2) times, and oftener where documents are of one row.

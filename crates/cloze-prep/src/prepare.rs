@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::amounts::Amounts;
 use crate::disk::megabytes;
 use crate::fields;
-use crate::input::{InputOptions, InputPlan, only_a_file};
+use crate::input::{InputOptions, InputPlan, is_pipe, only_a_file};
 use crate::key::{self, Key};
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
@@ -106,7 +106,7 @@ pub fn prepare(
     let mut config = config.resolved();
     for path in &config.clean.exclude {
         only_a_file(path, "an evaluation set (--exclude)")?;
-        if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        if is_pipe(path) {
             return Err(Error::Config {
                 option: "--exclude",
                 why: format!(

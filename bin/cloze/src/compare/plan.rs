@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use cloze_prep::input::is_pipe;
 use cloze_shard::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -230,10 +231,7 @@ fn refuse_foreign(out: &Path) -> anyhow::Result<()> {
 
 fn key(args: &CompareArgs) -> anyhow::Result<Key> {
     check(&args.asked)?;
-    let is_stream = |path: &&PathBuf| {
-        path.as_os_str() == "-"
-            || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
-    };
+    let is_stream = |path: &&PathBuf| path.as_os_str() == "-" || is_pipe(path);
     if let Some(stream) = args.inputs.iter().find(is_stream) {
         return Err(Refused {
             why: format!(

@@ -22,7 +22,7 @@ pub use error::InputError;
 pub(crate) use json::first_names;
 pub use remote::Object;
 pub(crate) use remote::only_a_file;
-pub use resolve::{Compression, Format, InputPlan, Source, listed};
+pub use resolve::{Compression, Format, InputPlan, Source, is_pipe, listed};
 
 use serde::{Deserialize, Serialize};
 

@@ -400,8 +400,9 @@ fn real(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Whether something else than a file or a folder is there.
-fn is_pipe(path: &Path) -> bool {
+/// Whether something else than a file or a folder is there: what can be read once only.
+#[must_use]
+pub fn is_pipe(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
