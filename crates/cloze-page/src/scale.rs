@@ -30,6 +30,9 @@ impl Scale {
             _ if tight => 0.0,
             width => 0.04 * width,
         };
+        if room == 0.0 {
+            return scale;
+        }
         let back = |v: f64| if log { 10f64.powf(v) } else { v };
         // What is nowhere under zero has an axis that is not.
         let floor = if !log && low >= 0.0 {
@@ -76,7 +79,9 @@ impl Scale {
             let stride = ((b - a) / 10.0).ceil().max(1.0) as usize;
             let decades = ((a.floor() as i32)..=(b.ceil() as i32)).step_by(stride);
             let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d)));
-            return all.filter(|t| (self.low..=self.high).contains(t)).collect();
+            // A power is not exact: an end of the scale is on it.
+            let (low, high) = (self.low * (1.0 - 1e-9), self.high * (1.0 + 1e-9));
+            return all.filter(|t| (low..=high).contains(t)).collect();
         }
         let rough = (self.high - self.low) / count.max(1) as f64;
         let decade = 10f64.powf(rough.log10().floor());
@@ -168,6 +173,20 @@ mod tests {
         assert_eq!(
             labels(1.0, 1e6, true),
             ["1", "10", "100", "1000", "10k", "100k", "1M"]
+        );
+    }
+
+    #[test]
+    fn the_ends_of_a_tight_scale_have_numbers() {
+        let ends = Scale::of([200.0, 2000.0].into_iter(), true, true);
+        assert_eq!(ends.ticks(6), [200.0, 500.0, 1000.0, 2000.0]);
+        let ends = Scale::of([1e-5, 2e-4].into_iter(), true, true);
+        assert_eq!(
+            ends.ticks(6)
+                .iter()
+                .map(|t| label(*t, *t))
+                .collect::<Vec<_>>(),
+            ["1e−5", "2e−5", "5e−5", "1e−4", "2e−4"]
         );
     }
 

@@ -25,6 +25,33 @@ struct Results {
     metric: Option<String>,
     labels: Vec<String>,
     test: BTreeMap<String, Spread>,
+    #[serde(default)]
+    seeds: Vec<Trained>,
+}
+
+/// How a model learned.
+#[derive(Deserialize)]
+struct Trained {
+    #[serde(default)]
+    history: Vec<Evaluated>,
+}
+
+#[derive(Deserialize)]
+struct Evaluated {
+    step: u64,
+    #[serde(default)]
+    dev: BTreeMap<String, Option<f64>>,
+}
+
+impl Trained {
+    /// How much `metric` of dev grew from the middle of the steps to the last one.
+    fn second_half(&self, metric: &str) -> Option<f64> {
+        let of = |e: &Evaluated| e.dev.get(metric).copied().flatten();
+        let last = self.history.last()?;
+        // Looks at dev need not be at the middle: the first one after it.
+        let middle = self.history.iter().find(|e| 2 * e.step >= last.step)?;
+        Some(of(last)? - of(middle)?)
+    }
 }
 
 #[derive(Deserialize)]
@@ -40,6 +67,8 @@ pub struct Said {
     pub answers: Answers,
     /// Rows of the test file.
     pub rows: Vec<u64>,
+    /// How much the metric of dev grew in the second half of fine-tuning.
+    pub second_half: Option<f64>,
 }
 
 /// Reads them. The metric over all of them must be what `results.json` says.
@@ -68,6 +97,10 @@ pub fn read(folder: &Path) -> anyhow::Result<Said> {
         folder.display()
     );
     Ok(Said {
+        second_half: results
+            .seeds
+            .first()
+            .and_then(|trained| trained.second_half(&metric)),
         rows: predictions.iter().map(|p| p.row).collect(),
         metric,
         answers,
@@ -178,6 +211,31 @@ mod tests {
         let labels = ["a", "b", "c"].map(str::to_owned);
         let answers = answers(&predictions, metric, &labels).unwrap();
         answers.metric(0..answers.len())
+    }
+
+    #[test]
+    fn what_the_second_half_gave() {
+        let trained = |points: &[(u64, Option<f64>)]| -> Trained {
+            let history: Vec<Value> = (points.iter())
+                .map(|(step, f1)| json!({"step": step, "train_loss": 1.0, "dev": {"f1": f1}}))
+                .collect();
+            serde_json::from_value(json!({"history": history, "seed": 0})).unwrap()
+        };
+        let all = trained(&[
+            (10, Some(0.1)),
+            (20, Some(0.3)),
+            (30, Some(0.5)),
+            (40, Some(0.75)),
+        ]);
+        assert_eq!(all.second_half("f1"), Some(0.75 - 0.3));
+        assert_eq!(all.second_half("mcc"), None);
+        // One look at dev is both the middle and the end.
+        assert_eq!(trained(&[(10, Some(0.1))]).second_half("f1"), Some(0.0));
+        assert_eq!(
+            trained(&[(10, Some(0.1)), (20, None)]).second_half("f1"),
+            None
+        );
+        assert_eq!(trained(&[]).second_half("f1"), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::args::{Budget, Objective, Start};
 use super::cells::{Stage, record};
 use super::data::{Datasets, Kind};
 use super::plan::{Arm, Cell, Plan, Settled};
-use super::statistics::{Difference, Model, RESAMPLES, Table};
+use super::statistics::{Difference, Model, RESAMPLES, Table, spread};
 
 /// Everything that came out.
 #[derive(Clone, Debug, Serialize)]
@@ -73,6 +73,8 @@ pub struct BudgetOutcome {
     pub scores: Vec<Vec<(u32, f64)>>,
     /// Difference of each arm to the checkpoint as it is, by itself, with 95 %.
     pub to_none: Vec<Option<Difference>>,
+    /// How much better models became on dev in the second half of fine-tuning, on the mean: much where it was too short.
+    pub second_half: Option<f64>,
 }
 
 /// A difference that answers a question.
@@ -167,14 +169,16 @@ impl Outcome {
         let mut judged = None;
         if plan.key.task.is_some() {
             for budget in budgets {
-                let Some((table, metric, rows)) = scores(&arms, &cells, budget, out)? else {
+                let Some(scores) = scores(&arms, &cells, budget, out)? else {
                     continue;
                 };
+                let table = scores.table;
                 outcome.judge = Judge {
-                    name: metric,
+                    name: scores.metric,
                     budget: Some(budget),
                 };
-                outcome.test_rows = rows;
+                outcome.test_rows = scores.rows;
+                let sign = outcome.judge.sign();
                 let none = arms
                     .iter()
                     .position(|a| (a.start, a.objective) == (Start::Checkpoint, Objective::None));
@@ -190,6 +194,7 @@ impl Outcome {
                     },
                     scores: (0..arms.len()).map(|i| table.values(i)).collect(),
                     to_none: (0..arms.len()).map(to_none).collect(),
+                    second_half: scores.second_half.map(|gain| sign * gain),
                 });
                 judged = Some(table);
             }
@@ -210,7 +215,7 @@ impl Outcome {
         }
         if let Some(table) = judged {
             outcome.noise = table.noise().map(|n| (n.deviation, n.freedom));
-            let sign = outcome.judge.sign();
+            let judge = outcome.judge.clone();
             for (question, of, to) in questions {
                 let difference = table.difference(of, to, level);
                 outcome
@@ -219,7 +224,7 @@ impl Outcome {
                         question,
                         of: arms[of],
                         to: arms[to],
-                        difference: turned(difference, sign),
+                        difference: possible(turned(difference, judge.sign()), &judge),
                     }));
             }
         }
@@ -258,6 +263,18 @@ fn turned(d: Difference, sign: f64) -> Difference {
     }
 }
 
+/// An interval without what cannot be: shares differ by 1 at most, whatever the t distribution of one degree of freedom says.
+fn possible(d: Difference, judge: &Judge) -> Difference {
+    match judge.is_share() {
+        false => d,
+        true => Difference {
+            low: d.low.max(-1.0),
+            high: d.high.min(1.0),
+            ..d
+        },
+    }
+}
+
 /// The pairs of arms that are compared: those that a question is about, and no others, since each costs all others certainty.
 fn questions(arms: &[Arm]) -> Vec<(Question, usize, usize)> {
     let find = |start, objective| arms.iter().position(|a| *a == Arm { start, objective });
@@ -279,14 +296,25 @@ fn questions(arms: &[Arm]) -> Vec<(Question, usize, usize)> {
     all
 }
 
-/// The answers of all models that learned from so many examples; the metric; test examples.
+/// What models said that learned from so many examples.
+struct Scores {
+    table: Table,
+    metric: String,
+    /// Test examples.
+    rows: usize,
+    /// How much the metric of dev grew in the second half of fine-tuning, on the mean.
+    second_half: Option<f64>,
+}
+
+/// The answers of all models that learned from so many examples.
 fn scores(
     arms: &[Arm],
     cells: &[Cell],
     budget: Budget,
     out: &Path,
-) -> anyhow::Result<Option<(Table, String, usize)>> {
+) -> anyhow::Result<Option<Scores>> {
     let (mut models, mut first) = (Vec::new(), None::<(String, Vec<u64>)>);
+    let mut grown = Vec::new();
     for cell in cells {
         let folder = cell.folder(out);
         let stage = Stage::Finetune(budget);
@@ -300,6 +328,7 @@ fn scores(
             metric,
             answers,
             rows,
+            second_half,
         } = answers::read(&folder.join(stage.name()))?;
         let (name, of) = first.get_or_insert_with(|| (metric.clone(), rows.clone()));
         anyhow::ensure!(
@@ -307,13 +336,19 @@ fn scores(
             "{}: is about other test examples, or judged by another metric, than the models before it",
             folder.display()
         );
+        grown.extend(second_half);
         models.push(Model {
             arm,
             seed: cell.seed,
             answers,
         });
     }
-    Ok(first.map(|(metric, rows)| (Table::new(&models, RESAMPLES, 0), metric, rows.len())))
+    Ok(first.map(|(metric, rows)| Scores {
+        table: Table::new(&models, RESAMPLES, 0),
+        metric,
+        rows: rows.len(),
+        second_half: (!grown.is_empty()).then(|| spread(&grown).0),
+    }))
 }
 
 /// What was measured of an arm on held-out text and queries, and what it cost.

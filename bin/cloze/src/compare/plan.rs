@@ -242,9 +242,18 @@ fn key(args: &CompareArgs) -> anyhow::Result<Key> {
         }
         .into());
     }
+    let named = [
+        Some(&args.init),
+        args.task.as_ref(),
+        args.retrieval.as_ref(),
+    ];
+    for path in named.into_iter().flatten().chain(&args.inputs) {
+        utf8(path)?;
+    }
     let whole = |path: &PathBuf| {
         let missing = || format!("{}: cannot be read", path.display());
-        path.canonicalize().with_context(missing)
+        let whole = path.canonicalize().with_context(missing)?;
+        utf8(&whole).map(|()| whole)
     };
     let mut files = BTreeMap::new();
     let init = whole(&args.init)?;
@@ -297,6 +306,7 @@ fn key(args: &CompareArgs) -> anyhow::Result<Key> {
     // A pattern is no path; `prepare` says what is wrong with it.
     let input = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let inputs: Vec<PathBuf> = args.inputs.iter().map(input).collect();
+    inputs.iter().try_for_each(|path| utf8(path))?;
     for input in inputs.iter().filter(|i| data::is_dataset(i)) {
         let path = input.join(cloze_shard::manifest::FILE_NAME);
         files.insert(
@@ -312,6 +322,19 @@ fn key(args: &CompareArgs) -> anyhow::Result<Key> {
         files,
         asked: args.asked.clone(),
     })
+}
+
+/// Refuses names that the plan, which is JSON, cannot hold.
+fn utf8(path: &Path) -> anyhow::Result<()> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => Err(Refused {
+            why: format!("{}: the name is not UTF-8", path.display()),
+            hint: "a comparison keeps names as JSON: rename it, and the folders that it lies in"
+                .into(),
+        }
+        .into()),
+    }
 }
 
 fn check(asked: &Asked) -> anyhow::Result<()> {
@@ -417,6 +440,34 @@ mod tests {
             again,
             ["checkpoint-none", "checkpoint-mlm", "checkpoint-mlm+nsp"]
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_json_cannot_hold_are_refused_by_name() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"t\xff.txt"));
+        fs::write(&odd, "text").unwrap();
+        let Plan {
+            key: Key { asked, .. },
+            ..
+        } = plan("");
+        let args = |inputs: Vec<PathBuf>, init: PathBuf| CompareArgs {
+            inputs,
+            init,
+            asked: asked.clone(),
+            ..Line::parse_from(["x", "corpus", "--init", "i", "--out", "o"]).args
+        };
+        for args in [
+            args(vec![odd.clone()], folder.path().into()),
+            args(vec![folder.path().into()], odd.clone()),
+        ] {
+            let error = key(&args).unwrap_err().to_string();
+            assert!(error.contains("not UTF-8"), "{error}");
+        }
     }
 
     #[test]

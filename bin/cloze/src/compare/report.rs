@@ -421,8 +421,28 @@ impl Told<'_> {
         } else {
             ""
         };
+        let grown: Vec<String> = (self.outcome.budgets.iter())
+            .filter_map(|b| {
+                Some(format!(
+                    "{} with {}",
+                    verdict::signed(&self.outcome.judge, b.second_half?),
+                    examples(b.budget, b.rows)
+                ))
+            })
+            .collect();
+        let grown = match grown.is_empty() {
+            true => String::new(),
+            false => format!(
+                " What models still gained on dev in the second half of fine-tuning, on the mean{}: {} labelled examples.",
+                match verdict::points(&self.outcome.judge) {
+                    "" => String::new(),
+                    unit => format!(", in{unit}"),
+                },
+                grown.join(", ")
+            ),
+        };
         format!(
-            "{}{unit}: mean and standard deviation over seeds, on {} test examples. Each seed has labelled examples of its own, the same ones for all arms.",
+            "{}{unit}: mean and standard deviation over seeds, on {} test examples. Each seed has labelled examples of its own, the same ones for all arms.{grown}",
             capital(&verdict::metric(&self.outcome.judge)),
             format::count(self.outcome.test_rows as u64)
         )

@@ -14,6 +14,9 @@ pub struct Verdict {
     pub rest: Vec<String>,
 }
 
+/// What models may gain on dev in the second half of fine-tuning and still be called done: with a rate that goes to 0, the last half adds little to what was learned.
+const STILL_RISING: f64 = 0.03;
+
 impl Verdict {
     /// All of it.
     pub fn text(&self) -> String {
@@ -34,7 +37,7 @@ pub fn value(judge: &Judge, value: f64) -> String {
 }
 
 /// A difference, with its sign.
-fn signed(judge: &Judge, value: f64) -> String {
+pub fn signed(judge: &Judge, value: f64) -> String {
     let text = match judge.is_share() {
         true => format!("{:+.1}", 100.0 * value),
         false => format!("{value:+.3}"),
@@ -141,10 +144,18 @@ pub fn of(outcome: &Outcome) -> Verdict {
             .iter()
             .map(|c| c.difference.high)
             .fold(f64::NEG_INFINITY, f64::max);
+        let ruled_out = match widest {
+            all if judge.is_share() && all >= 0.5 => {
+                "These models say next to nothing, though: more seeds are needed.".to_owned()
+            }
+            _ => format!(
+                "A gain of more than {}{} is ruled out.",
+                signed(judge, widest.max(0.0)),
+                points(judge)
+            ),
+        };
         format!(
-            "No difference seen: none of the ways to pre-train further changed {all_of_it} by more than chance might. A gain of more than {}{} is ruled out.",
-            signed(judge, widest.max(0.0)),
-            points(judge)
+            "No difference seen: none of the ways to pre-train further changed {all_of_it} by more than chance might. {ruled_out}"
         )
     };
     for c in further.iter().filter(|c| Some(c.of) != chosen) {
@@ -196,6 +207,15 @@ pub fn of(outcome: &Outcome) -> Verdict {
             1 => "The interval is right with 95 %.".to_owned(),
             _ => format!("All {k} intervals together are right with 95 %, each by itself with {:.2} % (Bonferroni).", 100.0 * level),
         });
+    }
+    if let Some(gain) =
+        (outcome.budgets.last()).and_then(|b| b.second_half.filter(|g| *g > STILL_RISING))
+    {
+        rest.push(format!(
+            "Fine-tuning was short: on dev, models still became better by {}{} in its second half, so scores say how fast they learn the task more than how well they end. A higher --finetune-learning-rate or more --epochs would tell.",
+            signed(judge, gain),
+            points(judge)
+        ));
     }
     if !outcome.missing.0.is_empty() {
         let (missing, all) = (outcome.missing.0.len(), outcome.missing.1);
@@ -283,6 +303,7 @@ mod tests {
                     vec![(0, 0.8), (1, 0.84)],
                 ],
                 to_none: vec![None, None, None],
+                second_half: Some(0.02),
             }],
             contrasts: differences
                 .iter()
@@ -356,6 +377,27 @@ mod tests {
             verdict.lead.starts_with("Keep the checkpoint as it is"),
             "{}",
             verdict.lead
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_is_told() {
+        use Objective::{Mlm, None};
+        let verdict = of(&outcome(&[(Mlm, None, -1.0, 1.0)]));
+        assert!(
+            verdict.lead.contains("next to nothing") && !verdict.lead.contains("ruled out"),
+            "{}",
+            verdict.lead
+        );
+        let mut short = outcome(&[(Mlm, None, -0.05, 0.04)]);
+        assert!(!of(&short).text().contains("Fine-tuning was short"));
+        short.budgets[0].second_half = Some(0.123);
+        assert!(
+            of(&short)
+                .text()
+                .contains("still became better by +12.3 points in its second half"),
+            "{}",
+            of(&short).text()
         );
     }
 

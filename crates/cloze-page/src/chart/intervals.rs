@@ -45,7 +45,7 @@ impl Chart for Intervals {
         let frame = Frame {
             width: 600.0,
             height: 54.0 + ROW * self.rows.len() as f64,
-            left: (longest as f64 * 6.4 + 14.0).clamp(60.0, 290.0),
+            left: (longest as f64 * 7.2 + 14.0).clamp(60.0, 300.0),
             bottom: 34.0,
         };
         let all = self

@@ -64,7 +64,7 @@ impl Chart for Lines {
             .series
             .iter()
             .zip(&styles)
-            .filter(|(s, _)| s.mark != Mark::Faint);
+            .filter(|(s, _)| s.mark != Mark::Faint && !s.points.is_empty());
         let legend = legend(named.map(|(s, style)| (*style, s.name.as_str())), |i| {
             format!("<line class=\"line s{i} d{i}\" x1=\"1\" x2=\"25\" y1=\"5\" y2=\"5\"/>")
         });
