@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use cloze_cli::{Status, format};
-use cloze_train::engine::Objective;
+use cloze_train::engine::{EngineKind, Objective};
 use cloze_train::parallel::World;
 use cloze_train::{Error, Start, pretrain_on, stored_config};
 
@@ -21,9 +21,11 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
             "--resume goes on from a checkpoint of the run, not from --init or --config: leave one out, or give --resume auto"
         );
     }
+    // What a run goes on from is its checkpoint: what it once began from may be gone.
+    let goes_on = args.resume.is_some() && cloze_train::checkpoint::latest(&args.out)?.is_some();
     let start = match args.datasets.first() {
-        Some(dataset) => downloaded(start, dataset)?,
-        None => start,
+        Some(dataset) if !goes_on => downloaded(start, dataset)?,
+        _ => start,
     };
     let stop = crate::stop::on_signals()?;
     crate::start_threads(args.jobs)?;
@@ -48,8 +50,17 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         Some(stored) => args.resumed(stored, typed)?,
         None => args.config(),
     };
-    if world.rank == 0 && typed.has("nsp_weight") && !config.objective.has_pairs() {
-        eprintln!("warning: --nsp-weight has no effect: --objective mlm trains no head on pairs");
+    if world.rank == 0 {
+        let idle = |option: &str, why: &str| eprintln!("warning: --{option} has no effect: {why}");
+        if typed.has("nsp_weight") && !config.objective.has_pairs() {
+            idle("nsp-weight", "--objective mlm trains no head on pairs");
+        }
+        if typed.has("mix") && args.datasets.len() == 1 {
+            idle("mix", "there is one dataset");
+        }
+        if typed.has("recompute") && config.engine == EngineKind::Reference {
+            idle("recompute", "the reference engine keeps what it computes");
+        }
     }
     if world.rank == 0 && config.objective == Objective::MlmNsp {
         warn_of_one_label(&args.datasets);

@@ -214,7 +214,7 @@ pub struct Attention {
 pub struct CrossEntropy {
     /// `[n, width]`; with a scale, they become their gradient times it.
     pub logits: View,
-    /// `[n]`: under `classes`, or [`NONE`], where loss, hit and gradient are 0.
+    /// `[n]`: under `classes`, or [`NONE`], where loss, hit and gradient are 0. Where the loss is not finite, the gradient is not either.
     pub labels: View,
     /// Columns that count; the others' gradient is 0.
     pub classes: usize,

@@ -54,6 +54,12 @@ pub enum Error {
         /// What is there.
         why: String,
     },
+    /// A file lies in the tokenizer's folder that the manifest does not name.
+    #[error("{}: the manifest names no such file of the tokenizer", path.display())]
+    Unnamed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file's size is not the one that the manifest binds.
     #[error("{}: {found} bytes, the manifest says {expected}", path.display())]
     Size {
@@ -166,11 +172,13 @@ impl Error {
                     .into()
             }
             Self::NoFile { .. } => "put the file itself there, as it was written; a link to the whole dataset is followed".into(),
+            Self::Unnamed { .. } => "delete it: it is no part of the dataset".into(),
             Self::Vocabulary { .. } => "give a Hugging Face tokenizer folder, a tokenizer.json or a BERT \
                                         vocab.txt that holds [PAD] [UNK] [CLS] [SEP] [MASK]"
                 .into(),
             Self::NoPieces { .. } => "give --mask-unit token, or take a WordPiece tokenizer: `cloze vocab train` makes one".into(),
-            Self::Io { .. } | Self::Config { .. } => return None,
+            Self::Config { name, .. } => format!("give another {name}, or leave it out: see --help"),
+            Self::Io { .. } => return None,
         })
     }
 }

@@ -366,6 +366,20 @@ impl Manifest {
             }
         }
         let record = &self.tokenizer;
+        for file in &record.files {
+            // They are written beside the files of a model, under their own names.
+            let name = file.path.strip_prefix(TOKENIZER_FOLDER);
+            let name = name.and_then(|n| n.strip_prefix('/')).unwrap_or_default();
+            let is_a_models = name == "config.json"
+                || name.starts_with("model.")
+                || name.starts_with("pytorch_model");
+            if name.is_empty() || name.contains(['/', '\\']) || is_a_models {
+                return Err(format!(
+                    "names {:?}, which is no file of a tokenizer",
+                    file.path
+                ));
+            }
+        }
         let special = record.special_tokens.sorted();
         let most = special.last().map_or(0, |&id| id as usize);
         if special.len() < 5 || most >= record.vocab_size {

@@ -76,6 +76,7 @@ impl Dataset {
 
     /// Checks that the tokenizer's files are those that the manifest binds, digests too: they are small.
     pub fn check_tokenizer(&self) -> Result<()> {
+        self.tokenizer()?;
         for record in &self.manifest.tokenizer.files {
             let path = check_file(&self.path, record)?;
             let found = atomic::digest(&path)?.blake3;
@@ -92,12 +93,12 @@ impl Dataset {
 
     /// The entries of the tokenizer in the dataset's folder.
     pub fn vocabulary(&self) -> Result<Vocabulary> {
-        vocabulary(&self.path)
+        vocabulary(&self.path, &self.manifest)
     }
 
-    /// The folder of the dataset's tokenizer, none of whose files leads elsewhere.
+    /// The folder of the dataset's tokenizer, none of whose files leads elsewhere, and which has none but those that the manifest names.
     pub fn tokenizer(&self) -> Result<PathBuf> {
-        tokenizer(&self.path)
+        tokenizer(&self.path, &self.manifest)
     }
 
     /// Maps the table of documents.
@@ -147,12 +148,20 @@ fn check_inside(dataset: &Path, path: &Path) -> Result<()> {
     })
 }
 
-/// The folder of a dataset's tokenizer, none of whose files leads elsewhere, or is none.
-fn tokenizer(dataset: &Path) -> Result<PathBuf> {
+/// The folder of a dataset's tokenizer, none of whose files leads elsewhere, or is none, or is unknown to the manifest: models are written with all of them beside their own.
+fn tokenizer(dataset: &Path, manifest: &Manifest) -> Result<PathBuf> {
     let folder = dataset.join(TOKENIZER_FOLDER);
     let entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
     for entry in entries {
-        let path = entry.map_err(Error::io(&folder))?.path();
+        let entry = entry.map_err(Error::io(&folder))?;
+        let path = entry.path();
+        let name = entry.file_name();
+        let is_it = |record: &FileRecord| {
+            Path::new(&record.path) == Path::new(TOKENIZER_FOLDER).join(&name)
+        };
+        if !manifest.tokenizer.files.iter().any(is_it) {
+            return Err(Error::Unnamed { path });
+        }
         regular_file(&path)?;
         check_inside(dataset, &path)?;
     }
@@ -160,8 +169,8 @@ fn tokenizer(dataset: &Path) -> Result<PathBuf> {
 }
 
 /// The entries of a dataset's tokenizer.
-pub(crate) fn vocabulary(dataset: &Path) -> Result<Vocabulary> {
-    Vocabulary::read(&tokenizer(dataset)?)
+pub(crate) fn vocabulary(dataset: &Path, manifest: &Manifest) -> Result<Vocabulary> {
+    Vocabulary::read(&tokenizer(dataset, manifest)?)
 }
 
 /// The size of a regular file. What may be read without end, or may never answer, is refused.

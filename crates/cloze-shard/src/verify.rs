@@ -259,7 +259,7 @@ pub fn check_tokenizer(dataset: &Path, manifest: &Manifest, report: &mut Report)
         Check::Tokenizer,
         Looked::all(record.vocab_size as u64, "entries"),
     );
-    match vocabulary(dataset) {
+    match vocabulary(dataset, manifest) {
         Err(error) => report.add(Check::Tokenizer, &folder, None, error.to_string()),
         Ok(vocabulary) => {
             if vocabulary.digest() != record.vocab_digest {

@@ -103,7 +103,10 @@ impl Error {
             Self::Shard(e) => e.hint(),
             Self::Text(_) => Some("give a Hugging Face folder with its tokenizer".into()),
             Self::Model { hint, .. } | Self::Data { hint, .. } => Some(hint.clone()),
-            Self::Option { .. } | Self::Stopped { .. } => None,
+            Self::Option { option, .. } => Some(format!(
+                "give another {option}, or leave it out: see --help"
+            )),
+            Self::Stopped { .. } => None,
             Self::Taken { option, .. } => {
                 Some(format!("give {option} a path where there is nothing yet"))
             }

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod extension;
+pub mod quotes;
 mod tokenizer;
 pub mod vocabulary;
 

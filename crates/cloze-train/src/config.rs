@@ -70,6 +70,12 @@ impl BertConfig {
                 "position_embedding_type is {kind}, only \"absolute\" can be trained"
             ));
         }
+        // With these, transformers computes another function of the same weights.
+        for name in ["is_decoder", "add_cross_attention"] {
+            if raw.get(name).and_then(Value::as_bool) == Some(true) {
+                return Err(format!("{name} is true, only an encoder can be trained"));
+            }
+        }
         let size = |name: &str| match raw.get(name) {
             None => Err(format!("has no {name}")),
             Some(v) => match v.as_u64() {
@@ -96,18 +102,17 @@ impl BertConfig {
             } else {
                 2
             },
-            hidden_act: match raw
-                .get("hidden_act")
-                .and_then(Value::as_str)
-                .unwrap_or("gelu")
-            {
-                "gelu" => Activation::GeluErf,
-                "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-                other => {
-                    return Err(format!(
-                        "hidden_act is {other:?}; gelu, gelu_new and gelu_pytorch_tanh can be trained"
-                    ));
-                }
+            hidden_act: match raw.get("hidden_act") {
+                None | Some(Value::Null) => Activation::GeluErf,
+                Some(kind) => match kind.as_str() {
+                    Some("gelu") => Activation::GeluErf,
+                    Some("gelu_new" | "gelu_pytorch_tanh") => Activation::GeluTanh,
+                    _ => {
+                        return Err(format!(
+                            "hidden_act is {kind}; \"gelu\", \"gelu_new\" and \"gelu_pytorch_tanh\" can be trained"
+                        ));
+                    }
+                },
             },
             hidden_dropout_prob: number("hidden_dropout_prob", 0.1)?,
             attention_probs_dropout_prob: number("attention_probs_dropout_prob", 0.1)?,
@@ -177,6 +182,17 @@ impl BertConfig {
         (v + t + p + 2 * h) * h + l * (4 * h * h + 2 * h * f)
     }
 
+    /// Whether the head on the pooler, where there is one, was ever trained.
+    #[must_use]
+    pub fn has_pairs(&self) -> bool {
+        self.raw.get(OBJECTIVE).and_then(Value::as_str) != Some("mlm")
+    }
+
+    /// Says that the head on the pooler is as it was drawn, and will be.
+    pub fn without_pairs(&mut self) {
+        self.raw.insert(OBJECTIVE.into(), "mlm".into());
+    }
+
     /// Whether the head on the pooler says which of two segments is the first.
     #[must_use]
     pub fn pretrained_for_order(&self) -> bool {
@@ -231,7 +247,7 @@ mod tests {
     #[test]
     fn what_cannot_be_trained_is_refused_by_name() {
         assert!(parse(|_| ()).unwrap().to_json().contains("some_key"));
-        let cases: [(&str, Value, &str); 13] = [
+        let cases: [(&str, Value, &str); 17] = [
             ("model_type", "gpt2".into(), "model_type"),
             (
                 "position_embedding_type",
@@ -243,6 +259,10 @@ mod tests {
             ("vocab_size", u64::MAX.into(), "vocab_size"),
             ("hidden_size", 25.into(), "hidden_size"),
             ("hidden_act", "relu".into(), "hidden_act"),
+            ("hidden_act", 5.into(), "hidden_act"),
+            ("hidden_act", vec!["gelu"].into(), "hidden_act"),
+            ("is_decoder", true.into(), "is_decoder"),
+            ("add_cross_attention", true.into(), "add_cross_attention"),
             ("type_vocab_size", 1.into(), "type_vocab_size"),
             ("type_vocab_size", (1u64 << 30).into(), "parameters"),
             ("intermediate_size", (1u64 << 31).into(), "parameters"),

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// What the checkpoints of a run take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes of one: parameters and two moments, four bytes each. `RUN/model` and `RUN/best` are other names for files of these.
+    /// Bytes of one: the model, and beside it parameters and two moments for going on, four bytes each. `RUN/model` and `RUN/best` are other names for files of these.
     pub checkpoint: u64,
     /// Checkpoints that may be there at a time: those that are kept, the best, and one that is being written.
     pub most: u64,
@@ -21,7 +21,7 @@ impl Room {
     /// That of a run of a model of `parameters` in `run`, which keeps `keep` checkpoints.
     pub fn of(run: &Path, parameters: usize, keep: usize) -> Self {
         Self {
-            checkpoint: 12 * parameters as u64,
+            checkpoint: 16 * parameters as u64,
             most: keep.max(1) as u64 + 2,
             free: free(run),
         }
@@ -62,19 +62,19 @@ mod tests {
             free,
             ..Room::of(run, 1_000_000, 3)
         };
-        assert_eq!((room(None).checkpoint, room(None).most), (12_000_000, 5));
+        assert_eq!((room(None).checkpoint, room(None).most), (16_000_000, 5));
         assert!(room(None).check(run).is_ok() && room(None).is_enough(0));
-        let why = room(Some(11_999_999)).check(run).unwrap_err();
+        let why = room(Some(15_999_999)).check(run).unwrap_err();
         assert_eq!(
             why.to_string(),
-            "run: a checkpoint takes 12 MB, 11 MB are free"
+            "run: a checkpoint takes 16 MB, 15 MB are free"
         );
-        assert!(room(Some(12_000_000)).check(run).is_ok());
-        assert!(!room(Some(59_999_999)).is_enough(0));
-        assert!(room(Some(60_000_000)).is_enough(0));
+        assert!(room(Some(16_000_000)).check(run).is_ok());
+        assert!(!room(Some(79_999_999)).is_enough(0));
+        assert!(room(Some(80_000_000)).is_enough(0));
         // A run that goes on has some of them.
-        assert!(room(Some(24_000_000)).is_enough(3));
-        assert!(!room(Some(23_000_000)).is_enough(3));
+        assert!(room(Some(32_000_000)).is_enough(3));
+        assert!(!room(Some(31_000_000)).is_enough(3));
         assert!(Room::of(run, 1, 0).free.is_some_and(|free| free > 0));
     }
 }

@@ -110,6 +110,12 @@ pub enum Error {
         /// The newest model that is kept.
         model: Option<PathBuf>,
     },
+    /// A model has no finite loss.
+    #[error("{}: its loss is no finite number: its training has diverged", model.display())]
+    NoLoss {
+        /// Its folder.
+        model: PathBuf,
+    },
     /// The model is not worth keeping any more: no checkpoint is made of it.
     #[error("step {step}: {why}: no checkpoint was written of that")]
     Broken {
@@ -167,8 +173,7 @@ pub enum Error {
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-const DAMAGED: &str =
-    "the checkpoint is damaged: delete its folder, and --resume goes on from the one before it";
+const DAMAGED: &str = "the checkpoint is damaged: delete its folder, and --resume goes on from the one before it, if there is one";
 
 /// What to do after training has diverged; `model` is what is kept.
 fn begin_again(model: Option<&Path>) -> String {
@@ -213,6 +218,7 @@ impl Error {
                 };
                 Some(format!("{rows}{}", begin_again(model.as_deref())))
             }
+            Self::NoLoss { .. } => Some("give an earlier model, such as RUN/best, or train with a smaller --learning-rate".into()),
             Self::Broken { model, .. } => Some(begin_again(model.as_deref())),
             Self::Row { .. } => Some("run `cloze verify` on the dataset".into()),
             Self::NoCuda => Some(
@@ -234,7 +240,8 @@ impl Error {
             Self::Import { .. } => Some(
                 "give a file of tensors alone: where its origin is trusted, transformers' save_pretrained writes model.safetensors".into(),
             ),
-            Self::Engine(_) | Self::Config { .. } | Self::FeedStopped | Self::NotEncoded => None,
+            Self::Config { option, .. } => Some(format!("give another {option}, or leave it out: see --help")),
+            Self::Engine(_) | Self::FeedStopped | Self::NotEncoded => None,
         }
     }
 }

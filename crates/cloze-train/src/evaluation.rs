@@ -1,7 +1,7 @@
 //! A model and a split of a dataset, measured in several ways.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cloze_shard::masking::MaskingRule;
 use cloze_shard::random::{Key, Permutation, Stage};
@@ -37,6 +37,7 @@ pub struct EvalOptions {
 #[allow(missing_debug_implementations)]
 pub struct Evaluation {
     dataset: Dataset,
+    model: PathBuf,
     options: EvalOptions,
     vocab_size: usize,
     objective: Objective,
@@ -61,18 +62,24 @@ impl Evaluation {
         let (config, parameters, report) = checkpoint::read_model(model, options.seed)?;
         matching::check_model(&dataset, model, &config)?;
         report.require_heads(model)?;
-        let no_rows = |why: &str| Error::Config {
+        let no_rows = |why: String| Error::Config {
             option: "--split",
             why: format!("{:?}: {why}", options.split),
         };
         let rows = dataset.split(&options.split).map(Split::rows);
         match rows {
-            None => return Err(no_rows("the dataset has no such split")),
-            Some(0) => return Err(no_rows("the split holds no rows")),
+            None => {
+                let names: Vec<&str> = dataset.splits().map(|(name, _)| name).collect();
+                let names = names.join(" and ");
+                return Err(no_rows(format!(
+                    "the dataset has no such split, but {names}"
+                )));
+            }
+            Some(0) => return Err(no_rows("the split holds no rows".into())),
             Some(_) => {}
         }
         // A head that was not in the checkpoint is noise: what it says is not reported.
-        let objective = match report.has_nsp_head() {
+        let objective = match report.has_nsp_head() && config.has_pairs() {
             true if config.pretrained_for_order() => Objective::MlmSop,
             true => Objective::MlmNsp,
             false => Objective::Mlm,
@@ -86,6 +93,7 @@ impl Evaluation {
         let engine = device::build(options.build, &config, objective, state)?.engine;
         let evaluation = Self {
             dataset,
+            model: model.into(),
             options,
             vocab_size: config.vocab_size,
             objective,
@@ -123,7 +131,19 @@ impl Evaluation {
             self.vocab_size,
             self.objective,
         )?;
-        eval::run(self.engine.as_mut(), &mut feed.at_most(rows), told)
+        let report = eval::run(self.engine.as_mut(), &mut feed.at_most(rows), told)?;
+        self.finite(report)
+    }
+
+    /// Refuses losses that are no numbers: they are of a model that is broken.
+    fn finite(&self, report: EvalReport) -> Result<EvalReport> {
+        let losses = [report.mlm_loss, report.pair_loss()];
+        match losses.iter().flatten().all(|loss| loss.is_finite()) {
+            true => Ok(report),
+            false => Err(Error::NoLoss {
+                model: self.model.clone(),
+            }),
+        }
     }
 
     /// The first `rows` rows, or all, by the source of each one's first segment, in the order of the manifest; the masks are those of [`report`](Self::report).

@@ -40,6 +40,10 @@ fn clipping(step: &OptimizerStep, norm: f64) -> f32 {
 
 /// The constants of a parameter's step.
 ///
+/// t counts steps that were not made, too, where PyTorch under a `GradScaler` counts those alone that were: what is not made is found out on the
+/// device, and the corrections are the host's. So a first step after a skipped one is a little shorter here (0.74 of PyTorch's with β = 0.9 and 0.999),
+/// and after some thousand steps there is no difference.
+///
 /// Its rate is η dᵏ, where k is how far it is from the heads and d the decay by layer (Howard and Ruder, ACL 2018, section 3.2).
 pub fn constants(step: &OptimizerStep, parameter: &Parameter) -> Constants {
     let (beta1, beta2) = step.betas;

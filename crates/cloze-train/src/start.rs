@@ -7,10 +7,11 @@ use cloze_shard::Dataset;
 
 use crate::checkpoint::{
     LoadReport, TrainerState, initial_parameters, latest, publish_again, read_model, read_state,
+    sweep,
 };
 use crate::device::{self, Build};
 use crate::disk::Room;
-use crate::engine::{Engine, EngineKind, EngineState};
+use crate::engine::{Engine, EngineKind, EngineState, Objective};
 use crate::feed::{Feed, Position, joined_digest};
 use crate::log::LOG;
 use crate::matching;
@@ -100,6 +101,7 @@ pub fn begin(
         dataset: joined_digest(datasets),
         config: config.clone(),
         skipped: 0,
+        skipped_in_a_row: 0,
         best: None,
         evaluation_due: config.eval_every > 0,
         seconds: 0.0,
@@ -181,12 +183,18 @@ pub fn begin(
             ));
         }
         Start::Init(folder) => {
-            let (model, parameters, report) = read_model(folder, config.seed)?;
+            let (mut model, parameters, report) = read_model(folder, config.seed)?;
+            if config.objective == Objective::Mlm && !report.has_nsp_head() {
+                model.without_pairs();
+            }
             check_each(datasets, |d| matching::check_model(d, folder, &model))?;
             (model, EngineState::initial(parameters), fresh, Some(report))
         }
         Start::Config(path) => {
-            let model = BertConfig::read(path)?;
+            let mut model = BertConfig::read(path)?;
+            if config.objective == Objective::Mlm {
+                model.without_pairs();
+            }
             check_each(datasets, |d| matching::check_shape(d, path, &model))?;
             let parameters = initial_parameters(&model, config.seed);
             (model, EngineState::initial(parameters), fresh, None)
@@ -244,8 +252,11 @@ pub fn begin(
         }
         (_, lock) => lock,
     };
-    if let (0, Some(newest)) = (world.rank, &newest) {
-        publish_again(run, newest, &trainer)?;
+    if world.rank == 0 {
+        sweep(run)?;
+        if let Some(newest) = &newest {
+            publish_again(run, newest, &trainer)?;
+        }
     }
     Ok(Beginning {
         model,

@@ -385,6 +385,34 @@ fn a_step_that_cannot_be_made_changes_nothing() {
     }
 }
 
+/// Nor is one whose loss is not finite, although its gradient would be: softmax gives shares of anything.
+#[test]
+fn a_step_without_a_finite_loss_changes_nothing() {
+    let config = config(32, 2, 64, 1, "gelu");
+    let batch = batch(&[8, 12], 1, &[NEXT]);
+    let whole = EngineState::initial(weights(&config));
+    let native = native(&config, Isa::best(), Precision::F32, Objective::MlmNsp);
+    let reference = ReferenceEngine::new(&config, Objective::MlmNsp, whole.clone()).unwrap();
+    let engines: [Box<dyn Engine>; 2] = [Box::new(native), Box::new(reference)];
+    for mut engine in engines {
+        let mut bad = whole.clone();
+        let named = |name: &str| {
+            let all = engine.layout().parameters();
+            all.iter().find(|p| p.name == name).unwrap().range()
+        };
+        for (i, at) in named("cls.predictions.bias").enumerate() {
+            bad.parameters[at] = if i == 0 { 3e38 } else { -3e38 };
+        }
+        engine.load_state(bad.clone()).unwrap();
+        let loss = accumulate(engine.as_mut(), &batch, None);
+        assert!(loss.mlm.is_infinite(), "{loss:?}");
+        engine.step(&STEP).unwrap();
+        let outcome = engine.outcome().unwrap();
+        assert!(!outcome.grad_norm.is_finite() && outcome.skipped == 1);
+        assert!(engine.state().unwrap().parameters == bad.parameters);
+    }
+}
+
 /// The number of threads changes no bit of losses, gradients or parameters.
 #[test]
 fn threads_do_not_change_a_bit() {

@@ -276,6 +276,93 @@ fn a_tokenizer_that_is_not_the_datasets_is_found_before_the_first_step() {
     }
 }
 
+/// Whatever lies in the tokenizer's folder is written beside a model's own files: so nothing may that the dataset does not name.
+#[test]
+fn files_that_the_dataset_does_not_name_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    for name in ["config.json", "model.safetensors", "notes"] {
+        let path = data.join("tokenizer").join(name);
+        fs::write(&path, "{}").unwrap();
+        let start = Start::Config(config(folder.path()));
+        fails(
+            &data,
+            start,
+            &run,
+            &[name, "names no such file", "delete it"],
+        );
+        assert!(!run.exists());
+        fs::remove_file(&path).unwrap();
+    }
+    // Nor may it name a model's.
+    let path = data.join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for name in [
+        "config.json",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "a/b",
+        "",
+    ] {
+        let other = text.replace("tokenizer/vocab.txt", &format!("tokenizer/{name}"));
+        assert!(other != text);
+        fs::write(&path, other).unwrap();
+        let start = Start::Config(config(folder.path()));
+        fails(
+            &data,
+            start,
+            &run,
+            &["manifest.json", "no file of a tokenizer"],
+        );
+    }
+}
+
+/// A process that is killed while it writes a checkpoint leaves a part of one.
+#[test]
+fn what_a_killed_process_has_left_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    train(&data, Start::Config(config(folder.path())), &run).unwrap();
+    let checkpoints = run.join("checkpoints");
+    for left in [".step-00000003.partial", ".step-00000006.old"] {
+        fs::create_dir_all(checkpoints.join(left).join("trainer_state")).unwrap();
+    }
+    train(&data, Start::Resume, &run).unwrap();
+    let hidden = |e: &fs::DirEntry| e.file_name().to_string_lossy().starts_with('.');
+    let left = fs::read_dir(&checkpoints).unwrap().flatten();
+    assert_eq!(left.filter(hidden).count(), 0);
+}
+
+/// What is said of a checkpoint's size is what it takes, but for the files of configuration and tokenizer.
+#[test]
+fn a_checkpoint_takes_what_was_said() {
+    struct Said(u64);
+    impl Observer for Said {
+        fn on_start(&mut self, begun: &Begun<'_>) {
+            self.0 = begun.room.checkpoint;
+        }
+        fn on_step(&mut self, _: &StepRecord) {}
+        fn on_validation(&mut self, _: &ValidationRecord) {}
+        fn on_checkpoint(&mut self, _: &Path) {}
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), 60, 5, Masking::Dynamic);
+    let run = folder.path().join("run");
+    let start = Start::Config(config(folder.path()));
+    let mut said = Said(0);
+    pretrain(&data, &start, &run, &short(), &mut said).unwrap();
+    let newest = checkpoint::latest(&run).unwrap().unwrap();
+    let taken = cloze_shard::room::taken(&newest);
+    // Names and shapes, and what is at most written beside.
+    assert!(
+        said.0 <= taken && taken < said.0 + 16_000,
+        "{} {taken}",
+        said.0
+    );
+}
+
 #[test]
 fn a_file_is_no_folder() {
     let folder = tempfile::tempdir().unwrap();

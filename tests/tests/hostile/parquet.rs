@@ -108,6 +108,10 @@ fn claims_take_no_memory() {
                 [2, 2],
             ),
             (
+                "finetune --model model --train corpus.parquet --out tuned",
+                [2, 2],
+            ),
+            (
                 "convert --from lddl corpus.parquet --tokenizer tokenizer --out imported",
                 [2, 2],
             ),

@@ -181,7 +181,12 @@ vectorized! {
             row.iter_mut().for_each(|x| *x *= share);
             row[label] -= scale;
         }
-        *found = [total.ln() + most - right, f32::from(first == Some(label))];
+        let loss = total.ln() + most - right;
+        if scale.is_some() {
+            // 0, or NaN.
+            row[label] += 0.0 * loss;
+        }
+        *found = [loss, f32::from(first == Some(label))];
     }
 }
 

@@ -67,6 +67,33 @@ impl<O: Ops> Bench<O> {
             }
             self.clear();
         }
+        self.loss_without_end();
+    }
+
+    /// A loss that is no finite number has a gradient that is none, although what softmax gives is finite.
+    fn loss_without_end(&mut self) {
+        let width = self.size(5);
+        let mut logits = vec![0.0; 2 * width];
+        (logits[0], logits[1]) = (3e38, -3e38);
+        let logits = self.put(&logits);
+        let (losses, hits) = (self.put_single(&[0.0; 2]), self.put_single(&[0.0; 2]));
+        let c = CrossEntropy {
+            logits,
+            labels: self.put_words(&[1, 1]),
+            classes: 5,
+            losses,
+            hits,
+            scale: Some(self.put_single(&[0.25])),
+        };
+        self.ops.cross_entropy(&c).unwrap();
+        let (losses, gradient) = (self.get(losses), self.get(logits));
+        assert!(
+            losses[0].is_infinite() && losses[1].is_finite(),
+            "{losses:?}"
+        );
+        let none: Vec<usize> = (0..2 * width).filter(|&i| gradient[i].is_nan()).collect();
+        assert_eq!(none, [1], "{gradient:?}");
+        self.clear();
     }
 
     /// Sums of columns and of all, norms, rows picked and put back.

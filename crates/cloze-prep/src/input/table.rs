@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::rc::Rc;
 
+use cloze_text::quotes::{self, Quotes};
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::bytes::{self, From, Known};
@@ -40,7 +41,7 @@ impl Read for Capped<'_> {
 /// Rows of a table.
 pub struct Table<'a> {
     source: &'a Source,
-    reader: Reader<Capped<'a>>,
+    reader: Reader<Quotes<Capped<'a>>>,
     pub known: Known,
     since: Rc<Cell<u64>>,
     text: usize,
@@ -65,10 +66,11 @@ impl<'a> Table<'a> {
             delimiter,
             since: since.clone(),
         };
+        let is_quoted = delimiter == b',';
         let reader = ReaderBuilder::new()
             .delimiter(delimiter)
-            .quoting(delimiter == b',')
-            .from_reader(capped);
+            .quoting(is_quoted)
+            .from_reader(Quotes::new(capped, is_quoted.then_some(delimiter)));
         let mut table = Self {
             source,
             reader,
@@ -117,7 +119,18 @@ impl<'a> Table<'a> {
 
     pub fn next(&mut self) -> Result<Option<Found>, InputError> {
         self.since.set(0);
-        match self.reader.read_byte_record(&mut self.record) {
+        let is_there = self.reader.read_byte_record(&mut self.record);
+        let end = self.reader.position().byte();
+        if let Some(bad) = self.reader.get_mut().found_before(end) {
+            return Err(InputError::Row {
+                path: self.source.path.clone(),
+                unit: "line",
+                number: bad.line,
+                why: bad.to_string(),
+                hint: quotes::HINT,
+            });
+        }
+        match is_there {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(e) => return Err(self.broken(e)),

@@ -352,6 +352,18 @@ fn tables_that_are_broken_are_refused_with_their_place() {
             2,
         ),
         (
+            "a.csv",
+            b"id,text\n1,a\n2,\"b\" c\n3,d\n",
+            "line 3: has a cell that goes on behind its closing quote",
+            2,
+        ),
+        (
+            "a.csv",
+            b"id,text\n1,a\n2,\"b\n3,d\n4,e\n",
+            "line 3: has a cell whose quote is not closed",
+            1,
+        ),
+        (
             "a.jsonl",
             b"{\"id\": 1, \"text\": \"a\"}\n{\"id\": 1.5, \"text\": \"a\"}\n",
             "line 2: \"id\" is neither",

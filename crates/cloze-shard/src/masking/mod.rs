@@ -116,7 +116,10 @@ impl Masker {
             })
         };
         if !rule.unit.is_token() {
-            return config("mask unit", "words and spans need the vocabulary's entries");
+            return config(
+                "--mask-unit",
+                "words and spans need the vocabulary's entries",
+            );
         }
         let shares = rule.mask_share + rule.random_share;
         let special_ids = special.sorted();

@@ -83,28 +83,27 @@ impl MaskingRule {
 
     /// Refuses what cannot be.
     pub(super) fn check(&self) -> Result<()> {
-        let config = |name, why: &str| {
-            Err(Error::Config {
-                name,
-                why: why.to_owned(),
-            })
-        };
+        let config = |name, why: String| Err(Error::Config { name, why });
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return config("mask rate", "must be over 0 and at most 1");
+            let why = format!("is {}, must be over 0 and at most 1", self.rate);
+            return config("--mask-rate", why);
         }
         let shares = self.mask_share + self.random_share;
         if !(self.mask_share >= 0.0 && self.random_share >= 0.0 && shares <= 1.0 + 1e-9) {
             return config(
-                "mask shares",
-                "must not be negative, and together at most 1",
+                "--mask-share and --random-share",
+                format!(
+                    "are {} and {}, must not be negative, and together at most 1",
+                    self.mask_share, self.random_share
+                ),
             );
         }
         if let MaskUnit::Span { p, longest } = self.unit
             && !(p > 0.0 && p <= 1.0 && longest > 0)
         {
             return config(
-                "mask unit",
-                "spans need a p over 0 and at most 1, and at least one word",
+                "--mask-unit",
+                "spans need a p over 0 and at most 1, and at least one word".into(),
             );
         }
         Ok(())

@@ -18,6 +18,8 @@ use crate::{Error, Result};
 const MESSAGE: usize = 160;
 
 pub fn read(path: &Path) -> Result<Table> {
+    // Before the library looks: some footers take all memory or all of the stack.
+    cloze_shard::parquet_footer::check(path)?;
     let file = File::open(path).map_err(cloze_shard::Error::io(path))?;
     let fail = |place: String, why: String| {
         Error::Data {

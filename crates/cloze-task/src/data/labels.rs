@@ -368,8 +368,9 @@ fn guess(words: bool, typed: bool, name: &str, values: &[(u64, &Value)]) -> (Tas
     let fractions = |v: &Value| number_of(v).is_some_and(|n| n.fract() != 0.0);
     // What a file without types holds may be a number; what one with types holds as text is text.
     let number = |v: &Value| number_of(v).is_some() && (!typed || v.is_number());
-    // A number with a point is one, even where nothing follows it.
-    let float = |v: &Value| fractions(v) || v.is_f64();
+    // A number with a point is one, even where nothing follows it: so programs write columns of numbers of which some were missing.
+    let pointed = |v: &Value| !typed && v.as_str().is_some_and(|t| t.contains(['.', 'e', 'E']));
+    let float = |v: &Value| fractions(v) || v.is_f64() || pointed(v);
     let all_numbers = values.iter().all(|(_, v)| number(v));
     let (kind, what) = if words {
         (

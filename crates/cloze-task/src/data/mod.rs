@@ -71,6 +71,9 @@ pub(crate) struct Table {
     rows: Vec<(u64, Map<String, Value>)>,
 }
 
+/// The usual name of the field of second texts.
+const PAIR: &str = "text_pair";
+
 /// The fields' names, once they are settled.
 struct Names {
     text: String,
@@ -124,7 +127,7 @@ impl Names {
         Ok(Self {
             pair: fields.text_pair.clone().or_else(|| match words {
                 true => None,
-                false => find(&["text_pair"]),
+                false => find(&[PAIR]),
             }),
             label: label.unwrap_or_else(|| "label".into()),
             text,
@@ -232,10 +235,18 @@ impl Table {
             return Ok(Input::Words(words.collect::<Result<_>>()?));
         }
         let a = text(&names.text, "--text-field")?;
-        Ok(match &names.pair {
-            Some(pair) => Input::Pair(a, text(pair, "--text-pair-field")?),
-            None => Input::Text(a),
-        })
+        match &names.pair {
+            Some(pair) => Ok(Input::Pair(a, text(pair, "--text-pair-field")?)),
+            // What the first row lacks is in none, or nothing would be said of texts that are left out.
+            None if names.text != PAIR && row.get(PAIR).is_some_and(|v| !v.is_null()) => {
+                Err(self.fail(
+                    number,
+                    format!("has a {PAIR:?}, which the first row of the training file lacks"),
+                    format!("give all rows one, or none, or name the field with --text-pair-field {PAIR}"),
+                ))
+            }
+            None => Ok(Input::Text(a)),
+        }
     }
 }
 

@@ -4,18 +4,20 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use csv::{ErrorKind, ReaderBuilder};
+use cloze_text::quotes::{self, Quotes};
+use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 
 use super::{Table, wrong};
 use crate::{Error, Result};
 
 pub fn read(path: &Path, delimiter: u8) -> Result<Table> {
+    let is_quoted = delimiter == b',';
+    let file = File::open(path).map_err(cloze_shard::Error::io(path))?;
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
-        .quoting(delimiter == b',')
-        .from_path(path)
-        .map_err(|e| broken(path, e, 0))?;
+        .quoting(is_quoted)
+        .from_reader(Quotes::new(file, is_quoted.then_some(delimiter)));
     let header = reader.headers().map_err(|e| broken(path, e, 0))?.clone();
     let names: Vec<&str> = (header.iter())
         .map(|name| name.trim_start_matches('\u{feff}'))
@@ -27,8 +29,16 @@ pub fn read(path: &Path, delimiter: u8) -> Result<Table> {
     // A line's end of two bytes is counted with the line after it.
     let behind = u64::from(ends_with_two_bytes(path)?);
     let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| broken(path, e, behind))?;
+    let mut record = StringRecord::new();
+    loop {
+        let is_there = reader.read_record(&mut record);
+        let end = reader.position().byte();
+        if let Some(bad) = reader.get_mut().found_before(end) {
+            return Err(wrong(path, "line", bad.line, bad.to_string(), quotes::HINT));
+        }
+        if !is_there.map_err(|e| broken(path, e, behind))? {
+            break;
+        }
         let number = record.position().map_or(0, csv::Position::line) + behind;
         let cells = record.iter().map(|cell| Value::String(cell.into()));
         let fields: Map<String, Value> =

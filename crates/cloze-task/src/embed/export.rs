@@ -55,6 +55,8 @@ pub fn export(embedder: &mut Embedder, out: &Path) -> Result<()> {
     )?;
     let mut raw = embedder.config().raw.clone();
     raw.insert("architectures".into(), json!(["BertModel"]));
+    // Google's own files have none.
+    raw.insert("model_type".into(), json!("bert"));
     for name in ["torch_dtype", "dtype"] {
         if let Some(dtype) = raw.get_mut(name) {
             *dtype = "float32".into();

@@ -46,6 +46,7 @@ pub struct EmbedOptions {
 #[allow(missing_debug_implementations)]
 pub struct Embedder {
     model: Model,
+    folder: PathBuf,
     special: [u32; 2],
     /// What is done.
     pub pooling: Pooling,
@@ -62,6 +63,11 @@ impl Embedder {
     /// Opens the Hugging Face folder of a model.
     pub fn open(folder: &Path, options: &EmbedOptions) -> Result<Self> {
         let model = Model::open(folder, &[], options.build, 0)?;
+        let encoded = |text: &str| {
+            let mut ids = Vec::new();
+            model.tokenizer.encode_into(text, &mut ids).map(|()| ids)
+        };
+        other_steps(folder, encoded("A WORD")? == encoded("a word")?)?;
         let find = |token: &str| {
             model.tokenizer.id(token).ok_or_else(|| Error::Model {
                 path: folder.into(),
@@ -97,6 +103,7 @@ impl Embedder {
             max_length,
             batch_tokens: options.batch_tokens.max(max_length),
             cut: 0,
+            folder: folder.into(),
             model,
         })
     }
@@ -149,6 +156,18 @@ impl Embedder {
                 let own = &encoded[start * h..(start + length) * h];
                 vectors[i] = pool(own, h, self.pooling, self.normalize);
             }
+            // No vector is nearer to these than another, and none is said to be.
+            if now
+                .iter()
+                .any(|&i| vectors[i].iter().any(|x| !x.is_finite()))
+            {
+                return Err(Error::Model {
+                    path: self.folder.clone(),
+                    why: "gives a vector whose numbers are not finite: its training has diverged"
+                        .into(),
+                    hint: "give an earlier model, or train with a smaller --learning-rate".into(),
+                });
+            }
             told(now.len() as u64);
         }
         Ok(vectors)
@@ -194,7 +213,7 @@ fn json(folder: &Path, name: &str) -> Result<Option<Value>> {
 }
 
 fn broken(path: PathBuf, why: String) -> Error {
-    let hint = "copy the model again, or give --pooling, --normalize and --max-length and leave the file out";
+    let hint = "give --pooling, --normalize and --max-length, and take the file out of the folder, where that is what you want";
     Error::Model {
         path,
         why,
@@ -219,6 +238,39 @@ fn pooling(folder: &Path) -> Result<Pooling> {
     }
 }
 
+/// Refuses the folder of a sentence transformer that does more than is done here: its vectors would be others, and nothing would say so.
+fn other_steps(folder: &Path, lowercase: bool) -> Result<()> {
+    let refuse = |name: &str, why: String| Err(broken(folder.join(name), why));
+    let name = "modules.json";
+    let modules = json(folder, name)?.unwrap_or_default();
+    for module in modules.as_array().into_iter().flatten() {
+        let kind = module["type"].as_str().unwrap_or_default();
+        let known = ["Transformer", "Pooling", "Normalize"];
+        if !known.contains(&kind.rsplit('.').next().unwrap_or_default()) {
+            return refuse(name, format!("has a step that is not known here: {kind:?}"));
+        }
+    }
+    let name = "sentence_bert_config.json";
+    let settings = json(folder, name)?.unwrap_or_default();
+    if settings["do_lower_case"].as_bool() == Some(true) && !lowercase {
+        return refuse(
+            name,
+            "asks for lowercased text, which its tokenizer does not do".into(),
+        );
+    }
+    let name = "config_sentence_transformers.json";
+    let settings = json(folder, name)?.unwrap_or_default();
+    match settings["default_prompt_name"].as_str() {
+        Some(prompt) => refuse(
+            name,
+            format!(
+                "puts the prompt {prompt:?} before each text by default, which is not done here: put it into the texts"
+            ),
+        ),
+        None => Ok(()),
+    }
+}
+
 /// Whether the folder of a sentence transformer normalises; yes, where nothing is said.
 fn normalizes(folder: &Path) -> Result<bool> {
     let modules = json(folder, "modules.json")?;
@@ -231,6 +283,50 @@ fn normalizes(folder: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_that_are_not_made_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, value: Value| {
+            std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+        };
+        let of = |kinds: &[&str]| -> Value {
+            let all = kinds.iter().map(|k| serde_json::json!({"type": k}));
+            all.collect()
+        };
+        let refused = |lowercase| other_steps(folder.path(), lowercase).map_err(|e| e.to_string());
+        assert!(refused(false).is_ok());
+        let old = "sentence_transformers.models";
+        put(
+            "modules.json",
+            of(&[
+                &format!("{old}.Transformer"),
+                &format!("{old}.Pooling"),
+                "a.b.Normalize",
+            ]),
+        );
+        assert!(refused(false).is_ok());
+        put(
+            "sentence_bert_config.json",
+            serde_json::json!({"do_lower_case": true}),
+        );
+        assert!(refused(true).is_ok() && refused(false).unwrap_err().contains("lowercased"));
+        put(
+            "sentence_bert_config.json",
+            serde_json::json!({"do_lower_case": false}),
+        );
+        let prompts = |default: Value| serde_json::json!({"prompts": {"q": "query: "}, "default_prompt_name": default});
+        put("config_sentence_transformers.json", prompts(Value::Null));
+        assert!(refused(false).is_ok());
+        put("config_sentence_transformers.json", prompts("q".into()));
+        assert!(refused(false).unwrap_err().contains("the prompt \"q\""));
+        put("config_sentence_transformers.json", prompts(Value::Null));
+        put(
+            "modules.json",
+            of(&[&format!("{old}.Transformer"), &format!("{old}.Dense")]),
+        );
+        assert!(refused(false).unwrap_err().contains("Dense"));
+    }
 
     #[test]
     fn pooling_is_its_definition() {

@@ -223,6 +223,10 @@ impl Run<'_> {
             for (&place, d) in places.iter().zip(pass.input.chunks(h)) {
                 gradient[place * h..(place + 1) * h].copy_from_slice(d);
             }
+            // What there is no loss of, no step is made of.
+            if !pass.loss.is_finite() {
+                gradient[0] = f32::NAN;
+            }
             self.engine.encode_backward(&batch, inside, &gradient)?;
             for (parameter, gradient) in &pass.parameters {
                 self.engine.add_gradient(parameter, gradient)?;

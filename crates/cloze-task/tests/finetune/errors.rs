@@ -159,6 +159,21 @@ fn bad_files_are_refused_by_line() {
     );
     refused("t.csv", b"text,label\n", &["no row"]);
     refused(
+        "t.csv",
+        b"text,label\nx,a\n\"y,b\nz,a\n\nz,b\n",
+        &["line 3: ", "quote is not closed", "twice"],
+    );
+    refused(
+        "t.csv",
+        b"text,label\nx,a\n\"y,b\nz,\"a\",b\n",
+        &["line 3: ", "goes on behind its closing quote"],
+    );
+    refused(
+        "t.jsonl",
+        b"{\"text\": \"x\", \"label\": \"a\"}\n{\"text\": \"x\", \"text_pair\": \"y\", \"label\": \"b\"}\n",
+        &["line 2: ", "\"text_pair\", which the first row", "--text-pair-field"],
+    );
+    refused(
         "t.parquet",
         b"PAR1 and then nothing of the kind",
         &["t.parquet", "write the file again"],

@@ -16,8 +16,8 @@ pub use source::{Raw, Values};
 pub(crate) use state::all;
 pub use state::{Best, TrainerState, latest, read_state, read_trainer, set_damaged_aside};
 pub use torch::TorchFile;
-pub(crate) use write::publish_again;
 pub use write::{Checkpoint, write_checkpoint};
+pub(crate) use write::{publish_again, sweep};
 
 /// The weights of a Hugging Face folder.
 pub const WEIGHTS: &str = "model.safetensors";

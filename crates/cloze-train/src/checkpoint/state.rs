@@ -31,6 +31,9 @@ pub struct TrainerState {
     /// Steps that were not made, because their gradient was not finite.
     #[serde(default)]
     pub skipped: u64,
+    /// As many of the last steps.
+    #[serde(default)]
+    pub skipped_in_a_row: u64,
     /// The best evaluation so far, after a step.
     #[serde(default)]
     pub best: Option<Best>,

@@ -11,7 +11,7 @@ use safetensors::{Dtype, serialize};
 use super::state::{ARENAS_FILE, STATE_FILE, StateFile, all};
 use super::{BEST, CHECKPOINTS, CONFIG, MODEL, STATE_FOLDER, TrainerState, WEIGHTS};
 use crate::config::OBJECTIVE;
-use crate::engine::EngineState;
+use crate::engine::{EngineState, Objective};
 use crate::parameters::Layout;
 use crate::{BertConfig, Error, Result};
 
@@ -75,6 +75,24 @@ pub fn write_checkpoint(run: &Path, checkpoint: &Checkpoint<'_>, keep: usize) ->
     Ok(path)
 }
 
+/// Removes what a process that was killed while it wrote a checkpoint has left: nobody else removes it, and it is as large as one.
+pub fn sweep(run: &Path) -> Result<()> {
+    let folder = run.join(CHECKPOINTS);
+    let Ok(entries) = fs::read_dir(&folder) else {
+        return Ok(());
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let of = |end: &str| name.strip_prefix('.')?.strip_suffix(end);
+        let is_left = of(".partial").is_some_and(|n| n.starts_with("step-"))
+            || of(".old").is_some_and(|n| folder.join(n).is_dir());
+        if is_left {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn name_of(step: u64) -> String {
     format!("step-{step:08}")
 }
@@ -85,10 +103,14 @@ fn write_model(
     wrote: &mut dyn FnMut(String, Written) -> Option<String>,
 ) -> Result<()> {
     let mut config = checkpoint.config.clone();
-    let objective = serde_json::to_value(checkpoint.trainer.config.objective);
-    config
-        .raw
-        .insert(OBJECTIVE.into(), objective.unwrap_or_default());
+    // MLM alone leaves the head on pairs as it was, and with it what that head was trained for.
+    let objective = checkpoint.trainer.config.objective;
+    if objective != Objective::Mlm {
+        let objective = serde_json::to_value(objective);
+        config
+            .raw
+            .insert(OBJECTIVE.into(), objective.unwrap_or_default());
+    }
     let config = config.to_json();
     let written = atomic::write(&folder.join(CONFIG), config.as_bytes())?;
     wrote(CONFIG.into(), written);

@@ -132,6 +132,7 @@ impl Engine for ReferenceEngine {
             let nsp = f64::from(nsp.to_scalar::<f32>()?);
             *self.outcome.loss.nsp.get_or_insert(0.0) += nsp;
         }
+        let losses = [self.outcome.loss.mlm, self.outcome.loss.nsp.unwrap_or(0.0)];
         let [mlm_weight, nsp_weight] = whole.weights;
         let weighted = |loss: Option<Tensor>, w: f64| loss.map(|l| l * w).transpose();
         let total = match (weighted(mlm, mlm_weight)?, weighted(nsp, nsp_weight)?) {
@@ -139,7 +140,12 @@ impl Engine for ReferenceEngine {
             (Some(only), None) | (None, Some(only)) => only,
             (None, None) => return Ok(()),
         };
-        self.add_gradients_of(&total)
+        self.add_gradients_of(&total)?;
+        // What there is no loss of, no step is made of, whatever its gradient is.
+        if !losses.iter().all(|loss| loss.is_finite()) {
+            self.gradients[0] = f32::NAN;
+        }
+        Ok(())
     }
 
     fn accumulate_and_sum(

@@ -139,7 +139,7 @@ pub fn pretrain_on(
             config,
             model: begun.model,
             engine: begun.engine,
-            skips: Skips::new(config.max_skipped),
+            skips: Skips::new(config.max_skipped, begun.trainer.skipped_in_a_row),
             log,
             rates: VecDeque::new(),
             made_of: (begun.trainer.position, config.mask_rate),

@@ -346,6 +346,7 @@ impl<'a> Run<'a> {
         let total = config.mlm_weight * loss.mlm + config.nsp_weight * loss.nsp.unwrap_or(0.0);
         let made = outcome.grad_norm.is_finite();
         let new = self.skips.look(outcome.skipped, !made);
+        self.trainer.skipped_in_a_row = self.skips.in_a_row();
         let step = self.trainer.step;
         if new > 0 {
             self.trainer.skipped += new;

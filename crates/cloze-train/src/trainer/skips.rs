@@ -19,14 +19,20 @@ pub(super) struct Skips {
 }
 
 impl Skips {
-    pub fn new(most: u64) -> Self {
+    /// `in_a_row` were the last of an earlier process.
+    pub fn new(most: u64, in_a_row: u64) -> Self {
         Self {
             most,
             counted: 0,
             since: 0,
-            in_a_row: 0,
-            careful: 0,
+            in_a_row,
+            careful: if in_a_row > 0 { most + 2 } else { 0 },
         }
+    }
+
+    /// How many of the last steps were not made.
+    pub fn in_a_row(&self) -> u64 {
+        self.in_a_row
     }
 
     /// After a step was asked for: whether to look at what became of it.
@@ -64,7 +70,7 @@ mod tests {
 
     /// Makes steps of which some fail; looks every `every` steps and when it is told to. At which step it gave up.
     fn gives_up(fails: impl Fn(u64) -> bool, every: u64, most: u64) -> Option<u64> {
-        let (mut skips, mut counted, mut reported) = (Skips::new(most), 0, 0);
+        let (mut skips, mut counted, mut reported) = (Skips::new(most, 0), 0, 0);
         for step in 1..=200 {
             counted += u64::from(fails(step));
             let look = skips.step();
@@ -77,6 +83,26 @@ mod tests {
         }
         assert_eq!(reported, counted, "none is lost");
         None
+    }
+
+    #[test]
+    fn a_stop_within_a_row_does_not_begin_it_anew() {
+        let mut first = Skips::new(5, 0);
+        for step in 1..=3 {
+            first.step();
+            first.look(step, true);
+        }
+        assert_eq!((first.in_a_row(), first.too_many()), (3, false));
+        let mut second = Skips::new(5, first.in_a_row());
+        for (counted, over) in [(1, false), (2, true)] {
+            assert!(second.step(), "each of these is looked at");
+            second.look(counted, true);
+            assert_eq!(second.too_many(), over);
+        }
+        let mut well = Skips::new(5, 4);
+        well.step();
+        well.look(0, false);
+        assert_eq!((well.in_a_row(), well.too_many()), (0, false));
     }
 
     #[test]

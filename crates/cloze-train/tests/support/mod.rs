@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_shard::manifest::{
-    FileRecord, Manifest, Masking, Objective, SplitRecord, TokenizerRecord,
+    FileRecord, Manifest, Masking, Objective, SourceRecord, SplitRecord, TokenizerRecord,
 };
 use cloze_shard::random::{Key, Stage};
 use cloze_shard::row::Masks;
@@ -79,6 +79,19 @@ fn row(i: u64, masking: &Masking) -> Row {
     }
 }
 
+/// A document of a source.
+fn document(doc: i64, source: u32) -> documents::DocumentRecord {
+    documents::DocumentRecord {
+        doc,
+        source,
+        index: doc as u64,
+        id: None,
+        meta: None,
+        sentences: 2,
+        tokens: 9,
+    }
+}
+
 /// Writes a dataset of `train` and `validation` rows into `folder`.
 pub fn dataset(folder: &Path, train: u64, validation: u64, masking: Masking) -> PathBuf {
     dataset_of(tokens(), folder, train, validation, masking)
@@ -119,7 +132,22 @@ pub fn dataset_of(
             SplitRecord::new(vec![writer.finish(&shard).unwrap()], rows),
         );
     }
-    let table = documents::write(&path.join(documents::FILE_NAME), false, []).unwrap();
+    // Documents lie in two files, in turn; the second segment of every second row is of the next one.
+    let of_split = |first: u64, rows: u64| first..first + rows + u64::from(rows > 0);
+    let all = of_split(0, train).chain(of_split(1 << 20, validation));
+    let table = documents::write(
+        &path.join(documents::FILE_NAME),
+        false,
+        all.map(|doc| document(doc as i64, (doc % 2) as u32)),
+    )
+    .unwrap();
+    let source = |name: &str| SourceRecord {
+        path: name.into(),
+        bytes: 1,
+        blake3: String::new(),
+        documents: 1,
+        skipped: BTreeMap::new(),
+    };
     Manifest {
         format: Manifest::format_name(),
         format_version: FORMAT_VERSION,
@@ -130,7 +158,7 @@ pub fn dataset_of(
         seed: 0,
         tokenizer: TokenizerRecord::new(&vocabulary, vec![file("tokenizer/vocab.txt", vocab)]),
         config: serde_json::json!({}),
-        sources: vec![],
+        sources: vec![source("even.txt"), source("odd.txt")],
         counts: BTreeMap::new(),
         metadata: Vec::new(),
         documents: file(documents::FILE_NAME, table),

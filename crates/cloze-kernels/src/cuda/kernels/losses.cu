@@ -80,8 +80,9 @@ KERNEL(cross_entropy, 512, CrossEntropy) {
         SYNC();
     }
     Softmax total = all[0];
+    float loss = logf_(total.sum) + total.most - right;
     if (THREAD == 0) {
-        a.losses[row] = logf_(total.sum) + total.most - right;
+        a.losses[row] = loss;
         a.hits[row] = total.first == label ? 1.0f : 0.0f;
     }
     if (a.scale) {
@@ -95,7 +96,7 @@ KERNEL(cross_entropy, 512, CrossEntropy) {
                 uint c = f + (uint)k;
                 v[k] = c < a.classes ? expf_(v[k] - total.most) * share : 0.0f;
                 if (c == label) {
-                    v[k] -= scale;
+                    v[k] -= scale - 0.0f * loss;
                 }
             }
             store8(x + f, v);
