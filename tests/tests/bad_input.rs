@@ -268,6 +268,8 @@ fn output_folders_that_are_taken() {
     refused("data", "holds a dataset already");
     assert!(place.files("data") == before, "it is as it was");
     refused("corpus", "is not empty");
+    refused("data/more", "lies in the dataset");
+    assert!(place.files("data") == before, "it is as it was");
     refused("corpus.jsonl", "is a file");
     fs::create_dir_all(place.path("stopped/.work")).unwrap();
     refused("stopped", "remains of a preparation that was stopped");

@@ -124,6 +124,10 @@ fn what_cannot_be_is_refused() {
         ("convert data file --to parquet", "is a file"),
         ("convert data full --to parquet", "is not empty"),
         (
+            "convert data data/p --to parquet",
+            "lies in another dataset",
+        ),
+        (
             "convert data stopped --to parquet",
             "remains of a conversion",
         ),

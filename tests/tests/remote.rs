@@ -143,6 +143,33 @@ fn servers_that_know_little() {
         .says(&["does not say how long it is", "hint: download it"]);
 }
 
+/// What a server sends to is read where it is a server's, too, and no file of this machine.
+#[test]
+fn sent_elsewhere() {
+    let place = Place::new();
+    place.write("there/a.jsonl", jsonl(0..60));
+    let secret = format!("file://{}", place.path("there/a.jsonl").display());
+    let server = Server::start(move |request| {
+        let to = |place: &str| Response::status(302).with("Location", place);
+        match request.path().as_str() {
+            "/a.jsonl" => to("/real.jsonl"),
+            "/real.jsonl" => Response::part(request, &jsonl(0..60)),
+            "/round.jsonl" => to("/about.jsonl"),
+            "/about.jsonl" => to("/round.jsonl"),
+            _ => to(&secret),
+        }
+    });
+    let _ = prepare(&place, &server.url("/a.jsonl"), "sent", &[]).status(0);
+    for (path, says) in [
+        ("/round.jsonl", "from one address to the next, without end"),
+        ("/file.jsonl", "sends elsewhere, where nothing can be read"),
+    ] {
+        let _ = prepare(&place, &server.url(path), "none", &[])
+            .status(2)
+            .says(&[says, "hint: ", "curl"]);
+    }
+}
+
 /// A list of files, or what asks who one is, is no text; nor is a dataset.
 #[test]
 fn pages_and_datasets_are_no_text() {

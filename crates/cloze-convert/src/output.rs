@@ -29,6 +29,14 @@ impl Output {
             let hint = "give another folder, or delete this dataset first";
             return taken(path, "holds a dataset already", hint);
         }
+        if cloze_shard::place::dataset_around(path).is_some() {
+            let hint = "give a folder elsewhere";
+            return taken(
+                path,
+                "lies in another dataset, which holds nothing but its own files",
+                hint,
+            );
+        }
         if path.exists() {
             let hint = "give a folder that does not exist yet, or an empty one";
             if !path.is_dir() {

@@ -4,12 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cloze_shard::manifest::{FILE_NAME, Manifest};
+use cloze_shard::place::{dataset_around, real};
 
 use crate::input::{InputPlan, Source, digest};
 use crate::{Error, Result};
 
-/// Refuses an output in a folder that is read: what is in it would be taken for text the next time.
+/// Refuses an output in a folder that is read, since what is in it would be taken for text the next time, and one in another dataset.
 pub fn outside(out: &Path, inputs: &[PathBuf]) -> Result<()> {
+    if let Some(dataset) = dataset_around(out) {
+        return Err(Error::OutputExists {
+            path: out.into(),
+            why: format!(
+                "lies in the dataset {}, which holds nothing but its own files",
+                dataset.display()
+            ),
+            hint: "give --out a folder elsewhere",
+        });
+    }
     let out_is = real(out);
     let around = inputs
         .iter()
@@ -45,24 +56,6 @@ pub fn no_vocabulary(tokenizer: &Path, plan: &InputPlan) -> Result<()> {
             ),
         }),
     }
-}
-
-/// The path without links, as far as it is there.
-fn real(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    let there = path
-        .ancestors()
-        .find_map(|p| Some((p, fs::canonicalize(p).ok()?)));
-    let real = there.and_then(|(there, real)| {
-        let rest = path.strip_prefix(there).ok()?;
-        // Joined with nothing, a path would end in a slash.
-        Some(if rest.as_os_str().is_empty() {
-            real
-        } else {
-            real.join(rest)
-        })
-    });
-    real.unwrap_or(path)
 }
 
 /// What is another of the sources that the dataset `out` was made of, in words. Where name and time do not say that one is the same, its bytes do.

@@ -16,6 +16,7 @@ pub mod lists;
 pub mod manifest;
 pub mod masking;
 pub mod parquet_footer;
+pub mod place;
 mod prefetch;
 pub mod random;
 mod reader;

@@ -151,19 +151,20 @@ fn check_inside(dataset: &Path, path: &Path) -> Result<()> {
 /// The folder of a dataset's tokenizer, none of whose files leads elsewhere, or is none, or is unknown to the manifest: models are written with all of them beside their own.
 fn tokenizer(dataset: &Path, manifest: &Manifest) -> Result<PathBuf> {
     let folder = dataset.join(TOKENIZER_FOLDER);
-    let entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
-    for entry in entries {
+    let mut unnamed = None;
+    for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
         let entry = entry.map_err(Error::io(&folder))?;
         let path = entry.path();
-        let name = entry.file_name();
-        let is_it = |record: &FileRecord| {
-            Path::new(&record.path) == Path::new(TOKENIZER_FOLDER).join(&name)
-        };
-        if !manifest.tokenizer.files.iter().any(is_it) {
-            return Err(Error::Unnamed { path });
-        }
         regular_file(&path)?;
         check_inside(dataset, &path)?;
+        let name = Path::new(TOKENIZER_FOLDER).join(entry.file_name());
+        let mut named = manifest.tokenizer.files.iter();
+        if !named.any(|record| Path::new(&record.path) == name) {
+            unnamed = Some(path);
+        }
+    }
+    if let Some(path) = unnamed {
+        return Err(Error::Unnamed { path });
     }
     Ok(folder)
 }

@@ -18,10 +18,10 @@ pub struct Room {
 }
 
 impl Room {
-    /// That of a run of a model of `parameters` in `run`, which keeps `keep` checkpoints.
-    pub fn of(run: &Path, parameters: usize, keep: usize) -> Self {
+    /// That of a run in `run` which keeps `keep` checkpoints: of a model of `parameters`, which are `padded` where they lie to be computed with.
+    pub fn of(run: &Path, parameters: usize, padded: usize, keep: usize) -> Self {
         Self {
-            checkpoint: 16 * parameters as u64,
+            checkpoint: 4 * parameters as u64 + 12 * padded as u64,
             most: keep.max(1) as u64 + 2,
             free: free(run),
         }
@@ -60,7 +60,7 @@ mod tests {
         let run = Path::new("run");
         let room = |free| Room {
             free,
-            ..Room::of(run, 1_000_000, 3)
+            ..Room::of(run, 1_000_000, 1_000_000, 3)
         };
         assert_eq!((room(None).checkpoint, room(None).most), (16_000_000, 5));
         assert!(room(None).check(run).is_ok() && room(None).is_enough(0));
@@ -72,9 +72,10 @@ mod tests {
         assert!(room(Some(16_000_000)).check(run).is_ok());
         assert!(!room(Some(79_999_999)).is_enough(0));
         assert!(room(Some(80_000_000)).is_enough(0));
+        assert_eq!(Room::of(run, 10, 64, 3).checkpoint, 40 + 3 * 256);
         // A run that goes on has some of them.
         assert!(room(Some(32_000_000)).is_enough(3));
         assert!(!room(Some(31_000_000)).is_enough(3));
-        assert!(Room::of(run, 1, 0).free.is_some_and(|free| free > 0));
+        assert!(Room::of(run, 1, 1, 0).free.is_some_and(|free| free > 0));
     }
 }

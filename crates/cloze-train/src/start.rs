@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use cloze_shard::Dataset;
+use cloze_shard::place::dataset_around;
 
 use crate::checkpoint::{
     LoadReport, TrainerState, initial_parameters, latest, publish_again, read_model, read_state,
@@ -89,6 +90,15 @@ pub fn begin(
         hint: hint.into(),
     };
     check_each(datasets, |d| matching::check_objective(d, config.objective))?;
+    if let Some(dataset) = dataset_around(run) {
+        return Err(taken(
+            &format!(
+                "lies in the dataset {}, which holds nothing but its own files",
+                dataset.display()
+            ),
+            "give an --out elsewhere",
+        ));
+    }
     let lock = match world.rank {
         0 => existing_lock(run)?,
         _ => None,
@@ -240,7 +250,12 @@ pub fn begin(
         )?;
     }
     // And one whose checkpoints have no room.
-    let room = Room::of(run, built.engine.layout().count(), config.keep);
+    let room = Room::of(
+        run,
+        built.engine.layout().count(),
+        built.engine.layout().len(),
+        config.keep,
+    );
     if world.rank == 0 && trainer.step < trainer.config.steps {
         room.check(run)?;
     }

@@ -225,6 +225,14 @@ fn pipes_and_links_where_documents_and_tokenizer_should_be() {
         }
         fs::remove_file(&file).unwrap();
     }
+    // A file that nobody names is none of the tokenizer's.
+    fs::write(&file, "{}").unwrap();
+    let _ = given
+        .place
+        .cloze("inspect data")
+        .status(2)
+        .says(&["names no such file", "delete it"]);
+    given.write(&given.whole);
     // A file with a hole takes no room on the disk.
     fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
     let _ = given

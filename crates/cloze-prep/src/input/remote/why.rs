@@ -87,6 +87,10 @@ impl Why {
             // What was there is not, or is shorter.
             (_, Some(412 | 416)) => Self::changed(),
             (_, Some(408 | 429 | 500..)) => Self::passing(format!("the server failed ({said})")),
+            (_, Some(300..400)) => Self::new(
+                format!("the server sends elsewhere, where nothing can be read ({said})"),
+                "give the address that it sends to, if that is what you want: `curl -sI ADDRESS` shows it; redirects are followed to http:// and https:// alone",
+            ),
             (_, Some(_)) => Self::new(format!("the server refuses ({said})"), credentials),
             (Error::NotSupported { .. }, _) => Self::whole_only(),
             _ if full.contains("non-partial response") => Self::whole_only(),
@@ -123,6 +127,12 @@ impl Why {
                         .into(),
                 ..Self::passing(format!("the connection is refused ({said})"))
             };
+        }
+        if has(&["too many redirects"]) {
+            return Self::new(
+                "the server sends from one address to the next, without end",
+                "give the address of the object itself: `curl -sIL ADDRESS` shows where it leads",
+            );
         }
         if has(&["certificate", "unknownissuer"]) {
             return Self::new(
