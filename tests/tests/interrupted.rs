@@ -239,6 +239,39 @@ fn a_signal_keeps_the_seeds_of_a_task_that_are_done() {
     }
 }
 
+/// A process that waits for others has nothing to end in order.
+#[test]
+fn a_signal_before_all_have_met_ends_at_once() {
+    use std::io::{BufRead, BufReader};
+
+    let place = place();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut child = Command::new(cloze_tests::executable("cloze"))
+        .args(format!("{TRAIN} --out run").split(' '))
+        .current_dir(place.path("."))
+        .env("RANK", "0")
+        .env("WORLD_SIZE", "2")
+        .env("LOCAL_RANK", "0")
+        .env("MASTER_ADDR", "127.0.0.1")
+        .env("MASTER_PORT", port.to_string())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("waits for rank 1")));
+    let sent = Instant::now();
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(
+        sent.elapsed() < Duration::from_secs(60),
+        "its patience is 5 minutes"
+    );
+    assert!(!place.path("run").exists());
+}
+
 /// What is started by nohup goes on when its terminal is closed.
 #[test]
 fn a_hangup_that_is_ignored_stays_ignored() {

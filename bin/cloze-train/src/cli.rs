@@ -109,7 +109,7 @@ pub struct PretrainArgs {
     #[arg(long, value_enum, default_value = "adamw")]
     pub optimizer: OptimizerArg,
     /// Peak learning rate
-    #[arg(long, default_value_t = 1e-4, value_name = "RATE")]
+    #[arg(long, alias = "lr", default_value_t = 1e-4, value_name = "RATE")]
     pub learning_rate: f64,
     /// Steps of linear warmup [default: a tenth of the steps; 100 where they are not said]
     #[arg(long, value_name = "STEPS")]
@@ -321,7 +321,7 @@ impl Typed {
 impl Cli {
     /// What was typed, and which options of the verb were. A mistake ends the process, as clap does.
     pub fn read() -> (Self, Typed) {
-        let matches = Self::command().get_matches();
+        let matches = cloze_cli::negative_numbers(Self::command()).get_matches();
         let typed = matches
             .subcommand()
             .map(|(_, m)| Typed::of(m))
@@ -350,6 +350,8 @@ impl PretrainArgs {
     pub fn start(&self) -> Option<Start> {
         let fresh = match (&self.init, &self.config) {
             (Some(folder), _) => Some(Start::Init(folder.clone())),
+            // A model's folder has a shape, too.
+            (None, Some(path)) if path.is_dir() => Some(Start::Config(path.join("config.json"))),
             (None, Some(path)) => Some(Start::Config(path.clone())),
             (None, None) => None,
         };

@@ -138,6 +138,9 @@ impl Found {
             let columns = ["source", "rows", "mlm_loss", "right", pair, "right"];
             text += &format!("\n{}", table(&columns, &rows));
         }
+        if self.samples.iter().flatten().next().is_some() {
+            text += "\nIn [ ] is what was hidden; after ←, what the model says instead, and how probable it finds that:\n";
+        }
         for sample in self.samples.iter().flatten() {
             text += &format!("\n{}\n", sample.text());
         }

@@ -67,7 +67,7 @@ pub struct FinetuneArgs {
     #[arg(long, default_value_t = 32, value_name = "ROWS")]
     pub batch_size: usize,
     /// Peak learning rate
-    #[arg(long, default_value_t = 5e-5, value_name = "RATE")]
+    #[arg(long, alias = "lr", default_value_t = 5e-5, value_name = "RATE")]
     pub learning_rate: f64,
     /// Steps of linear warmup [default: a tenth of the steps]
     #[arg(long, value_name = "STEPS")]
@@ -199,6 +199,7 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<Status> {
         );
     }
     let stop = crate::stop::on_signals()?;
+    stop.begin();
     crate::start_threads(args.jobs)?;
     let (dev, test) = (args.dev.as_deref(), args.test.as_deref());
     let data = Data::read(&args.train, dev, test, &args.fields(), args.kind())?;
@@ -326,6 +327,9 @@ impl<'a> View<'a> {
             count(data.dev.len()),
             count(data.test.len())
         ));
+        for warning in data.warnings() {
+            self.line(&format!("warning: {warning}"));
+        }
     }
 }
 
@@ -421,9 +425,9 @@ impl Observer for View<'_> {
 
     fn on_skipped(&mut self, step: u64, skipped: u64) {
         self.line(&format!(
-            "{:>8} was not made, as {} in all: the gradient was not finite",
+            "{:>8} not made, as the gradient was not finite: {} in all",
             format::count(step),
-            format::count(skipped)
+            format::counted(skipped, "step")
         ));
     }
 }

@@ -25,6 +25,9 @@ pub fn model(named: &Path) -> anyhow::Result<PathBuf> {
 
 /// What somebody meant who gave a folder of another kind.
 fn instead(named: &Path) -> Option<String> {
+    if named.is_file() {
+        return Some("it is a file; give the folder that it lies in".to_owned());
+    }
     let is = |name: &str| named.join(name).is_file();
     if !named.is_dir() || is("config.json") {
         return None;
@@ -197,6 +200,8 @@ mod tests {
         let hint = instead(run).unwrap();
         assert!(hint.contains("of a run") && hint.ends_with("model"));
         assert_eq!(instead(&run.join("model")), None);
+        let file = run.join("model/config.json");
+        assert!(instead(&file).unwrap().contains("it is a file"));
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
             idle("recompute", "the reference engine keeps what it computes");
         }
     }
-    if world.rank == 0 && config.objective == Objective::MlmNsp {
-        warn_of_one_label(&args.datasets);
+    if world.rank == 0 {
+        warn_of_one_label(&args.datasets, config.objective);
     }
     let mut view = view::choose(
         args.view,
@@ -99,7 +99,7 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         }
     };
     // A report that cannot be written is no reason to call the run a failure.
-    let report = report(Ok(&summary));
+    let written = report(Ok(&summary));
     let mut out = std::io::stdout();
     let time = format::duration(time);
     writeln!(
@@ -108,7 +108,7 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         summary.model.display(),
         format::counted(summary.steps, "step")
     )?;
-    said(report, args)?;
+    said(written, args)?;
     if summary.skipped > 0 {
         let skipped = format::counted(summary.skipped, "step");
         writeln!(out, "not made, as the gradient was not finite: {skipped}")?;
@@ -118,27 +118,48 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
         writeln!(out, "stopped before {before}; --resume goes on")?;
         return Ok(stop.status());
     }
-    if let Some(report) = summary.validation {
-        writeln!(out, "{}", view::validation(&report))?;
+    if let Some(report) = &summary.validation {
+        writeln!(out, "{}", view::validation(report))?;
+    }
+    let run = report::Run {
+        folder: &args.out,
+        datasets: &args.datasets,
+        config: &config,
+        end: Ok(&summary),
+    };
+    let worse = run.records().ok();
+    if let Some(worse) = worse.and_then(|(records, _)| report::became_worse(&config, &records)) {
+        eprintln!("warning: {worse}");
     }
     Ok(Status::Done)
 }
 
 /// Says where a head would learn nothing but to say always the same.
-fn warn_of_one_label(datasets: &[PathBuf]) {
+fn warn_of_one_label(datasets: &[PathBuf], objective: Objective) {
     for path in datasets {
         // What is wrong with a dataset is said when it is opened.
         let Ok(manifest) = cloze_shard::Manifest::read(path) else {
             continue;
         };
         let labels = manifest.splits.get("train").map(|s| s.labels);
-        let Some(labels) = labels.unwrap_or_default().only() else {
+        let labels = labels.unwrap_or_default();
+        let Some(only) = labels.only() else {
             continue;
         };
-        eprintln!(
-            "warning: all pairs of {} {labels}: next sentence prediction has nothing to learn there; --objective mlm+sop or mlm is meant, perhaps",
-            path.display()
-        );
+        let path = path.display();
+        // Segments that follow one another can be turned around; random ones have no order.
+        match (objective, labels.is_next > 0) {
+            (Objective::MlmNsp, true) => eprintln!(
+                "warning: all pairs of {path} {only}: next sentence prediction has nothing to learn there; --objective mlm+sop or mlm is meant, perhaps"
+            ),
+            (Objective::MlmNsp, false) => eprintln!(
+                "warning: all pairs of {path} {only}: next sentence prediction has nothing to learn there; --objective mlm is meant, perhaps"
+            ),
+            (Objective::MlmSop, false) => eprintln!(
+                "warning: all pairs of {path} {only}: they have no order to learn; --objective mlm is meant, perhaps"
+            ),
+            _ => {}
+        }
     }
 }
 

@@ -15,6 +15,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub struct Stop {
     any: Arc<AtomicBool>,
+    /// There is something to end in order.
+    begun: Arc<AtomicBool>,
     interrupt: Arc<AtomicBool>,
 }
 
@@ -28,7 +30,8 @@ pub fn on_signals() -> std::io::Result<Stop> {
     let listen = move || {
         let mut asked = Asked::default();
         for signal in signals.forever() {
-            if asked.insists(signal, Instant::now()) {
+            let in_order = told.begun.load(Ordering::Relaxed);
+            if asked.insists(signal, Instant::now()) || !in_order {
                 // What was begun is given up: files appear by rename, so none is half there.
                 signal_hook::low_level::exit(128 + signal);
             }
@@ -65,6 +68,11 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 impl Stop {
+    /// From now on there is something to end in order; before, a signal ends the process at once.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
     /// Whether there was a signal.
     pub fn asked(&self) -> bool {
         self.any.load(Ordering::Relaxed)

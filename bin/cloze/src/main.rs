@@ -14,12 +14,16 @@ mod written;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use cli::{Cli, Verb, VocabVerb};
 
 fn main() -> ExitCode {
-    let verb = Cli::parse().verb;
+    let matches = cloze_cli::negative_numbers(Cli::command()).get_matches();
+    let verb = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.verb,
+        Err(error) => error.exit(),
+    };
     cloze_cli::run(
         || match verb {
             Verb::Prepare(args) => prepare::run(&args),

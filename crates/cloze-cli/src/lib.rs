@@ -3,11 +3,13 @@
 //! Results go to standard output; progress, logs and errors to standard error.
 
 pub mod format;
+mod numbers;
 pub mod progress;
 mod report;
 mod table;
 mod visible;
 
+pub use numbers::negative_numbers;
 pub use report::{Status, run};
 pub use table::{histogram, table};
 pub use visible::{visible, visible_json, visible_lines};

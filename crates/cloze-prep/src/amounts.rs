@@ -297,6 +297,31 @@ mod tests {
         text
     }
 
+    /// The texts of such lines in row groups of 500.
+    fn parquet(lines: &str) -> Vec<u8> {
+        use parquet::data_type::{ByteArray, ByteArrayType};
+        use parquet::file::{properties::WriterProperties, writer::SerializedFileWriter};
+
+        let schema = "message m { required binary text (STRING); }";
+        let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+        let properties = WriterProperties::builder().set_dictionary_enabled(false);
+        let mut file =
+            SerializedFileWriter::new(Vec::new(), schema.into(), properties.build().into())
+                .unwrap();
+        let texts: Vec<ByteArray> = (lines.lines())
+            .map(|line| ByteArray::from(line.split('"').nth(7).unwrap()))
+            .collect();
+        for texts in texts.chunks(500) {
+            let mut rows = file.next_row_group().unwrap();
+            let mut column = rows.next_column().unwrap().unwrap();
+            let to = column.typed::<ByteArrayType>();
+            to.write_batch(texts, None, None).unwrap();
+            column.close().unwrap();
+            rows.close().unwrap();
+        }
+        file.into_inner().unwrap()
+    }
+
     fn tokenizer(folder: &Path) -> Tokenizer {
         let words = "[PAD] [UNK] [CLS] [SEP] [MASK] the river keeps winter a bridge of stone .";
         fs::write(folder.join("vocab.txt"), words.replace(' ', "\n")).unwrap();
@@ -318,6 +343,16 @@ mod tests {
             file.finish().unwrap()
         };
         let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
+        let [_, _, xz, bz2] = crate::input::tests::compressed(lines(4_000_000, 50, 8).as_bytes());
+        let csv = {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            writer.write_record(["id", "text"]).unwrap();
+            for line in lines(3_000_000, 40, 9).lines() {
+                let cells: Vec<&str> = line.split('"').collect();
+                writer.write_record([cells[3], cells[7]]).unwrap();
+            }
+            writer.into_inner().unwrap()
+        };
         let pure = |words| {
             let lines = lines(3_000_000, words, 7);
             let found = |l: &str| l.split('"').nth(7).unwrap().to_owned();
@@ -346,6 +381,14 @@ mod tests {
                     "a.jsonl.zst".into(),
                     zstd(&lines(4_000_000, 50, 4).into_bytes()),
                 )],
+            ),
+            ("xz", false, vec![("a.jsonl.xz".into(), xz.1)]),
+            ("bzip2", false, vec![("a.jsonl.bz2".into(), bz2.1)]),
+            ("csv", false, vec![("a.csv".into(), csv)]),
+            (
+                "parquet",
+                false,
+                vec![("a.parquet".into(), parquet(&lines(4_000_000, 50, 10)))],
             ),
             ("text", true, vec![("a.txt".into(), pure(300).into())]),
             (

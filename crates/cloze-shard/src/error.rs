@@ -149,10 +149,14 @@ impl Error {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 "check who owns it and its permissions".into()
             }
+            Self::NotADataset { path, .. } if path.join("config.json").is_file() => {
+                "it is a model's folder; a dataset is what `cloze prepare --out` makes of text".into()
+            }
+            Self::NotADataset { path, .. } if path.join(".work").is_dir() => {
+                "it holds the remains of a preparation that was stopped: the same command with --resume goes on".into()
+            }
             Self::NotADataset { .. } => {
-                "a dataset is a folder that `cloze prepare --out` finished; one without manifest.json is \
-                 the remains of a run that was stopped: delete it and prepare again"
-                    .into()
+                "a dataset is a folder that `cloze prepare --out` finished; if this is text, prepare it first".into()
             }
             Self::OtherFiles { path, files_format } if files_format == "parquet" => format!(
                 "`cloze convert {} OUT --to arrow` makes Arrow files of them, as they were before",

@@ -94,17 +94,37 @@ fn long_texts_are_cut_and_counted() {
     assert_eq!(vectors[0], vectors[1]);
     assert_eq!(embedder.cut, 1);
     // No more than the model has positions.
-    let long = EmbedOptions {
-        max_length: Some(999),
-        ..options()
-    };
-    assert_eq!(Embedder::open(&model, &long).unwrap().max_length, 32);
-    let tiny = EmbedOptions {
-        max_length: Some(3),
-        ..options()
-    };
-    let why = Embedder::open(&model, &tiny).err().unwrap().to_string();
-    assert!(why.contains("--max-length"), "{why}");
+    assert_eq!(Embedder::open(&model, &options()).unwrap().max_length, 32);
+    for length in [3, 33] {
+        let odd = EmbedOptions {
+            max_length: Some(length),
+            ..options()
+        };
+        let why = Embedder::open(&model, &odd).err().unwrap().to_string();
+        assert!(why.contains("--max-length"), "{why}");
+    }
+}
+
+/// Of vectors that are no numbers none is nearer than another, and no figure is made of them.
+#[test]
+fn a_model_that_has_diverged_embeds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = plain(folder.path());
+    // All of its weights are numbers, but what the first norm makes of them is not.
+    let path = model.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let offsets = &tensors["bert.embeddings.LayerNorm.weight"]["data_offsets"];
+    let at = |i: usize| header + offsets[i].as_u64().unwrap() as usize;
+    for value in bytes[at(0)..at(1)].chunks_exact_mut(4) {
+        value.copy_from_slice(&3e38f32.to_le_bytes());
+    }
+    fs::write(&path, bytes).unwrap();
+    let mut embedder = Embedder::open(&model, &options()).unwrap();
+    let error = embedder.embed(&["red dog"], &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("not finite"), "{error}");
+    assert!(error.hint().is_some());
 }
 
 /// What is exported says how it pools, and gives the same vectors.

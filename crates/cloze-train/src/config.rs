@@ -80,7 +80,9 @@ impl BertConfig {
             None => Err(format!("has no {name}")),
             Some(v) => match v.as_u64() {
                 Some(n) if (1..=1 << 31).contains(&n) => Ok(n as usize),
-                _ => Err(format!("{name} is {v}, must be a positive integer")),
+                _ => Err(format!(
+                    "{name} is {v}, must be an integer from 1 to 2147483648"
+                )),
             },
         };
         let number = |name: &str, default: f64| match raw.get(name) {
@@ -90,6 +92,15 @@ impl BertConfig {
                 .filter(|x| *x >= 0.0)
                 .ok_or_else(|| format!("{name} is {v}, must be a number from 0")),
         };
+        if let (Some(pad), Ok(entries)) = (
+            raw.get("pad_token_id").and_then(Value::as_u64),
+            size("vocab_size"),
+        ) && pad >= entries as u64
+        {
+            return Err(format!(
+                "pad_token_id is {pad}, but there are {entries} entries"
+            ));
+        }
         let config = Self {
             vocab_size: size("vocab_size")?,
             hidden_size: size("hidden_size")?,
@@ -247,7 +258,7 @@ mod tests {
     #[test]
     fn what_cannot_be_trained_is_refused_by_name() {
         assert!(parse(|_| ()).unwrap().to_json().contains("some_key"));
-        let cases: [(&str, Value, &str); 17] = [
+        let cases: [(&str, Value, &str); 18] = [
             ("model_type", "gpt2".into(), "model_type"),
             (
                 "position_embedding_type",
@@ -262,6 +273,7 @@ mod tests {
             ("hidden_act", 5.into(), "hidden_act"),
             ("hidden_act", vec!["gelu"].into(), "hidden_act"),
             ("is_decoder", true.into(), "is_decoder"),
+            ("pad_token_id", 100.into(), "pad_token_id"),
             ("add_cross_attention", true.into(), "add_cross_attention"),
             ("type_vocab_size", 1.into(), "type_vocab_size"),
             ("type_vocab_size", (1u64 << 30).into(), "parameters"),

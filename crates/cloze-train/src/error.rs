@@ -107,7 +107,7 @@ pub enum Error {
         norm: f64,
         /// What is known of the rows of that step.
         rows: String,
-        /// The newest model that is kept.
+        /// The best model that was measured, or the newest where none was.
         model: Option<PathBuf>,
     },
     /// A model has no finite loss.
@@ -123,7 +123,7 @@ pub enum Error {
         step: u64,
         /// What is wrong with it.
         why: String,
-        /// The newest model that is kept.
+        /// The best model that was measured, or the newest where none was.
         model: Option<PathBuf>,
     },
     /// The variables of a launcher do not say which process of how many this is.
@@ -175,13 +175,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 const DAMAGED: &str = "the checkpoint is damaged: delete its folder, and --resume goes on from the one before it, if there is one";
 
-/// What to do after training has diverged; `model` is what is kept.
+/// What to do after training has diverged; `model` is the best that was measured, or the newest.
 fn begin_again(model: Option<&Path>) -> String {
     let with = "begin another run with a smaller --learning-rate or a longer --warmup-steps";
     match model {
         Some(model) => {
-            let model = model.display();
-            format!("{with}: --init {model} keeps what was learned")
+            let what = match model.ends_with(crate::checkpoint::BEST) {
+                true => "is the best model that this one had",
+                false => {
+                    "is what this one had come to: measure it with `cloze eval` before you go on from it"
+                }
+            };
+            format!("{with}; {} {what}", model.display())
         }
         None => with.into(),
     }

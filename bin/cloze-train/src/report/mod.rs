@@ -4,7 +4,7 @@ mod curves;
 mod provenance;
 mod sentences;
 
-pub use sentences::stopped_before;
+pub use sentences::{became_worse, stopped_before};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ impl Run<'_> {
     }
 
     /// All lines of the log, those of earlier processes too, and how many could not be read.
-    fn records(&self) -> anyhow::Result<(Vec<Record>, u64)> {
+    pub fn records(&self) -> anyhow::Result<(Vec<Record>, u64)> {
         let text = fs::read(self.folder.join("train.jsonl"))?;
         Ok(parse(&String::from_utf8_lossy(&text)))
     }

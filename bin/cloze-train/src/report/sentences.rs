@@ -104,9 +104,10 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
             true => format!(" {}", was(last)),
             false => format!(" {}", came_to(&first.report, &last.report)),
         };
-        let best = validations
-            .iter()
-            .min_by(|a, b| loss(a).total_cmp(&loss(b)));
+        // As the trainer has it: by the weighted sum, and after a step.
+        let sum = |v: &ValidationRecord| weighted(run.config, &v.report);
+        let after = validations.iter().filter(|v| v.step > 0);
+        let best = after.min_by(|a, b| sum(a).total_cmp(&sum(b)));
         if let Some(best) = best
             && best.step != last.step
         {
@@ -116,6 +117,12 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
                 loss(best)
             );
         }
+        if let Some(best) = best
+            && first.step == 0
+            && sum(first) < sum(best)
+        {
+            text += &format!(" No step made it better than it began, {:.3}.", loss(first));
+        }
     } else {
         text += " It was not measured on validation rows: there are none.";
     }
@@ -124,6 +131,31 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
         text += &format!(" Not made, because the gradient was not finite: {skipped}.");
     }
     text
+}
+
+/// The sum that a run's best model is chosen by; what is none is worse than all.
+pub fn weighted(config: &PretrainConfig, report: &EvalReport) -> f64 {
+    let mlm = report.mlm_loss.unwrap_or(f64::INFINITY);
+    let pair = match config.objective.has_pairs() {
+        true => report.pair_loss().unwrap_or(0.0),
+        false => 0.0,
+    };
+    let sum = config.mlm_weight * mlm + config.nsp_weight * pair;
+    if sum.is_nan() { f64::INFINITY } else { sum }
+}
+
+/// What to say where a run ends worse than it began, by its evaluations before the first step and after the last.
+pub fn became_worse(config: &PretrainConfig, records: &[Record]) -> Option<String> {
+    let validations = validations(records);
+    let (first, last) = (validations.first()?, validations.last()?);
+    let is_worse = weighted(config, &last.report) > weighted(config, &first.report);
+    (first.step == 0 && last.step > 0 && is_worse).then(|| {
+        format!(
+            "the model is worse on validation rows than it was at the beginning (mlm {:.3}, was {:.3}): try a smaller --learning-rate or a longer --warmup-steps",
+            loss(last),
+            loss(first)
+        )
+    })
 }
 
 fn loss(record: &ValidationRecord) -> f64 {
@@ -199,6 +231,39 @@ pub fn figures(run: &Run<'_>, records: &[Record]) -> Vec<(&'static str, String)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_worse_than_it_began_is_told() {
+        let line = |step: u64, mlm: f64, nsp: f64| -> Record {
+            let line = serde_json::json!({"kind": "validation", "step": step, "mlm_loss": mlm, "mlm_accuracy": 0.1, "perplexity": 9.0, "nsp_loss": nsp,
+                "nsp_accuracy": 0.5, "sop_loss": null, "sop_accuracy": null, "rows": 9, "tokens": 99, "masked_tokens": 9, "labelled_rows": 9});
+            serde_json::from_value(line).unwrap()
+        };
+        let config = PretrainConfig::default();
+        let told = |lines: &[Record]| became_worse(&config, lines);
+        let worse = told(&[line(0, 6.4, 0.7), line(10, 5.0, 0.6), line(20, 7.7, 0.6)]).unwrap();
+        assert!(worse.contains("(mlm 7.700, was 6.400)"), "{worse}");
+        assert_eq!(told(&[line(0, 6.4, 0.7), line(20, 6.3, 0.7)]), None);
+        assert_eq!(
+            told(&[line(10, 6.4, 0.7), line(20, 9.0, 0.7)]),
+            None,
+            "the beginning is not known"
+        );
+        assert_eq!(told(&[line(0, 6.4, 0.7)]), None);
+        // The sum is what counts, where there are two.
+        assert!(told(&[line(0, 6.4, 0.7), line(20, 6.3, 1.7)]).is_some());
+        let alone = PretrainConfig {
+            objective: cloze_train::engine::Objective::Mlm,
+            ..config.clone()
+        };
+        assert_eq!(
+            became_worse(&alone, &[line(0, 6.4, 0.7), line(20, 6.3, 1.7)]),
+            None
+        );
+        assert!(
+            told(&[line(0, 6.4, 0.7), line(20, f64::NAN, 0.7)]).is_none_or(|w| w.contains("NaN"))
+        );
+    }
 
     #[test]
     fn time_is_that_of_all_steps_not_only_of_logged_ones() {

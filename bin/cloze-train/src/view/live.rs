@@ -46,7 +46,7 @@ enum Event {
     Begin(Box<Panel>),
     Step(Box<StepRecord>, Duration),
     Validation(Box<ValidationRecord>),
-    Skipped(u64),
+    Skipped(u64, u64),
 }
 
 /// Takes lines of the log.
@@ -132,6 +132,10 @@ impl Observer for Live<'_> {
         self.plain.on_meeting(world, time);
     }
 
+    fn on_met(&mut self) {
+        self.plain.on_met();
+    }
+
     fn on_start(&mut self, begun: &Begun<'_>) {
         self.plain.on_start(begun);
         let before = logged(&self.run, begun.step);
@@ -140,7 +144,9 @@ impl Observer for Live<'_> {
     }
 
     fn on_step(&mut self, record: &StepRecord) {
-        if self.line.is_none_or(|line| line.elapsed() >= LINE) {
+        // The panel has it; a line now and then stays when the panel is gone.
+        let last = *self.line.get_or_insert_with(Instant::now);
+        if last.elapsed() >= LINE {
             self.plain.on_step(record);
             self.line = Some(Instant::now());
         }
@@ -154,7 +160,7 @@ impl Observer for Live<'_> {
 
     fn on_skipped(&mut self, record: &SkipRecord) {
         self.plain.on_skipped(record);
-        self.tell(Event::Skipped(record.skipped_total));
+        self.tell(Event::Skipped(record.step, record.skipped_total));
     }
 
     fn on_checkpoint(&mut self, path: &Path) {
@@ -259,9 +265,9 @@ impl Painter {
                     panel.validation(*record);
                 }
             }
-            Event::Skipped(total) => {
+            Event::Skipped(step, total) => {
                 if let Some(panel) = &mut self.panel {
-                    panel.skipped(total);
+                    panel.skipped(step, total);
                 }
             }
         }

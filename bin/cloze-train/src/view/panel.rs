@@ -101,7 +101,9 @@ impl Panel {
     pub fn validation(&mut self, record: ValidationRecord) {
         if let Some(loss) = record.report.mlm_loss {
             self.validated.push(record.step, loss);
-            if loss.is_finite() && self.best.is_none_or(|(_, best)| loss < best) {
+            // What it began with is no checkpoint's.
+            if record.step > 0 && loss.is_finite() && self.best.is_none_or(|(_, best)| loss < best)
+            {
                 self.best = Some((record.step, loss));
             }
         }
@@ -109,8 +111,9 @@ impl Panel {
     }
 
     /// Steps of the run that were not made.
-    pub fn skipped(&mut self, total: u64) {
+    pub fn skipped(&mut self, step: u64, total: u64) {
         self.skipped = total;
+        self.step = self.step.max(step);
     }
 
     fn left(&self, now: Duration) -> Option<Duration> {

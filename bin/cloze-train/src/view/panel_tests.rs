@@ -226,7 +226,7 @@ fn every_size_can_be_drawn() {
         strange.step(record, Duration::from_secs(1));
         strange.validation(validated(i as u64, value));
     }
-    strange.skipped(u64::MAX);
+    strange.skipped(7, u64::MAX);
     for panel in [&bare, &one, &strange, &panel()] {
         for stage in [Stage::Runs, Stage::Stops, Stage::Over] {
             for columns in (1..=40).chain([71, 72, 80, 100, 200]) {

@@ -74,6 +74,10 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
         });
     }
 
+    fn on_met(&mut self) {
+        self.stop.begin();
+    }
+
     fn on_start(&mut self, begun: &Begun<'_>) {
         let (config, step) = (begun.config, begun.step);
         for dataset in begun.datasets {
@@ -100,6 +104,9 @@ impl<F: FnMut(&str)> Observer for Plain<'_, F> {
             begun.engine.describe(),
             begun.device
         ));
+        if begun.engine.describe().contains("bf16 by scalar") {
+            self.line("warning: this processor multiplies no bf16: --precision f32 is faster here, and more exact");
+        }
         let room = begun.room;
         let free = room.free.map_or_else(String::new, |free| {
             format!("; {} are free", format::bytes(free))

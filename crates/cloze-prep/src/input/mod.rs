@@ -13,7 +13,7 @@ mod resolve;
 mod stream;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use bytes::digest;
 pub use decode::Encoding;

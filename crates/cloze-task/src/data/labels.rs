@@ -106,7 +106,16 @@ impl Task {
         let words = (table.rows[0].1.get(&names.text)).is_some_and(Value::is_array);
         let (kind, why) = match asked {
             Some(kind) => (kind, "as asked for".to_owned()),
-            None => guess(words, table.typed, name, &values),
+            None => {
+                if let Some((number, value)) = odd_one(words, table.typed, &values) {
+                    return Err(table.fail(
+                        number,
+                        format!("its {name:?} is {value}, and nearly all others are numbers with a fraction"),
+                        "mend the row, or say what is asked: --task regression or --task classification",
+                    ));
+                }
+                guess(words, table.typed, name, &values)
+            }
         };
         if kind == TaskKind::MultiLabel
             && let Some(n) = multi_hot(&values)
@@ -362,6 +371,18 @@ fn number_of(value: &Value) -> Option<f64> {
         _ => None,
     };
     number.filter(|n| n.is_finite() && (*n as f32).is_finite())
+}
+
+/// The first label that is no number, where nearly all are, and some have a fraction: they are hardly the names of classes.
+fn odd_one<'v>(words: bool, typed: bool, values: &[(u64, &'v Value)]) -> Option<(u64, &'v Value)> {
+    let number = |v: &Value| number_of(v).filter(|_| !typed || v.is_number());
+    let fractions = values
+        .iter()
+        .any(|(_, v)| number(v).is_some_and(|n| n.fract() != 0.0));
+    let mut others = values.iter().filter(|(_, v)| number(v).is_none());
+    let first = others.next()?;
+    let few = 10 * (1 + others.count()) <= values.len();
+    (!words && fractions && few).then_some(*first)
 }
 
 fn guess(words: bool, typed: bool, name: &str, values: &[(u64, &Value)]) -> (TaskKind, String) {

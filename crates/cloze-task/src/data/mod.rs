@@ -5,6 +5,7 @@ mod labels;
 mod lines;
 mod table;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -25,7 +26,7 @@ pub struct Fields {
 }
 
 /// What a model is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// One text.
     Text(String),
@@ -107,6 +108,51 @@ impl Data {
             task,
             why,
         })
+    }
+}
+
+impl Data {
+    /// What a person should know of the examples before a model learns them.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let learned: HashSet<&Input> = self.train.iter().map(|e| &e.input).collect();
+        for (name, set) in [("dev", &self.dev), ("test", &self.test)] {
+            let known = set.iter().filter(|e| learned.contains(&e.input)).count();
+            if known > 0 {
+                warnings.push(format!(
+                    "{} of {} {name} rows have the text of a training row: what is measured on them is memory",
+                    known,
+                    set.len()
+                ));
+            }
+        }
+        let all = self.train.iter().chain(&self.dev).chain(&self.test);
+        let empty = all.filter(|e| e.input.is_empty()).count();
+        if empty > 0 {
+            warnings.push(format!("{empty} rows hold no text"));
+        }
+        let labels = self.task.labels.iter();
+        let spaced: Vec<&String> = labels
+            .filter(|l| l.trim() != *l && self.task.labels.iter().any(|o| o == l.trim()))
+            .collect();
+        if let Some(one) = spaced.first() {
+            warnings.push(format!(
+                "the labels {one:?} and {:?} differ by spaces alone, and are learned as two",
+                one.trim()
+            ));
+        }
+        warnings
+    }
+}
+
+impl Input {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(a) => a.trim().is_empty(),
+            Self::Pair(a, b) => a.trim().is_empty() && b.trim().is_empty(),
+            Self::Words(words) => words.is_empty(),
+        }
     }
 }
 

@@ -83,6 +83,12 @@ impl Embedder {
                 .and_then(|v| v["max_seq_length"].as_u64())
                 .map(|n| n as usize),
         };
+        if let Some(length) = options.max_length.filter(|length| *length > most) {
+            return Err(Error::Option {
+                option: "--max-length",
+                why: format!("is {length}, but the model has {most} positions"),
+            });
+        }
         let max_length = asked.unwrap_or(512).min(most);
         if max_length < 4 {
             return Err(Error::Option {

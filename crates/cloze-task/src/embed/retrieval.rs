@@ -133,7 +133,7 @@ fn wrong(path: &Path, line: u64, why: String, hint: &str) -> Error {
 /// Of one query: recall at each k, nDCG, and one over the first rank.
 type Found = ([f64; 4], f64, f64);
 
-/// Looks all documents up for each query, by the cosine of their vectors; of equal ones the first comes first.
+/// Looks all documents up for each query, by the cosine of their vectors, which are finite; of equal ones the first comes first.
 #[must_use]
 pub fn measure(queries: &[Query], vectors: &[Vec<f32>], documents: &[Vec<f32>]) -> Retrieval {
     let ks = [1, 5, 10, 100];

@@ -56,6 +56,15 @@ const HEADER: usize = 128;
 impl Sink {
     /// Makes `path`, of the kind that its name ends in: `.npy`, `.parquet` or `.arrow`. What is there already is only replaced if `force`.
     pub fn create(path: &Path, dimension: usize, force: bool) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::Option {
+                option: "--out",
+                why: format!(
+                    "is {}, a folder: give the name of a file in it, which ends in .npy, .parquet or .arrow",
+                    path.display()
+                ),
+            });
+        }
         if path.exists() && !force {
             return Err(Error::Data {
                 path: path.into(),

@@ -192,6 +192,16 @@ impl Set {
         })
     }
 
+    /// The first `n` rows.
+    pub fn first(&self, n: usize) -> Self {
+        let n = n.min(self.rows.len());
+        Self {
+            numbers: self.numbers[..n].to_vec(),
+            rows: self.rows[..n].to_vec(),
+            targets: self.targets[..n].to_vec(),
+        }
+    }
+
     pub fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|r| r.input_ids.len()).collect()
     }

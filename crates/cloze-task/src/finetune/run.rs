@@ -341,7 +341,17 @@ impl Run<'_> {
                 self.engine.load_state(state)?;
                 (best.parameters, Some(best.evaluation), best.value)
             }
-            None => (self.engine.parameters()?, None, None),
+            None => {
+                // Without dev examples nothing else has looked at what it says.
+                let some = self.sets.train.first(PROBE);
+                if let Err(error) = self.measured(&some, observer) {
+                    return Ok(Ended {
+                        outcome: None,
+                        cut: Some(cut(seed, error)?),
+                    });
+                }
+                (self.engine.parameters()?, None, None)
+            }
         };
         let sets = self.sets;
         let (mut test, mut said) = (None, Vec::new());
@@ -377,6 +387,9 @@ impl Run<'_> {
         })
     }
 }
+
+/// Training rows that a model must have something to say of, where there are no others.
+const PROBE: usize = 64;
 
 /// A folder may hold the output layer of another task, of another shape: that is said.
 fn foreign_head(error: Error) -> Error {

@@ -281,6 +281,52 @@ fn tasks_are_told_by_their_labels() {
     );
 }
 
+/// Nearly all labels are numbers, and one is none: that is a mistake in the row more often than the name of a class.
+#[test]
+fn an_odd_label_among_numbers_is_no_class() {
+    let rows = |odd: &str, others: usize| {
+        let numbers = (0..others).map(|i| format!("x,{i}.5\n"));
+        format!("text,label\n{}y,{odd}\n", numbers.collect::<String>())
+    };
+    for odd in ["NaN", "many", "inf"] {
+        let error = read("t.csv", rows(odd, 20).as_bytes(), None, None).unwrap_err();
+        says(&error, &["line 22: ", odd, "--task regression"]);
+        // Few are too few to say what is odd.
+        assert!(read("t.csv", rows(odd, 3).as_bytes(), None, None).is_ok());
+        let kind = Some(TaskKind::Classification);
+        assert!(read("t.csv", rows(odd, 20).as_bytes(), None, kind).is_ok());
+    }
+    let pointed = "text,label\nx,1.0\ny,2.0\n";
+    let data = read("t.csv", pointed.as_bytes(), None, None).unwrap();
+    assert_eq!(data.task.kind, TaskKind::Regression);
+}
+
+#[test]
+fn what_is_dubious_is_told() {
+    let rows = "{\"text\": \"red\", \"label\": \"a\"}\n{\"text\": \" \", \"label\": \"b\"}\n";
+    let dev = "{\"text\": \"red\", \"label\": \"a\"}\n{\"text\": \"blue\", \"label\": \"b\"}\n";
+    let told = read("t.jsonl", rows.as_bytes(), Some(dev), None)
+        .unwrap()
+        .warnings();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("1 of 2 dev rows have the text of a training row"));
+    assert!(told[1].contains("1 rows hold no text"));
+    let spaced = "text,label\nx,a\ny, a\nz,b\n";
+    let told = read("t.csv", spaced.as_bytes(), None, None)
+        .unwrap()
+        .warnings();
+    assert!(
+        told.len() == 1 && told[0].contains("differ by spaces alone"),
+        "{told:?}"
+    );
+    assert!(
+        read("t.jsonl", GOOD.as_bytes(), None, None)
+            .unwrap()
+            .warnings()
+            .is_empty()
+    );
+}
+
 #[test]
 fn fields_go_by_other_names_too() {
     let folder = tempfile::tempdir().unwrap();
@@ -444,13 +490,15 @@ fn steps_without_a_finite_gradient_are_counted_and_end_it() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     // Twice this is beyond single precision.
-    let rows = |huge: std::ops::Range<usize>| {
+    let rows = |huge: std::ops::Range<usize>, label: f64| {
         (0..12).map(
-            move |i| json!({"text": "red", "label": if huge.contains(&i) { 3.4e38 } else { 0.5 }}),
+            move |i| json!({"text": "red", "label": if huge.contains(&i) { label } else { 0.5 }}),
         )
     };
-    let one = lines(&at("one.jsonl"), rows(5..6));
-    let all = lines(&at("all.jsonl"), rows(0..12));
+    let one = lines(&at("one.jsonl"), rows(5..6, 3.4e38));
+    let all = lines(&at("all.jsonl"), rows(0..12, 3.4e38));
+    // Of this the square is, while its gradient is finite.
+    let square = lines(&at("square.jsonl"), rows(5..6, 1e38));
     let model = plain(folder.path());
     let options = FinetuneConfig {
         epochs: 5,
@@ -468,6 +516,19 @@ fn steps_without_a_finite_gradient_are_counted_and_end_it() {
         ),
         (5, 5, 55)
     );
+    let mut other = Seen::default();
+    let results = run(&model, &[&square], &at("other"), &options, &mut other).unwrap();
+    assert_eq!(results.seeds[0].skipped, 5);
+    // A model that has nothing to say is none, although its last steps were fewer than are borne, and no dev examples tell.
+    let wild = FinetuneConfig {
+        learning_rate: 1e30,
+        max_skipped: 1_000,
+        ..options.clone()
+    };
+    let plainly = lines(&at("plainly.jsonl"), rows(0..0, 0.0));
+    let error = run(&model, &[&plainly], &at("none"), &wild, &mut seen).unwrap_err();
+    says(&error, &["no finite number", "--learning-rate"]);
+    assert!(!at("none").exists());
     let error = run(&model, &[&all], &at("none"), &options, &mut seen).unwrap_err();
     says(
         &error,

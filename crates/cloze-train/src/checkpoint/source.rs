@@ -71,10 +71,10 @@ impl Source {
     pub fn open(folder: &Path) -> Result<Self> {
         let found = NAMES.iter().find(|name| folder.join(name).exists());
         let Some(name) = found else {
-            // As of the file that is wanted most.
-            let path = folder.join(WEIGHTS);
-            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(cloze_shard::Error::io(&path)(missing).into());
+            return Err(Error::Checkpoint {
+                path: folder.into(),
+                why: format!("holds no weights: there is none of {}", NAMES.join(", ")),
+            });
         };
         let path = folder.join(name);
         if name.ends_with(".index.json") {

@@ -2,7 +2,7 @@
 
 use super::Observer;
 use super::run::Run;
-use crate::checkpoint::{Checkpoint, MODEL, write_checkpoint};
+use crate::checkpoint::{BEST, Checkpoint, MODEL, write_checkpoint};
 use crate::engine::{EngineState, StepOutcome};
 use crate::parameters::Layout;
 use crate::{Error, Result};
@@ -41,10 +41,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The newest model, for a hint.
+    /// The best model, for a hint, or where none was measured the newest, which may be what has diverged.
     fn model_folder(&self) -> Option<std::path::PathBuf> {
-        let model = self.run.join(MODEL);
-        model.is_dir().then_some(model)
+        let models = [BEST, MODEL].map(|name| self.run.join(name));
+        models.into_iter().find(|model| model.is_dir())
     }
 
     /// Why the model is not worth keeping: numbers that are none, or no row that it has a finite loss for.

@@ -34,6 +34,8 @@ const FIRST: usize = 3;
 pub trait Observer {
     /// Before the processes of `world` come together, for which there is so much time. In every process.
     fn on_meeting(&mut self, _world: &World, _time: Duration) {}
+    /// When they have; at once, where there is one. In every process.
+    fn on_met(&mut self) {}
     /// Before the first step: what is trained, and what became of the checkpoint it starts from.
     fn on_start(&mut self, begun: &Begun<'_>);
     /// After a logged step.
@@ -117,6 +119,7 @@ pub fn pretrain_on(
     let joined = join(world, &terms, &timeouts);
     let (datasets, _) = opened?;
     let mut peers = joined?;
+    observer.on_met();
     let trained = (|| {
         let begun = begin(&datasets, start, run, config, world);
         let mut begun = agree(peers.as_mut(), begun)?;

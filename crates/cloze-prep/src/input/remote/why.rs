@@ -87,7 +87,7 @@ impl Why {
             // What was there is not, or is shorter.
             (_, Some(412 | 416)) => Self::changed(),
             (_, Some(408 | 429 | 500..)) => Self::passing(format!("the server failed ({said})")),
-            (_, Some(300..400)) => Self::new(
+            (_, Some(300..=399)) => Self::new(
                 format!("the server sends elsewhere, where nothing can be read ({said})"),
                 "give the address that it sends to, if that is what you want: `curl -sI ADDRESS` shows it; redirects are followed to http:// and https:// alone",
             ),
