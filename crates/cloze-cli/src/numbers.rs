@@ -28,12 +28,12 @@ mod tests {
             .arg(Arg::new("fast").long("fast").action(ArgAction::SetTrue))
             .arg(Arg::new("rest").num_args(0..));
         let command = || Command::new("x").subcommand(verb.clone());
-        let line = ["x", "train", "--rate", "-1e-4", "--fast"];
+        let line = ["x", "train", "--rate", "-0.5", "--fast"];
         assert!(command().try_get_matches_from(line).is_err());
         let matches = negative_numbers(command()).try_get_matches_from(line);
         let matches = matches.unwrap();
         let (_, verb) = matches.subcommand().unwrap();
-        assert_eq!(verb.get_one::<String>("rate").unwrap(), "-1e-4");
+        assert_eq!(verb.get_one::<String>("rate").unwrap(), "-0.5");
         assert!(verb.get_flag("fast"));
         let other = ["x", "train", "--rate", "--fast"];
         assert!(
