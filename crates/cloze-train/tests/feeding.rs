@@ -14,6 +14,7 @@ use cloze_shard::schema::IdType;
 use cloze_shard::{Dataset, ShardWriter};
 use cloze_train::batch::MaskedBatch;
 use cloze_train::checkpoint::{latest, read_state, read_trainer};
+use cloze_train::engine::Objective;
 use cloze_train::feed::{Feed, Position};
 use cloze_train::parallel::World;
 use cloze_train::record::{Record, StepRecord, ValidationRecord};
@@ -504,4 +505,17 @@ fn datasets_that_do_not_fit_are_refused() {
     fs::write(data[1].join("manifest.json"), &whole).unwrap();
     change(&data[1], &|m| m["tokenizer"]["lowercase"] = false.into());
     fails(&both, &[], &name("lowercases"));
+    fs::write(data[1].join("manifest.json"), &whole).unwrap();
+    change(&data[1], &|m| {
+        m["objective"] = "full-sentences".into();
+        m["format_version"] = 3.into();
+    });
+    fails(&both, &[], &name("labels mean different things"));
+    // MLM alone looks at no label.
+    let alone = PretrainConfig {
+        objective: Objective::Mlm,
+        ..plan()
+    };
+    let both = both.map(PathBuf::clone);
+    train(&both, &start, &folder.path().join("run"), &alone, None).unwrap();
 }

@@ -4,13 +4,14 @@ use cloze_shard::{Dataset, Split};
 
 use super::groups::Lengths;
 use super::order::{BLOCK, cut_block};
+use crate::engine::Objective;
 use crate::{Error, Result};
 
-/// Refuses datasets whose rows mean different things to a model, or that are one and the same, and a `mix` that does not fit them.
-pub fn check_mixture(datasets: &[Dataset], mix: &[f64]) -> Result<()> {
+/// Refuses datasets whose rows mean different things to a model that learns `objective`, or that are one and the same, and a `mix` that does not fit them.
+pub fn check_mixture(datasets: &[Dataset], mix: &[f64], objective: Objective) -> Result<()> {
     for (i, other) in datasets.iter().enumerate() {
         for one in &datasets[..i] {
-            check_pair(one, other)?;
+            check_pair(one, other, objective)?;
         }
     }
     let fail = |why: String| {
@@ -29,7 +30,7 @@ pub fn check_mixture(datasets: &[Dataset], mix: &[f64]) -> Result<()> {
     }
 }
 
-fn check_pair(one: &Dataset, other: &Dataset) -> Result<()> {
+fn check_pair(one: &Dataset, other: &Dataset, objective: Objective) -> Result<()> {
     let fail = |why: String, hint: String| {
         Err(Error::Mixture {
             one: one.path().into(),
@@ -67,13 +68,13 @@ fn check_pair(one: &Dataset, other: &Dataset) -> Result<()> {
             again(),
         );
     }
-    if a.objective != b.objective {
+    if objective.has_pairs() && a.objective != b.objective {
         return fail(
             format!(
                 "their labels mean different things: {:?} and {:?}",
                 a.objective, b.objective
             ),
-            "prepare both with the same objective".into(),
+            "prepare both with the same objective; --objective mlm has no use for labels".into(),
         );
     }
     if a.digest() == b.digest() {

@@ -188,7 +188,7 @@ fn open(
         }
         datasets.push(dataset);
     }
-    check_mixture(&datasets, &config.mix)?;
+    check_mixture(&datasets, &config.mix, config.objective)?;
     let begins = match (start, latest(run)?) {
         (Start::Resume | Start::ResumeOr(_), Some(checkpoint)) => {
             format!("goes on after step {}", read_trainer(&checkpoint)?.step)
