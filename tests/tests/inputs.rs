@@ -456,6 +456,12 @@ fn pipes_are_read_as_files_are() {
         status == Some(2) && said.contains("JSON over several lines") && said.contains("jq -c ."),
         "{said}"
     );
+    // In a folder it is not waited for, and that is said.
+    let (status, said) = shell(format!(
+        "mkdir with && cp corpus.jsonl with/ && mkfifo with/b.jsonl && timeout 60 $CLOZE prepare with {options} --out with-pipe"
+    ));
+    assert!(status == Some(0) && said.contains("with/b.jsonl"), "{said}");
+    assert!(rows(&place, "with-pipe") == rows(&place, "disk"));
     // Nothing is read twice, whatever fails and whatever it is called.
     let (status, said) = shell(
         "mkfifo h.jsonl.gz; echo hello > h.jsonl.gz & timeout 60 $CLOZE prepare h.jsonl.gz corpus/a.txt --tokenizer tokenizer --seq-len 32 --on-bad-input skip --out skipped"

@@ -127,7 +127,7 @@ impl TokenizeReport {
         if let Some(first) = self.ignored.first() {
             let count = self.ignored.len();
             warnings.push(format!(
-                "{count} file{} in the folders not read because of hidden or unknown names, such as {first}",
+                "{count} file{} in the folders not read because of hidden or unknown names, or being pipes, such as {first}",
                 if count == 1 { "" } else { "s" }
             ));
         }

@@ -214,9 +214,10 @@ impl InputPlan {
     }
 
     fn add_folder(&mut self, folder: &Path) -> Result<(), InputError> {
-        let all = files_below(folder)?;
-        let (read, ignored): (Vec<_>, Vec<_>) =
+        let (all, pipes) = files_below(folder)?;
+        let (read, mut ignored): (Vec<_>, Vec<_>) =
             all.iter().cloned().partition(|file| kind(file).is_some());
+        ignored.extend(pipes);
         datasets::refuse(folder, &all, &read)?;
         if read.is_empty() {
             return Err(empty(folder, &ignored));
@@ -288,7 +289,7 @@ impl InputPlan {
             return Err(fail(format!("{} is not a folder", base.display())));
         }
         let mut found = Vec::new();
-        let mut all = files_below(&base)?;
+        let (mut all, _) = files_below(&base)?;
         if here {
             for file in &mut all {
                 if let Ok(inside) = file.strip_prefix(".") {
@@ -433,9 +434,9 @@ pub(super) fn is_pattern(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '[', '{'])
 }
 
-/// Every file below `folder`, by path.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
-    let mut files = Vec::new();
+/// Every file below `folder`, by path, and what is neither file nor folder: a pipe that is meant is named.
+fn files_below(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), InputError> {
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     for entry in walkdir::WalkDir::new(folder).follow_links(true) {
         let entry = entry.map_err(|e| InputError::Io {
             path: e.path().unwrap_or(folder).into(),
@@ -445,6 +446,8 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
         })?;
         if entry.file_type().is_file() {
             files.push(entry.into_path());
+        } else if !entry.file_type().is_dir() {
+            others.push(entry.into_path());
         }
     }
     files.sort_unstable_by(|a, b| {
@@ -452,7 +455,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
             .as_encoded_bytes()
             .cmp(b.as_os_str().as_encoded_bytes())
     });
-    Ok(files)
+    Ok((files, others))
 }
 
 fn extension(path: &Path) -> String {
