@@ -193,6 +193,50 @@ fn a_stop_changes_nothing_but_the_time() {
     assert_eq!(found(&place, "cut"), found(&place, "whole"));
 }
 
+/// Two that begin at once, as a cluster starts them: one prepares, the other waits, and both make models of one plan.
+#[test]
+fn two_at_once_make_one_comparison() {
+    let place = place();
+    let _ = compare(&place, "whole", SMALL).status(0);
+    let line = format!("compare corpus.jsonl --init start/model --task task --out both {SMALL}");
+    let mut children = [place.start(&line), place.start(&line)];
+    for child in &mut children {
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    // What a process that was killed after a model was on record has left.
+    let left = place.path("both/arms/checkpoint-mlm/seed-0/run/checkpoints/step-00000001");
+    fs::create_dir_all(&left).unwrap();
+    let _ = compare(&place, "both", SMALL).status(0);
+    assert!(!left.exists());
+    assert_eq!(found(&place, "both"), found(&place, "whole"));
+}
+
+/// Lists of words are left out of the corpus as texts are.
+#[test]
+fn a_task_of_words_is_left_out_of_the_corpus() {
+    let place = place();
+    for (name, numbers) in [("train", 0..60), ("dev", 100..120), ("test", 200..240)] {
+        let rows = numbers.map(|i| {
+            let text = document(i);
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let tag = |w: &&str| if w.len() > 4 { "B-LONG" } else { "O" };
+            let tags: Vec<&str> = words.iter().map(tag).collect();
+            format!("{}\n", json!({"tokens": words, "tags": tags}))
+        });
+        place.write(&format!("words/{name}.jsonl"), rows.collect::<String>());
+    }
+    let line =
+        format!("compare corpus.jsonl --init start/model --task words --out out {SMALL} --dry-run");
+    let _ = place.cloze(&line).status(0);
+    let left = fs::read_to_string(place.path("out/task/exclude.jsonl")).unwrap();
+    assert_eq!(left.lines().count(), 60);
+    let manifest = fs::read(place.path("out/data/nsp/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let counts = manifest["counts"].as_object().unwrap();
+    let excluded = counts.iter().find(|(name, _)| name.contains("exclu"));
+    assert!(excluded.unwrap().1.as_u64().unwrap() > 0, "{counts:?}");
+}
+
 #[test]
 fn what_cannot_be_compared_is_refused() {
     let place = place();

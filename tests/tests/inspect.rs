@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloze_shard::{Dataset, NextSentenceLabel, Vocabulary};
-use cloze_tests::Place;
+use cloze_tests::{Place, document};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -507,4 +507,50 @@ fn a_report_says_what_is_there() {
             .says(&[file, why]);
         assert_eq!(std::fs::read(place.path(file)).ok(), before);
     }
+}
+
+/// Sentences are those of the text as it was tokenized, not as it lies in the source.
+#[test]
+fn a_document_that_was_cleaned_is_found_in_its_source() {
+    let place = Place::new();
+    let line = |i: usize| {
+        let text = format!(
+            "{} The river's ﬁrst ﬂoor\u{a0}ends. {}",
+            document(i),
+            document(i + 1)
+        );
+        format!(
+            "{}\n",
+            serde_json::json!({"id": format!("d{i}"), "text": text})
+        )
+    };
+    place.write("odd.jsonl", (0..40).map(line).collect::<String>());
+    place.prepare(
+        "odd.jsonl",
+        "plain",
+        "--seq-len 32 --id-field id --validation-fraction 0",
+    );
+    place.prepare(
+        "odd.jsonl",
+        "clean",
+        "--seq-len 32 --id-field id --validation-fraction 0 --unicode nfkc --tidy-space",
+    );
+    for data in ["plain", "clean"] {
+        for id in ["d0", "d7", "d31"] {
+            let line = format!("inspect {data} --doc {id} --source odd.jsonl");
+            let shown = place.cloze(&line).status(0).out();
+            assert!(!shown.contains("not in the source"), "{shown}");
+        }
+    }
+    let options = "--seq-len 32 --id-field id --validation-fraction 0 --dedup-paragraphs line";
+    place.prepare("odd.jsonl", "parts", options);
+    let _ = place
+        .cloze("inspect parts --doc d7 --source odd.jsonl")
+        .status(2)
+        .says(&[
+            "--dedup-paragraphs",
+            "hint: leave --source out",
+            "verify --source",
+        ]);
+    let _ = place.cloze("inspect parts --doc d7").status(0);
 }

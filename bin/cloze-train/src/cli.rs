@@ -459,6 +459,9 @@ pub struct EvalArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub jobs: Option<usize>,
+    /// Measure the MLM head alone, on rows as they are stored: without it, a model of sentence order sees half of the pairs turned around
+    #[arg(long)]
+    pub mlm_only: bool,
     /// Measure each source of the dataset apart, too: a row belongs to that of its first segment
     #[arg(long)]
     pub by_source: bool,

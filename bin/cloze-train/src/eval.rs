@@ -26,6 +26,7 @@ pub fn run(args: &EvalArgs, typed: &Typed) -> anyhow::Result<Status> {
     let options = EvalOptions {
         split: args.split.clone(),
         rule: args.masks.rule(args.mask_rate),
+        mlm_only: args.mlm_only,
         seed: args.seed,
         batch_tokens: args.batch_tokens,
         build: args.build(),

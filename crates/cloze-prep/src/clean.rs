@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use cloze_clean::exclude::{Builder, Exclusion};
 use cloze_clean::ledger::{Decisions, EXAMPLES, Piece, Repeated};
-use cloze_clean::{CleanReport, Cleaner, Decision, Example, Ledger, Place};
+use cloze_clean::{
+    CleanOptions, CleanReport, Cleaner, Decision, Example, Ledger, ParagraphKind, Place,
+};
 use cloze_shard::schema::IdType;
 
 use crate::input::{InputOptions, InputPlan, SourceReader, TextForm};
@@ -36,6 +38,33 @@ impl Cleaning {
             cleaner: Cleaner::new(options, exclusion)?,
             ledger: Ledger::create(folder, options, memory.deduplication())?,
         }))
+    }
+}
+
+/// Makes of a document's text what cleaning made of it, by itself: what depends on other documents is not done.
+#[allow(missing_debug_implementations)]
+pub struct CleanedText(Cleaner);
+
+impl CleanedText {
+    /// As `config` asks; `None` where paragraphs that other documents have are left out, which one text does not tell.
+    pub fn of(config: &Config) -> Result<Option<Self>> {
+        let options = &config.clean;
+        if options.dedup_paragraphs != ParagraphKind::None {
+            return Ok(None);
+        }
+        let only = CleanOptions {
+            unicode: options.unicode,
+            tidy_space: options.tidy_space,
+            strip_control: options.strip_control,
+            ..CleanOptions::default()
+        };
+        Ok(Some(Self(Cleaner::new(&only, None)?)))
+    }
+
+    /// The text as it was tokenized.
+    #[must_use]
+    pub fn apply(&self, text: &str) -> String {
+        self.0.look(text).text.into_owned()
     }
 }
 

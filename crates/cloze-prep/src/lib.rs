@@ -29,6 +29,7 @@ mod tokenize;
 mod tokens;
 mod words;
 
+pub use clean::CleanedText;
 pub use cloze_clean::{CleanOptions, CleanReport};
 pub use config::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing};
 pub use error::{Error, Result};

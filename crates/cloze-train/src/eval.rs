@@ -139,6 +139,7 @@ pub fn evaluate(
     told: &mut dyn FnMut(u64),
 ) -> Result<EvalReport> {
     let options = EvalOptions {
+        mlm_only: false,
         split: split.into(),
         rule,
         seed,

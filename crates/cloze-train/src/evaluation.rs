@@ -25,6 +25,8 @@ pub struct EvalOptions {
     pub split: String,
     /// Masks, where they are not static.
     pub rule: MaskingRule,
+    /// Whether the MLM head alone is measured, on rows as they are stored, whatever else the model was trained for.
+    pub mlm_only: bool,
     /// Keys masks, and which rows are chosen where not all are looked at one by one.
     pub seed: u64,
     /// Most tokens in a batch.
@@ -79,7 +81,8 @@ impl Evaluation {
             Some(_) => {}
         }
         // A head that was not in the checkpoint is noise: what it says is not reported.
-        let objective = match report.has_nsp_head() && config.has_pairs() {
+        let has_pairs = report.has_nsp_head() && config.has_pairs() && !options.mlm_only;
+        let objective = match has_pairs {
             true if config.pretrained_for_order() => Objective::MlmSop,
             true => Objective::MlmNsp,
             false => Objective::Mlm,

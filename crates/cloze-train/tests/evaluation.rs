@@ -52,6 +52,7 @@ fn open(data: &Path, model: &Path, batch_tokens: usize) -> Evaluation {
     let options = EvalOptions {
         split: "validation".into(),
         rule: MaskingRule::default(),
+        mlm_only: false,
         seed: 4,
         batch_tokens,
         build: Build::default(),

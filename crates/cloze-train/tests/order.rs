@@ -212,6 +212,7 @@ fn order_is_learned_and_measured_as_order() {
     let options = EvalOptions {
         split: "validation".into(),
         rule: MaskingRule::default(),
+        mlm_only: false,
         seed: 0,
         batch_tokens: 1_024,
         build: Build::default(),
@@ -221,6 +222,24 @@ fn order_is_learned_and_measured_as_order() {
         again.report(0, &mut |_| ()).unwrap()
     };
     assert_eq!(measure(&run.join("model")), report);
+    // Beside models of other objectives its MLM loss is that of rows as they are stored: whatever it says that it was trained for.
+    let stored = |model: &Path| {
+        let options = EvalOptions {
+            mlm_only: true,
+            ..options.clone()
+        };
+        let mut again = Evaluation::open(&data, model, options).unwrap();
+        again.report(0, &mut |_| ()).unwrap()
+    };
+    let of_order = stored(&run.join("model"));
+    assert_eq!(of_order.sop_accuracy, None);
+    assert_ne!(of_order.mlm_loss, report.mlm_loss);
+    let path = run.join("model/config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("mlm+sop", "mlm+nsp")).unwrap();
+    assert_eq!(stored(&run.join("model")), of_order);
+    assert_eq!(measure(&run.join("model")).mlm_loss, of_order.mlm_loss);
+    std::fs::write(&path, text).unwrap();
     // MLM alone leaves that head as it was; one that it begins with is noise.
     let alone = PretrainConfig {
         objective: Objective::Mlm,

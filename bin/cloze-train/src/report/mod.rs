@@ -107,6 +107,7 @@ impl Run<'_> {
                     random_share: config.random_share,
                     unit: config.mask_unit,
                 },
+                mlm_only: false,
                 seed: config.seed,
                 batch_tokens: config.batch_tokens.max(4_096),
                 build: Build {

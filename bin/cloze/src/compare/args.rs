@@ -311,4 +311,12 @@ impl Start {
             Self::Scratch => "scratch",
         }
     }
+
+    /// As it is said.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "the checkpoint",
+            Self::Scratch => "scratch",
+        }
+    }
 }

@@ -148,6 +148,7 @@ impl Workshop<'_> {
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let stages = self.plan.stages(cell);
         if stages.iter().all(|s| record(&folder, *s).is_some()) {
+            tidy(&folder, Stage::Pretrain)?;
             return Ok(Ended::Done);
         }
         let path = folder.join("lock");
@@ -157,6 +158,7 @@ impl Workshop<'_> {
         }
         for stage in stages {
             if record(&folder, stage).is_some() {
+                tidy(&folder, stage)?;
                 continue;
             }
             let begun = Instant::now();
@@ -176,6 +178,7 @@ impl Workshop<'_> {
                 },
             };
             self.write(&folder, stage, &Record { seconds, found })?;
+            tidy(&folder, stage)?;
             self.say(&format!(
                 "          {}, seed {}: {} in {}",
                 cell.arm.name(),
@@ -280,9 +283,6 @@ impl Workshop<'_> {
             shown = shown.max(step);
         })?;
         drop(bar);
-        // The model stays in `run/model`; what only going on needs is large.
-        let checkpoints = folder.join("run/checkpoints");
-        fs::remove_dir_all(&checkpoints).with_context(|| checkpoints.display().to_string())?;
         Ok(Value::Null)
     }
 
@@ -309,6 +309,10 @@ impl Workshop<'_> {
             run.option("--rows", asked.eval_rows.to_string());
             run.option("--mask-rate", asked.mask_rate.to_string());
             run.values(["--json"]);
+            // Pairs that all are measured on are given as they lie; of those that are turned around, only what is said of their order counts.
+            if of_order && kind == Kind::Nsp {
+                run.values(["--mlm-only"]);
+            }
             self.machine.tell(&mut run);
             let report = match run.quietly(self.signals, &mut || ()) {
                 Ok(text) => {
@@ -381,6 +385,20 @@ impl Workshop<'_> {
         let mut answer: BTreeMap<String, Value> =
             serde_json::from_str(&text).context("what `cloze embed` printed is no JSON")?;
         Ok(answer.remove("retrieval").unwrap_or(Value::Null))
+    }
+}
+
+/// Removes what only going on needs, which is large, once a stage is on record: before, a process that is killed would find nothing to go on from.
+fn tidy(folder: &Path, stage: Stage) -> anyhow::Result<()> {
+    if stage != Stage::Pretrain {
+        return Ok(());
+    }
+    let checkpoints = folder.join("run/checkpoints");
+    match fs::remove_dir_all(&checkpoints) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(anyhow::Error::new(e).context(checkpoints.display().to_string()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::Refused;
 use super::args::{Budget, Objective};
 use super::plan::Plan;
-use super::process::{Run, own};
+use super::process::{Run, Signals, own};
 
 /// The files of a task.
 pub const TASK_FILES: [&str; 3] = ["train.jsonl", "dev.jsonl", "test.jsonl"];
@@ -74,7 +74,12 @@ pub struct Datasets {
 
 impl Datasets {
     /// Prepares what is missing.
-    pub fn prepare(plan: &Plan, out: &Path) -> anyhow::Result<Self> {
+    pub fn prepare(
+        plan: &Plan,
+        out: &Path,
+        jobs: Option<usize>,
+        signals: &Signals,
+    ) -> anyhow::Result<Self> {
         if let Some(dataset) = plan.key.inputs.iter().find(|i| is_dataset(i)) {
             return Self::given(plan, dataset);
         }
@@ -89,7 +94,7 @@ impl Datasets {
                 continue;
             }
             let folder = out.join("data").join(kind.name());
-            prepare(plan, out, kind, &folder)?;
+            prepare(plan, out, kind, &folder, jobs, signals)?;
             folders.insert(kind, folder);
         }
         Ok(Self {
@@ -168,7 +173,14 @@ impl Datasets {
     }
 }
 
-fn prepare(plan: &Plan, out: &Path, kind: Kind, folder: &Path) -> anyhow::Result<()> {
+fn prepare(
+    plan: &Plan,
+    out: &Path,
+    kind: Kind,
+    folder: &Path,
+    jobs: Option<usize>,
+    signals: &Signals,
+) -> anyhow::Result<()> {
     if is_dataset(folder) {
         return Ok(());
     }
@@ -192,26 +204,29 @@ fn prepare(plan: &Plan, out: &Path, kind: Kind, folder: &Path) -> anyhow::Result
     run.values(kind.options());
     run.values(["--resume"]);
     if let Some(task) = plan.key.task.as_ref().filter(|_| !asked.keep_overlap) {
-        for field in text_fields(&task.join("test.jsonl"))? {
-            run.option("--exclude-field", field);
-        }
-        for file in ["dev.jsonl", "test.jsonl"] {
-            run.option("--exclude", task.join(file));
-        }
+        let excluded = out.join("task").join(EXCLUDED);
+        exclude(task, &excluded)?;
+        run.option("--exclude", &excluded);
     }
-    run.to_its_end()
+    if let Some(jobs) = jobs {
+        run.option("--jobs", jobs.to_string());
+    }
+    run.to_its_end(signals)
 }
 
-/// The fields of a task's rows that hold text, as `cloze finetune` finds them.
-fn text_fields(path: &Path) -> anyhow::Result<Vec<String>> {
-    let rows = Rows::read(path)?;
-    let is_text = |name: &&str| {
-        rows.parsed
-            .iter()
-            .any(|r| r.get(*name).is_some_and(Value::is_string))
-    };
-    let fields = ["text", "text_pair"].iter().filter(|n| is_text(n));
-    Ok(fields.map(|n| (*n).to_owned()).collect())
+/// The texts of dev and test examples, which are left out of what models are trained on.
+const EXCLUDED: &str = "exclude.jsonl";
+
+/// Writes them: each text, or list of words, of a row by itself.
+fn exclude(task: &Path, path: &Path) -> anyhow::Result<()> {
+    let mut bytes = Vec::new();
+    for file in ["dev.jsonl", "test.jsonl"] {
+        for text in Rows::read(&task.join(file))?.each_text() {
+            writeln!(bytes, "{}", serde_json::json!({ "text": text }))?;
+        }
+    }
+    cloze_shard::atomic::write(path, &bytes)?;
+    Ok(())
 }
 
 /// Mean tokens of a step: rows are taken in random order while they fit into the budget. Found by doing so, with rows of these lengths.
@@ -274,17 +289,13 @@ impl Rows {
 
     /// Texts, words joined by blanks.
     pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
-        self.parsed.iter().map(|row| {
-            let of = |name: &str| match row.get(name) {
-                Some(Value::String(text)) => text.clone(),
-                Some(Value::Array(words)) => {
-                    let words = words.iter().filter_map(Value::as_str);
-                    words.collect::<Vec<_>>().join(" ")
-                }
-                _ => String::new(),
-            };
-            ["text", "text_pair", "tokens"].map(of).join(" ")
-        })
+        self.parsed.iter().map(|row| texts_of(row).join(" "))
+    }
+
+    /// Each text of the rows by itself, of pairs both.
+    fn each_text(&self) -> impl Iterator<Item = String> + '_ {
+        let all = self.parsed.iter().flat_map(texts_of);
+        all.filter(|text| !text.is_empty())
     }
 
     /// `n` of the rows, in keyed order. Rows that bring a label not seen before come first, so that few examples know as many labels as can be; more are
@@ -335,6 +346,18 @@ impl Rows {
         cloze_shard::atomic::write(path, &bytes)?;
         Ok(())
     }
+}
+
+/// Text, second text, and words of a row; what it does not have is empty.
+fn texts_of(row: &Value) -> [String; 3] {
+    ["text", "text_pair", "tokens"].map(|name| match row.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(words)) => {
+            let words = words.iter().filter_map(Value::as_str);
+            words.collect::<Vec<_>>().join(" ")
+        }
+        _ => String::new(),
+    })
 }
 
 /// The labels of a row, those of a list one by one. Numbers that are no labels are none.

@@ -54,7 +54,14 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Status> {
     // Said before anything is done.
     crate::hand_over::trainer()?;
     let signals = Signals::listen()?;
-    let mut plan = Plan::open(args)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.jobs.unwrap_or(0));
+    // Others may have made one before.
+    let _ = pool.build_global();
+    // One process at a time prepares and settles what all of them make models by.
+    let (mut plan, lock) = match Plan::open(args, &signals) {
+        Err(error) if error.is::<Stopped>() => return Ok(stopped(args)),
+        opened => opened?,
+    };
     let chosen = chosen(&plan, &args.arm)?;
     let machine = Machine {
         device: args.device.clone(),
@@ -65,7 +72,10 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Status> {
     for left_out in task.iter().flat_map(TaskFiles::left_out) {
         say(&format!("left out: {left_out}"));
     }
-    let datasets = Datasets::prepare(&plan, &args.out)?;
+    let datasets = match Datasets::prepare(&plan, &args.out, args.jobs, &signals) {
+        Err(error) if error.is::<Stopped>() => return Ok(stopped(args)),
+        datasets => datasets?,
+    };
     if plan.settled.is_none() {
         say("a trial of some steps …");
         match settle::settle(&plan, &args.out, &datasets, &machine, &signals) {
@@ -74,10 +84,16 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Status> {
         }
         plan.write(&args.out)?;
     }
+    drop(lock);
     let Some(settled) = plan.settled.clone() else {
         anyhow::bail!("{}: the plan is not settled", args.out.display());
     };
-    let stated = settle::stated(&plan, &settled, &args.out, task.as_ref());
+    let cells: Vec<Cell> = plan
+        .cells()
+        .into_iter()
+        .filter(|c| chosen.is_empty() || chosen.contains(&c.arm.name()))
+        .collect();
+    let stated = settle::stated(&plan, &settled, &args.out, task.as_ref(), &cells);
     if args.dry_run {
         write!(std::io::stdout(), "{stated}")?;
         return Ok(Status::Done);
@@ -92,14 +108,14 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Status> {
         machine: &machine,
         signals: &signals,
     };
-    let cells: Vec<Cell> = plan
-        .cells()
-        .into_iter()
-        .filter(|c| chosen.is_empty() || chosen.contains(&c.arm.name()))
-        .collect();
     let made = make(&workshop, &cells)?;
     let outcome = outcome::Outcome::gather(&plan, &settled, &datasets, &args.out)?;
     let verdict = verdict::of(&outcome);
+    // Nor do two write the report at once.
+    let lock = match plan::lock(&args.out, &signals) {
+        Err(error) if error.is::<Stopped>() => return Ok(stopped(args)),
+        lock => lock?,
+    };
     let paths = report::write(
         &plan,
         &settled,
@@ -109,6 +125,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<Status> {
         &verdict,
         &args.out,
     )?;
+    drop(lock);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}\n", verdict.text())?;
     write!(out, "{}", report::terminal(&outcome))?;

@@ -27,6 +27,8 @@ pub struct Outcome {
     pub contrasts: Vec<Contrast>,
     /// Standard deviation of what seeds change in the scores that are judged, and its degrees of freedom.
     pub noise: Option<(f64, u32)>,
+    /// Differences that were planned, of which [`contrasts`](Self::contrasts) are there: the level of their intervals is for all of these.
+    pub planned: usize,
     /// Models that are not made yet, and the number of all.
     pub missing: (Vec<String>, usize),
     /// Test examples.
@@ -158,11 +160,14 @@ impl Outcome {
             budgets: Vec::new(),
             contrasts: Vec::new(),
             noise: None,
+            planned: 0,
             missing: (missing, cells.len()),
             test_rows: 0,
         };
         let questions = questions(&arms);
+        outcome.planned = questions.len();
         let level = 1.0 - 0.05 / questions.len().max(1) as f64;
+        let groups: Vec<usize> = arms.iter().map(|a| a.start as usize).collect();
         let mut budgets = plan.key.asked.budgets.clone();
         budgets.sort();
         budgets.dedup();
@@ -211,7 +216,7 @@ impl Outcome {
                     _ => all.extend(measured.iter().map(|v| (i, v.0, v.1))),
                 }
             }
-            judged = Some(Table::of_numbers(&all, RESAMPLES, 0));
+            judged = Some(Table::of_numbers(&all, &groups, RESAMPLES, 0));
         }
         if let Some(table) = judged {
             outcome.noise = table.noise().map(|n| (n.deviation, n.freedom));
@@ -231,8 +236,18 @@ impl Outcome {
         Ok(outcome)
     }
 
-    /// Scores of an arm with the budget that is judged, or the losses.
-    pub fn judged(&self, arm: Arm) -> Vec<f64> {
+    /// Mean scores of two arms over the seeds that both have, with the budget that is judged, or the losses.
+    pub fn means(&self, a: Arm, b: Arm) -> Option<(f64, f64)> {
+        let (a, b) = (self.judged(a), self.judged(b));
+        let both = a
+            .iter()
+            .filter_map(|x| Some((x.1, b.iter().find(|y| y.0 == x.0)?.1)));
+        let (a, b): (Vec<f64>, Vec<f64>) = both.unzip();
+        (!a.is_empty()).then(|| (spread(&a).0, spread(&b).0))
+    }
+
+    /// Scores of an arm by seed, with the budget that is judged, or the losses.
+    fn judged(&self, arm: Arm) -> Vec<(u32, f64)> {
         let place = self.arms.iter().position(|a| a.arm == Some(arm));
         let Some(place) = place else {
             return Vec::new();
@@ -241,7 +256,7 @@ impl Outcome {
             Some(budget) => budget.scores.get(place),
             None => self.arms[place].figures.get("mlm_loss"),
         };
-        values.into_iter().flatten().map(|v| v.1).collect()
+        values.into_iter().flatten().copied().collect()
     }
 
     /// A contrast.
@@ -313,6 +328,7 @@ fn scores(
     budget: Budget,
     out: &Path,
 ) -> anyhow::Result<Option<Scores>> {
+    let groups: Vec<usize> = arms.iter().map(|a| a.start as usize).collect();
     let (mut models, mut first) = (Vec::new(), None::<(String, Vec<u64>)>);
     let mut grown = Vec::new();
     for cell in cells {
@@ -344,7 +360,7 @@ fn scores(
         });
     }
     Ok(first.map(|(metric, rows)| Scores {
-        table: Table::new(&models, RESAMPLES, 0),
+        table: Table::new(&models, &groups, RESAMPLES, 0),
         metric,
         rows: rows.len(),
         second_half: (!grown.is_empty()).then(|| spread(&grown).0),

@@ -3,7 +3,7 @@
 //! `plan.json` holds what was asked for and what follows from it. Whoever comes later, after a stop or on another machine, must have asked for the same.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::args::{Asked, CompareArgs, Objective, Start};
+use super::process::{Signals, Stopped};
 use super::{Refused, data};
 
 /// A way to train.
@@ -102,15 +103,6 @@ impl Arm {
     }
 }
 
-impl Start {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Checkpoint => "the checkpoint",
-            Self::Scratch => "scratch",
-        }
-    }
-}
-
 impl Cell {
     /// Its folder.
     pub fn folder(self, out: &Path) -> PathBuf {
@@ -162,9 +154,16 @@ impl Plan {
     }
 
     /// Opens the plan of `out`, or begins one. What was asked for before and is not asked for now, or the other way round, is an error.
-    pub fn open(args: &CompareArgs) -> anyhow::Result<Self> {
+    ///
+    /// The lock that comes with it keeps other processes from preparing and settling the same comparison, as long as it is held.
+    pub fn open(args: &CompareArgs, signals: &Signals) -> anyhow::Result<(Self, File)> {
         let key = key(args)?;
         let path = args.out.join(PLAN);
+        if !path.exists() {
+            refuse_foreign(&args.out)?;
+            fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+        }
+        let lock = lock(&args.out, signals)?;
         match fs::read(&path) {
             Ok(bytes) => {
                 let plan: Self = serde_json::from_slice(&bytes)
@@ -180,18 +179,16 @@ impl Plan {
                     }
                     .into());
                 }
-                Ok(plan)
+                Ok((plan, lock))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                refuse_foreign(&args.out)?;
-                fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
                 let plan = Self {
                     created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
                     key,
                     settled: None,
                 };
                 plan.write(&args.out)?;
-                Ok(plan)
+                Ok((plan, lock))
             }
             Err(e) => Err(anyhow::Error::new(e).context(path.display().to_string())),
         }
@@ -206,6 +203,30 @@ impl Plan {
 }
 
 const PLAN: &str = "plan.json";
+const LOCK: &str = "plan.lock";
+
+/// Keeps other processes from what one does at a time, for as long as the file is open; waits for one that does it.
+pub fn lock(out: &Path, signals: &Signals) -> anyhow::Result<File> {
+    let path = out.join(LOCK);
+    let lock = File::create(&path).with_context(|| path.display().to_string())?;
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if signals.asked() => return Err(Stopped.into()),
+            Err(TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    super::say("another process prepares this comparison; waiting for it …");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+            // A file system without locks cannot keep anybody out.
+            Err(TryLockError::Error(e)) if e.kind() != std::io::ErrorKind::Unsupported => {
+                return Err(anyhow::Error::new(e).context(path.display().to_string()));
+            }
+            _ => return Ok(lock),
+        }
+    }
+}
 
 fn refuse_foreign(out: &Path) -> anyhow::Result<()> {
     let entries = match fs::read_dir(out) {
@@ -215,7 +236,7 @@ fn refuse_foreign(out: &Path) -> anyhow::Result<()> {
     // What a process that came to its end before the plan was written may have left.
     let other = entries
         .flatten()
-        .find(|e| e.file_name() != "plan.json.partial");
+        .find(|e| e.file_name() != "plan.json.partial" && e.file_name() != LOCK);
     match other {
         None => Ok(()),
         Some(other) => Err(Refused {

@@ -143,20 +143,23 @@ impl Run {
         format!("{name} {}", all.join(" "))
     }
 
-    /// Runs it with standard error shown as it is, and its table kept for the log.
-    pub fn to_its_end(&self) -> anyhow::Result<()> {
-        let mut log = self.open_log()?;
+    /// Runs it with standard error shown as it is, and its table kept for the log. A signal is handed on once.
+    pub fn to_its_end(&self, signals: &Signals) -> anyhow::Result<()> {
+        let log = self.open_log()?;
         let mut command = Command::new(&self.program);
-        let output = command
+        command
             .args(&self.arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(log)
             .stderr(Stdio::inherit());
-        let output = output
-            .output()
+        let child = command
+            .spawn()
             .with_context(|| format!("cannot run {}", self.program.display()))?;
-        log.write_all(&output.stdout)?;
-        self.judge(output.status)
+        let status = wait(child, signals, &mut || ())?;
+        match signals.asked() && !status.success() {
+            true => Err(Stopped.into()),
+            false => self.judge(status),
+        }
     }
 
     /// Runs it quietly; `look` is called now and then while it runs. Standard output is returned. A signal is handed on once.

@@ -225,10 +225,19 @@ fn tokens_for(plan: &Plan, settled: &Settled, hours: f64) -> anyhow::Result<u64>
 }
 
 /// What it will cost, as a table.
-pub fn stated(plan: &Plan, settled: &Settled, out: &Path, files: Option<&TaskFiles>) -> String {
-    let cells = plan.cells();
+pub fn stated(
+    plan: &Plan,
+    settled: &Settled,
+    out: &Path,
+    files: Option<&TaskFiles>,
+    cells: &[Cell],
+) -> String {
     let mut rows = Vec::new();
-    for arm in plan.arms() {
+    let arms = plan.arms();
+    for arm in arms
+        .into_iter()
+        .filter(|arm| cells.iter().any(|c| c.arm == *arm))
+    {
         let own: Vec<Cell> = cells.iter().copied().filter(|c| c.arm == arm).collect();
         let (steps, tokens) = match Kind::of(arm.objective) {
             None => ("–".to_owned(), "–".to_owned()),
@@ -249,7 +258,7 @@ pub fn stated(plan: &Plan, settled: &Settled, out: &Path, files: Option<&TaskFil
             time(seconds),
         ]);
     }
-    let left = seconds_left(plan, settled, out, &cells);
+    let left = seconds_left(plan, settled, out, cells);
     let mut text = table(&["arm", "seeds", "steps", "tokens", "time left"], &rows);
     let flops = cells
         .iter()

@@ -3,7 +3,6 @@
 use super::args::{Objective, Start};
 use super::outcome::{Contrast, Judge, Outcome};
 use super::plan::Arm;
-use super::statistics::spread;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,19 +118,26 @@ pub fn of(outcome: &Outcome) -> Verdict {
     } else if outcome.contrasts.iter().all(is_nothing) {
         "Nothing can be told: all models give the same answers, as they do where the task was not learned. More labelled examples, more --epochs or a higher --finetune-learning-rate may change that.".to_owned()
     } else if !knows {
-        "Nothing can be said for sure: with one seed a difference cannot be told from chance. The figures below are what there is.".to_owned()
+        "Nothing can be said for sure: with the seeds that are done a difference cannot be told from chance. The figures below are what there is.".to_owned()
     } else if let Some(chosen) = chosen {
         let c = further.iter().find(|c| c.of == chosen).copied();
         let said = c.map(|c| interval(judge, c)).unwrap_or_default();
+        let means = outcome.means(none, chosen);
+        let means = means.map(|(a, b)| (value(judge, a), value(judge, b)));
+        let (before, after) = means.unwrap_or_else(|| ("–".into(), "–".into()));
         format!(
-            "Pre-train further with {}: {all_of_it} goes from {} to {} (better by {said}{}).",
+            "Pre-train further with {}: {all_of_it} goes from {before} to {after} (better by {said}{}).",
             chosen.objective.words(),
-            mean(outcome, none),
-            mean(outcome, chosen),
             points(judge)
         )
     } else if further.is_empty() {
-        "Whether further pre-training helps was not asked; what was compared follows.".to_owned()
+        let none = outcome.arms.iter().find(|a| a.arm == Some(none));
+        match none.map(|none| &none.not_measured) {
+            None => "Whether further pre-training helps was not asked; what was compared follows.",
+            Some(Some(_)) => "Whether further pre-training helps cannot be told: the checkpoint as it is could not be measured. What was compared follows.",
+            Some(None) => "Whether further pre-training helps is not known yet: the checkpoint as it is, or what it is compared with, is not done. What was compared follows.",
+        }
+        .to_owned()
     } else if let Some(worse) = further.iter().find(|c| c.difference.is_seen()) {
         format!(
             "Keep the checkpoint as it is: further pre-training with {} made {all_of_it} worse ({}{}), and none was seen to make it better.",
@@ -203,9 +209,15 @@ pub fn of(outcome: &Outcome) -> Verdict {
             .contrasts
             .first()
             .map_or(0.95, |c| c.difference.level);
-        rest.push(match k {
+        let planned = outcome.planned.max(k);
+        rest.push(match planned {
             1 => "The interval is right with 95 %.".to_owned(),
-            _ => format!("All {k} intervals together are right with 95 %, each by itself with {:.2} % (Bonferroni).", 100.0 * level),
+            _ if planned == k => format!("All {k} intervals together are right with 95 %, each by itself with {:.2} % (Bonferroni).", 100.0 * level),
+            _ => format!(
+                "Intervals are made for all {planned} differences that were planned, of which {k} {} here: those of all together are right with 95 %, each by itself with {:.2} % (Bonferroni).",
+                if k == 1 { "is" } else { "are" },
+                100.0 * level
+            ),
         });
     }
     if let Some(gain) =
@@ -237,14 +249,6 @@ fn with(judge: &Judge) -> String {
         None => String::new(),
         Some(super::args::Budget::All) => " after fine-tuning on all labelled examples".into(),
         Some(n) => format!(" after fine-tuning on {n} labelled examples"),
-    }
-}
-
-fn mean(outcome: &Outcome, arm: Arm) -> String {
-    let values = outcome.judged(arm);
-    match values.is_empty() {
-        true => "–".into(),
-        false => value(&outcome.judge, spread(&values).0),
     }
 }
 
@@ -323,6 +327,7 @@ mod tests {
                 })
                 .collect(),
             noise: None,
+            planned: differences.len(),
             missing: (vec![], 6),
             test_rows: 10,
         }
@@ -423,6 +428,23 @@ mod tests {
             verdict.lead
         );
         assert!(verdict.text().contains("1 of 6 models are not done"));
+        let mut part = outcome(&[(Objective::Mlm, Objective::None, 0.05, 0.15)]);
+        part.planned = 14;
+        assert!(
+            of(&part)
+                .text()
+                .contains("all 14 differences that were planned, of which 1 is here")
+        );
+        let mut alone = outcome(&[(Objective::MlmNsp, Objective::Mlm, 0.05, 0.15)]);
+        assert!(
+            of(&alone).lead.contains("is not known yet"),
+            "{}",
+            of(&alone).lead
+        );
+        alone.arms[0].not_measured = Some("no head".into());
+        assert!(of(&alone).lead.contains("could not be measured"));
+        alone.arms.remove(0);
+        assert!(of(&alone).lead.contains("was not asked"));
         assert!(
             of(&outcome(&[]))
                 .lead

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use cloze_prep::input::{Document, InputOptions, InputPlan, SourceReader, TextForm};
-use cloze_prep::{Config, Silent};
+use cloze_prep::{CleanedText, Config, Silent};
 use cloze_text::{Segmenter, Tokenizer};
 
 use super::document::Coverage;
@@ -51,16 +51,25 @@ pub fn find(
         TextForm::SentencePerLine => Segmenter::Line,
         TextForm::Whole => Segmenter::Whole,
     };
+    let Some(cleaned) = CleanedText::of(&config)? else {
+        return Err(Refused::new(
+            "the dataset was made with --dedup-paragraphs: what was left of a document is not told by its source alone",
+            "leave --source out; `cloze verify --source` compares all of the dataset with all of its source",
+        )
+        .into());
+    };
     let plan = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
     let mut found = Vec::new();
     for (number, source) in (0..).zip(&plan.sources) {
         let mut reader = SourceReader::open(source, number, &plan.options, &Silent);
         while found.len() < most {
-            let Some(document) = reader.next_document()? else {
+            let Some(mut document) = reader.next_document()? else {
                 break;
             };
             if docs.contains(&document.doc()) {
-                let read = SourceDocument::of(&document, &segmenter, &tokenizer)?;
+                let doc = document.doc();
+                document.text = cleaned.apply(&document.text);
+                let read = SourceDocument::of(doc, &document, &segmenter, &tokenizer)?;
                 if !read.ids.is_empty() {
                     found.push(read);
                 }
@@ -102,12 +111,13 @@ pub fn settle(sources: &[SourceDocument], uses: &mut [Use]) -> Result<(), Refuse
 
 impl SourceDocument {
     fn of(
+        doc: i64,
         document: &Document,
         segmenter: &Segmenter,
         tokenizer: &Tokenizer,
     ) -> anyhow::Result<Self> {
         let mut read = Self {
-            doc: document.doc(),
+            doc,
             ..Self::default()
         };
         let mut sentences = Vec::new();

@@ -44,12 +44,17 @@ impl Told<'_> {
         }
     }
 
-    pub(super) fn by_budget(&self) -> Lines {
+    /// Scores of the arms that begin there by amounts of labels; `None` where none is done.
+    pub(super) fn by_budget(&self, start: Start) -> Option<Lines> {
         let judge = &self.outcome.judge;
         let scale = if judge.is_share() { 100.0 } else { 1.0 };
         let arms = self.arms();
-        let series = arms.iter().enumerate().map(|(i, arm)| Series {
-            name: arm.name(),
+        let own = arms
+            .iter()
+            .enumerate()
+            .filter(|(_, arm)| arm.start == start);
+        let series = own.map(|(i, arm)| Series {
+            name: arm.objective.name().to_owned(),
             mark: Mark::Dots,
             points: (self.outcome.budgets.iter())
                 .filter(|b| !b.scores[i].is_empty())
@@ -59,12 +64,18 @@ impl Told<'_> {
                 })
                 .collect(),
         });
-        Lines {
-            title: format!("{} by labelled examples", verdict::metric(judge)),
+        let series: Vec<Series> = series.collect();
+        let is_some = series.iter().any(|s| !s.points.is_empty());
+        is_some.then(|| Lines {
+            title: format!(
+                "{} by labelled examples, from {}",
+                verdict::metric(judge),
+                start.words()
+            ),
             x: Axis::new("labelled examples").log(),
             y: Axis::new(if judge.is_share() { "%" } else { "" }),
-            series: series.collect(),
-        }
+            series,
+        })
     }
 
     pub(super) fn curves(&self, start: Start) -> Option<Lines> {
@@ -84,14 +95,7 @@ impl Told<'_> {
             })
             .collect();
         (!series.is_empty()).then(|| Lines {
-            title: format!(
-                "From {}",
-                if start == Start::Checkpoint {
-                    "the checkpoint"
-                } else {
-                    "scratch"
-                }
-            ),
+            title: format!("From {}", start.words()),
             x: Axis::new("tokens"),
             y: Axis::new("MLM loss, nats"),
             series,

@@ -59,6 +59,8 @@ struct Told<'a> {
     verdict: &'a Verdict,
 }
 
+const STARTS: [Start; 2] = [Start::Checkpoint, Start::Scratch];
+
 /// A table: its header and its rows.
 type Cells = (Vec<String>, Vec<Vec<String>>);
 
@@ -94,7 +96,11 @@ impl Told<'_> {
             put(&mut page, &header, &rows);
             page.remark(&self.scores_are());
             if self.outcome.budgets.len() > 1 {
-                page.chart(&self.by_budget());
+                let charts: Vec<Lines> = STARTS
+                    .into_iter()
+                    .filter_map(|start| self.by_budget(start))
+                    .collect();
+                page.charts(&charts.iter().map(|c| c as &dyn Chart).collect::<Vec<_>>());
             }
         }
         page.section("On text that was held out");
@@ -103,10 +109,7 @@ impl Told<'_> {
         for remark in self.of_measures() {
             page.remark(&remark);
         }
-        let curves: Vec<Lines> = [Start::Checkpoint, Start::Scratch]
-            .into_iter()
-            .filter_map(|s| self.curves(s))
-            .collect();
+        let curves: Vec<Lines> = STARTS.into_iter().filter_map(|s| self.curves(s)).collect();
         if !curves.is_empty() {
             page.section("Learning curves");
             page.charts(&curves.iter().map(|c| c as &dyn Chart).collect::<Vec<_>>());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cloze_cli::format;
 
 use super::super::args::{Objective, Start};
-use super::super::data::Kind;
+use super::super::data::{Kind, is_dataset};
 use super::super::statistics::RESAMPLES;
 use super::super::verdict;
 use super::tables::examples;
@@ -20,9 +20,12 @@ impl Told<'_> {
             ),
             None => "what seeds change is not known".into(),
         };
+        let noise = format!(
+            "{noise}, and each difference takes that of the arms that begin as its own do, or its own where that is larger"
+        );
         match self.outcome.budgets.is_empty() {
             true => format!(
-                "Differences are paired by seed; {noise}. A difference is seen where its interval does not hold 0."
+                "Differences are paired by seed; {noise}. Held-out rows are taken as they are: what other rows would change is not in the intervals. A difference is seen where its interval does not hold 0."
             ),
             false => format!(
                 "Differences are paired by seed and by test example ({} of them, drawn again {} times); {noise}. A difference is seen where its interval does not hold 0.",
@@ -87,6 +90,12 @@ impl Told<'_> {
     /// What this comparison says nothing about.
     pub(super) fn limits(&self) -> Vec<String> {
         let asked = &self.plan.key.asked;
+        let given = self.plan.key.inputs.iter().any(|input| is_dataset(input));
+        let pairs = self.datasets.manifest(Kind::Nsp).ok().flatten();
+        let length = match pairs.filter(|_| given) {
+            Some(manifest) => manifest.max_seq_length,
+            None => asked.seq_len,
+        };
         let mut limits = vec![
             format!(
                 "More training. Every model saw {} tokens; what helps little after few may help more after many, and the other way round.",
@@ -97,8 +106,8 @@ impl Told<'_> {
                 asked.learning_rate, asked.scratch_learning_rate
             ),
             format!(
-                "Other lengths and batches: rows of up to {} tokens, steps of {}.",
-                asked.seq_len, asked.batch_tokens
+                "Other lengths and batches: rows of up to {length} tokens, steps of {}.",
+                asked.batch_tokens
             ),
             "Other checkpoints, other corpora, other tasks.".into(),
         ];
@@ -132,7 +141,12 @@ impl Told<'_> {
         if self.plan.key.task.is_none() {
             limits.push("A task: without --task, losses are all there is to judge by, and a lower loss need not mean a better model for a task.".into());
         }
-        if self.plan.key.task.is_some() && asked.keep_overlap {
+        if self.plan.key.task.is_some() && given {
+            limits.push(
+                "Whether text that the dataset shares with the test examples mattered: it was given as it is, and nothing was left out of it."
+                    .into(),
+            );
+        } else if self.plan.key.task.is_some() && asked.keep_overlap {
             limits.push(
                 "Whether text that the corpus shares with the test examples mattered: it was kept."
                     .into(),
