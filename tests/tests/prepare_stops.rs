@@ -443,3 +443,42 @@ fn a_disk_that_is_full_for_a_while() {
     let whole = undisturbed(&place, "");
     assert!(made.unwrap() == whole);
 }
+
+/// Tokens that are used again are those that were written: of their rows nobody could tell.
+#[test]
+fn damaged_tokens_are_not_used() {
+    let place = Place::new();
+    let prepare = |out: &str| {
+        place.cloze(&format!(
+            "prepare corpus.jsonl --tokenizer tokenizer --seq-len 32 --tokens tokens --out {out}"
+        ))
+    };
+    let _ = prepare("first").status(0);
+    let path = place.path("tokens/part-00000.arrow");
+    let whole = fs::read(&path).unwrap();
+    // The ids of a token in the middle: what it is cannot be told from what it was.
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let refused = |out: &str| {
+        let _ = prepare(out).status(2).says(&[
+            "tokens/part-00000.arrow: not as it was written",
+            "hint: delete tokens, and run the command again",
+        ]);
+        assert!(!place.path(out).join("manifest.json").exists());
+    };
+    fs::write(&path, &bytes).unwrap();
+    refused("second");
+    // Nor where the rest is still to be made.
+    let whole_json = fs::read(place.path("tokens/whole.json")).unwrap();
+    fs::remove_file(place.path("tokens/whole.json")).unwrap();
+    refused("third");
+    fs::write(&path, &whole).unwrap();
+    fs::write(place.path("tokens/whole.json"), whole_json).unwrap();
+    let _ = prepare("fourth").status(0);
+    assert!(place.files("fourth") == place.files("first"));
+    fs::write(&path, &bytes).unwrap();
+    fs::remove_dir_all(place.path("tokens")).unwrap();
+    let _ = prepare("fifth").status(0);
+    assert!(place.files("fifth") == place.files("first"));
+}

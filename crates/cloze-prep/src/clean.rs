@@ -125,6 +125,8 @@ pub struct Left {
     pub most: Vec<(Place, Vec<u32>, u64)>,
     /// The ids of the first documents of which no paragraph is left.
     pub emptied: Vec<Vec<u32>>,
+    /// Of the bytes of what stays, hexadecimal.
+    pub blake3: String,
 }
 
 /// Copies what stays of the token store at the first path to the second, as `decisions` say, and adds what goes to `report`.
@@ -204,7 +206,7 @@ pub fn keep_what_stays(
         out.push_of(document.source, document.index, about, &tokens)?;
     }
     report.repeated_paragraphs = decisions.removed_paragraphs;
-    out.finish()?;
+    left.blake3 = out.finish()?;
     Ok(left)
 }
 

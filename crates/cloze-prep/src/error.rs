@@ -124,7 +124,14 @@ impl Error {
             Self::OutputExists { hint, .. } | Self::OtherConfig { hint, .. } => {
                 Some((*hint).into())
             }
-            Self::Damaged { .. } => Some("delete the folder that it is in, and begin again".into()),
+            Self::Damaged { path, .. } => Some(format!(
+                "delete {}, and run the command again: what it holds is made anew",
+                path.parent().unwrap_or(path).display()
+            )),
+            // It does not go on by itself.
+            Self::Stopped { source, .. } if matches!(**source, Self::Damaged { .. }) => {
+                source.hint()
+            }
             Self::Stopped { source, out } => Some(format!(
                 "{}what was done is kept in {}: the same command with --resume goes on from there",
                 source

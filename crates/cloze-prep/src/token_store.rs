@@ -90,7 +90,7 @@ impl Columns {
 impl TokenStoreWriter {
     /// Begins the store at `path`.
     pub fn create(path: &Path, id_type: IdType) -> Result<Self> {
-        let file = IpcFileWriter::undigested(path, &schema(id_type))?;
+        let file = IpcFileWriter::create(path, &schema(id_type))?;
         Ok(Self {
             path: path.into(),
             file,
@@ -166,13 +166,12 @@ impl TokenStoreWriter {
         Ok(self.file.write(&batch)?)
     }
 
-    /// Makes the store durable under its name.
-    pub fn finish(mut self) -> Result<()> {
+    /// Makes the store durable under its name; the blake3 of its bytes.
+    pub fn finish(mut self) -> Result<String> {
         if self.tokens > 0 {
             self.flush()?;
         }
-        self.file.finish()?;
-        Ok(())
+        Ok(self.file.finish()?.blake3)
     }
 }
 

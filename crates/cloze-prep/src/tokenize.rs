@@ -256,14 +256,15 @@ impl Parts<'_> {
         let Some(writer) = self.writer.take() else {
             return Ok(());
         };
-        writer.finish()?;
+        let blake3 = writer.finish()?;
         let (part, plan) = (self.folder.part(0), self.plan);
         let all = part.with_extension("all");
         fs::rename(&part, &all).map_err(cloze_shard::Error::io(&part))?;
         let place = |source: u32, index: u64, id: Option<&str>| place(plan, source, index, id);
         let paths = [all.as_path(), part.as_path()];
         let report = &mut self.place.report;
-        report.deduplicate(ledger, paths, self.id_type, unknown, place, progress)?;
+        let other = report.deduplicate(ledger, paths, self.id_type, unknown, place, progress)?;
+        self.place.blake3 = vec![other.unwrap_or(blake3)];
         self.place.parts = 1;
         self.folder.full(self.place.clone())
     }
@@ -364,7 +365,7 @@ impl Parts<'_> {
         let Some(writer) = self.writer.take() else {
             return Ok(());
         };
-        writer.finish()?;
+        self.place.blake3.push(writer.finish()?);
         self.place.parts += 1;
         self.folder.full(self.place.clone())
     }

@@ -31,6 +31,9 @@ pub struct Place {
     pub documents: u64,
     /// Parts that hold what was read up to there.
     pub parts: u32,
+    /// Of the bytes of each part, hexadecimal: what is used again is what was written.
+    #[serde(default)]
+    pub blake3: Vec<String>,
     /// What was counted, and the sources that were read to their end.
     pub report: TokenizeReport,
 }
@@ -85,6 +88,7 @@ impl TokenFolder {
         };
         if let Some(whole) = key::read::<Place>(&folder.path.join(WHOLE))? {
             if whole.sources.len() == sources.len() && whole.holds(sources) {
+                folder.check_parts(&whole)?;
                 (folder.place, folder.whole) = (whole, true);
                 return Ok(folder);
             }
@@ -106,8 +110,25 @@ impl TokenFolder {
             }
             folder.place = place;
         }
+        folder.check_parts(&folder.place)?;
         folder.forget_later_parts()?;
         Ok(folder)
+    }
+
+    /// Whether the parts up to there hold what was written. Of their rows nobody could tell.
+    fn check_parts(&self, place: &Place) -> Result<()> {
+        for part in 0..place.parts {
+            let path = self.part(part);
+            let found = cloze_shard::atomic::digest(&path)?.blake3;
+            let written = place.blake3.get(part as usize).map_or("not known", |b| b);
+            if found != written {
+                return Err(Error::Damaged {
+                    why: format!("blake3 {found}, was {written}"),
+                    path,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The folder.

@@ -72,7 +72,7 @@ impl TokenizeReport {
         }
     }
 
-    /// Leaves duplicates out of what is counted and stored: of the store at the first path, the second is made.
+    /// Leaves duplicates out of what is counted and stored: of the store at the first path, the second is made. The blake3 of its bytes, where they are others.
     pub(super) fn deduplicate(
         &mut self,
         ledger: Ledger,
@@ -81,13 +81,13 @@ impl TokenizeReport {
         unknown: Option<u32>,
         place: impl Fn(u32, u64, Option<&str>) -> Place,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         progress.begin(Stage::Deduplicate, self.documents);
         let mut decisions = ledger.resolve()?;
         if decisions.changes_nothing() {
             fs::rename(all, path).map_err(cloze_shard::Error::io(path))?;
             progress.end();
-            return Ok(());
+            return Ok(None);
         }
         let left = keep_what_stays(
             [all, path],
@@ -107,11 +107,12 @@ impl TokenizeReport {
             unknown_tokens,
             most,
             emptied,
+            blake3,
         } = left;
         (self.documents, self.sentences) = (documents, sentences);
         (self.tokens, self.unknown_tokens) = (tokens, unknown_tokens);
         (self.most_repeated, self.emptied) = (most, emptied);
-        Ok(())
+        Ok(Some(blake3))
     }
 }
 
