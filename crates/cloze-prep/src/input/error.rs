@@ -208,6 +208,12 @@ impl InputError {
         match self {
             Self::Utf8 { why, .. } if why.contains("not UTF-8") => Some("invalid UTF-8"),
             Self::Utf8 { .. } => Some("invalid in its encoding"),
+            Self::Row { why, .. } if why.contains("is not closed") => {
+                Some("quote not closed, rest lost")
+            }
+            Self::Row { why, .. } if why.contains("closing quote") => {
+                Some("rows joined by a quote")
+            }
             Self::Row { .. } => Some("broken row"),
             Self::Damaged { .. } => Some("damaged file, rest lost"),
             Self::TooLong { .. } => Some("too long"),

@@ -215,8 +215,8 @@ impl InputPlan {
 
     fn add_folder(&mut self, folder: &Path) -> Result<(), InputError> {
         let (all, pipes) = files_below(folder)?;
-        let (read, mut ignored): (Vec<_>, Vec<_>) =
-            all.iter().cloned().partition(|file| kind(file).is_some());
+        let is_read = |file: &PathBuf| kind(file).is_some() && !is_hidden_below(folder, file);
+        let (read, mut ignored): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_read);
         ignored.extend(pipes);
         datasets::refuse(folder, &all, &read)?;
         if read.is_empty() {
@@ -432,6 +432,16 @@ fn why_absent(path: &Path) -> std::io::Error {
 
 pub(super) fn is_pattern(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '[', '{'])
+}
+
+/// Whether a folder between them has a hidden name: what programs keep there, such as `.git` and `.ipynb_checkpoints`, is no text that somebody means.
+fn is_hidden_below(folder: &Path, file: &Path) -> bool {
+    let inside = file.strip_prefix(folder).unwrap_or(file);
+    let hidden = |part: std::path::Component<'_>| {
+        let name = part.as_os_str().as_encoded_bytes();
+        name.starts_with(b".") && name != b"." && name != b".."
+    };
+    inside.components().any(hidden)
 }
 
 /// Every file below `folder`, by path, and what is neither file nor folder: a pipe that is meant is named.

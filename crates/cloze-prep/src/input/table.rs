@@ -126,7 +126,10 @@ impl<'a> Table<'a> {
                 path: self.source.path.clone(),
                 unit: "line",
                 number: bad.line,
-                why: bad.to_string(),
+                why: format!(
+                    "{bad}; what is read as one row ends in line {}",
+                    self.reader.position().line()
+                ),
                 hint: quotes::HINT,
             });
         }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -35,6 +36,7 @@ impl Folder {
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
         path
     }
@@ -104,6 +106,10 @@ fn csv_of(delimiter: u8) -> Vec<u8> {
 
 /// Ids are numbers, or texts; rows in groups of two.
 fn parquet_of(number: bool, bytes: bool) -> Vec<u8> {
+    packed_parquet_of(number, bytes, Compression::UNCOMPRESSED)
+}
+
+fn packed_parquet_of(number: bool, bytes: bool, compression: Compression) -> Vec<u8> {
     let id = if number {
         "required int64 id"
     } else {
@@ -113,8 +119,9 @@ fn parquet_of(number: bool, bytes: bool) -> Vec<u8> {
     let schema =
         format!("message m {{ required int64 other; {id}; required binary text {kind}; }}");
     let schema = Arc::new(parse_message_type(&schema).unwrap());
+    let properties = WriterProperties::builder().set_compression(compression);
     let mut writer =
-        SerializedFileWriter::new(Vec::new(), schema, Arc::new(WriterProperties::new())).unwrap();
+        SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties.build())).unwrap();
     for (group, texts) in TEXTS.chunks(2).enumerate() {
         let mut rows = writer.next_row_group().unwrap();
         let ids: Vec<i64> = (0..texts.len()).map(|i| (2 * group + i) as i64).collect();
@@ -175,6 +182,18 @@ fn the_same_documents_of_every_format() {
     for file in files {
         assert_eq!(pairs(&file, &options), expected(), "{}", file.display());
     }
+    for compression in [
+        Compression::SNAPPY,
+        Compression::GZIP(Default::default()),
+        Compression::ZSTD(Default::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::BROTLI(Default::default()),
+    ] {
+        let packed = packed_parquet_of(true, false, compression);
+        let file = folder.write("packed.parquet", packed);
+        assert_eq!(pairs(&file, &options), expected(), "{compression}");
+    }
     // Cells of TSV are as they are; a line end cannot be in one.
     let tsv = folder.write("a.tsv", "id\ttext\n7\t\"as\" it, is\r\n8\t\"\n");
     let found = [("7", "\"as\" it, is"), ("8", "\"")].map(|(i, t)| (Some(i.into()), t.into()));
@@ -186,6 +205,28 @@ fn the_same_documents_of_every_format() {
         ..options
     };
     assert_eq!(pairs(&odd, &said), expected());
+}
+
+/// What programs keep in folders of their own is not what somebody means who gives the folder around them.
+#[test]
+fn hidden_folders_are_passed_over() {
+    let folder = Folder::new();
+    let text = folder.write("in/a.txt", "A river.");
+    for hidden in [
+        "in/.git/b.txt",
+        "in/c/.ipynb_checkpoints/c.txt",
+        "in/.d.txt",
+    ] {
+        folder.write(hidden, "A bridge.");
+    }
+    let options = InputOptions::of(&Config::default());
+    let around = text.parent().unwrap().to_path_buf();
+    let plan = InputPlan::resolve(std::slice::from_ref(&around), &options).unwrap();
+    let read: Vec<_> = plan.sources.iter().map(|s| s.path.clone()).collect();
+    assert_eq!((read, plan.ignored.len()), (vec![text], 3));
+    // One that is named is meant.
+    let named = InputPlan::resolve(&[around.join(".git")], &options).unwrap();
+    assert_eq!(named.sources.len(), 1);
 }
 
 #[test]
