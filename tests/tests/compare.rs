@@ -209,6 +209,17 @@ fn two_at_once_make_one_comparison() {
     let _ = compare(&place, "both", SMALL).status(0);
     assert!(!left.exists());
     assert_eq!(found(&place, "both"), found(&place, "whole"));
+    // Elsewhere, as where another machine has the disk: what they hold is what counts.
+    fs::rename(place.path("start"), place.path("moved")).unwrap();
+    let line =
+        |init: &str| format!("compare corpus.jsonl --init {init} --task task --out both {SMALL}");
+    let _ = place.cloze(&line("moved/model")).status(0);
+    assert_eq!(found(&place, "both"), found(&place, "whole"));
+    place.write("moved/model/config.json", "{}");
+    let _ = place
+        .cloze(&line("moved/model"))
+        .status(2)
+        .says(&["init/config.json has changed since"]);
 }
 
 /// Lists of words are left out of the corpus as texts are.

@@ -16,6 +16,8 @@ pub fn may_be(option: &str, path: &Path, dataset: &Path, begins: &str) -> anyhow
         "{option} {}: is a folder, or in none",
         path.display()
     );
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)
+        .with_context(|| format!("{option} {}: cannot be written", path.display()))?;
     ensure!(
         !real(folder).starts_with(real(dataset)),
         "{option} {}: lies in the dataset's folder, which holds nothing but the dataset: give a place outside it",

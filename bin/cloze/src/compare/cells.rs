@@ -173,6 +173,10 @@ impl Workshop<'_> {
                 }
                 // Others are to go on.
                 Err(error) => match error.downcast_ref::<Failed>() {
+                    // Of a comparison that was killed, a model's own process may live on.
+                    Some(failed) if failed.said.contains("another process is training") => {
+                        return Ok(Ended::Elsewhere);
+                    }
                     Some(failed) => return Ok(Ended::Failed(failed.to_string())),
                     None => return Err(error),
                 },

@@ -166,12 +166,9 @@ impl Plan {
         let lock = lock(&args.out, signals)?;
         match fs::read(&path) {
             Ok(bytes) => {
-                let plan: Self = serde_json::from_slice(&bytes)
+                let mut plan: Self = serde_json::from_slice(&bytes)
                     .with_context(|| format!("{}: is no plan of a comparison", path.display()))?;
-                let differs = differences(
-                    &serde_json::to_value(&plan.key)?,
-                    &serde_json::to_value(&key)?,
-                );
+                let differs = differences(&plan.key.identity()?, &key.identity()?);
                 if let Some(first) = differs.first() {
                     return Err(Refused {
                         why: format!("{}: holds another comparison: {first}", args.out.display()),
@@ -179,6 +176,8 @@ impl Plan {
                     }
                     .into());
                 }
+                // Where things lie may have changed.
+                plan.key = key;
                 Ok((plan, lock))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -343,6 +342,18 @@ fn key(args: &CompareArgs) -> anyhow::Result<Key> {
         files,
         asked: args.asked.clone(),
     })
+}
+
+impl Key {
+    /// What must be the same to go on: of checkpoint, task and queries their bytes, wherever they lie, as on another machine.
+    fn identity(&self) -> anyhow::Result<Value> {
+        let mut key = serde_json::to_value(self)?;
+        for folder in ["init", "task", "retrieval"] {
+            let is_given = !key[folder].is_null();
+            key[folder] = is_given.into();
+        }
+        Ok(key)
+    }
 }
 
 /// Refuses names that the plan, which is JSON, cannot hold.

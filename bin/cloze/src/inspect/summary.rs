@@ -100,7 +100,15 @@ pub fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
         .flat_map(|s| &s.shards)
         .map(|s| s.file.bytes)
         .sum();
-    vec![
+    let skipped: u64 = manifest
+        .sources
+        .iter()
+        .flat_map(|s| s.skipped.values())
+        .sum();
+    let dropped = manifest.counts.iter();
+    let dropped = dropped.filter(|(name, _)| name.starts_with("dropped_"));
+    let dropped: u64 = dropped.map(|(_, count)| count).sum();
+    let mut facts = vec![
         (
             "format",
             format!(
@@ -135,7 +143,15 @@ pub fn facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
             ),
         ),
         ("shards", format::bytes(bytes)),
-    ]
+    ];
+    if skipped + dropped > 0 {
+        let (skipped, dropped) = (format::count(skipped), format::count(dropped));
+        facts.push((
+            "left out",
+            format!("{skipped} documents and lines that could not be read, {dropped} documents by cleaning"),
+        ));
+    }
+    facts
 }
 
 fn header(manifest: &Manifest) -> String {
