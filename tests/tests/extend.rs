@@ -178,7 +178,10 @@ fn what_cannot_be_extended_is_said_before_the_corpus_is_read() {
     copy("bare", &|name, bytes| {
         (name != "model.safetensors").then_some(bytes)
     });
-    refused(&extend("bare"), &["bare: holds no weights", "model.safetensors"]);
+    refused(
+        &extend("bare"),
+        &["bare: holds no weights", "model.safetensors"],
+    );
     // A tokenizer of another model.
     copy("other", &|name, bytes| match name {
         "tokenizer.json" => None,

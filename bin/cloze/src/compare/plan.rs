@@ -160,7 +160,11 @@ impl Plan {
         let key = key(args)?;
         let path = args.out.join(PLAN);
         if !path.exists() {
-            refuse_foreign(&args.out)?;
+            match refuse_foreign(&args.out) {
+                // Another process has begun it just now.
+                Err(_) if path.exists() => {}
+                looked => looked?,
+            }
             fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
         }
         let lock = lock(&args.out, signals)?;
