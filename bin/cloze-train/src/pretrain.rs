@@ -79,27 +79,25 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     if world.rank > 0 {
         return trained.map(|_| stop.status()).map_err(Into::into);
     }
-    let report = |end| {
-        let run = report::Run {
-            folder: &args.out,
-            datasets: &args.datasets,
-            config: &config,
-            end,
-        };
-        run.write()
+    let told = |end| report::Run {
+        folder: &args.out,
+        datasets: &args.datasets,
+        config: &config,
+        end,
     };
     let summary = match trained {
         Ok(summary) => summary,
         Err(error) => {
             // What came before is worth a look. An error of another kind may be one of a folder that is somebody else's.
             if matches!(error, Error::NonFinite { .. } | Error::Broken { .. }) {
-                said(report(Err(&error)), args)?;
+                said(told(Err(&error)).write(), args)?;
             }
             return Err(error.into());
         }
     };
     // A report that cannot be written is no reason to call the run a failure.
-    let written = report(Ok(&summary));
+    let run = told(Ok(&summary));
+    let written = run.write();
     let mut out = std::io::stdout();
     let time = format::duration(time);
     writeln!(
@@ -121,12 +119,6 @@ pub fn run(args: &PretrainArgs, typed: &Typed) -> anyhow::Result<Status> {
     if let Some(report) = &summary.validation {
         writeln!(out, "{}", view::validation(report))?;
     }
-    let run = report::Run {
-        folder: &args.out,
-        datasets: &args.datasets,
-        config: &config,
-        end: Ok(&summary),
-    };
     let worse = run.records().ok();
     if let Some(worse) = worse.and_then(|(records, _)| report::became_worse(&config, &records)) {
         eprintln!("warning: {worse}");

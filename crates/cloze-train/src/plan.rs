@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Build, DeviceChoice};
 use crate::engine::{EngineKind, Objective, Optimizer, Precision};
+use crate::eval::EvalReport;
 use crate::schedule::Schedule;
 use crate::{Error, Result};
 
@@ -130,6 +131,17 @@ impl Default for PretrainConfig {
 }
 
 impl PretrainConfig {
+    /// The weighted sum of an evaluation's losses, by which the best model is chosen; `None` where there is none that is a number.
+    #[must_use]
+    pub fn weighted(&self, report: &EvalReport) -> Option<f64> {
+        let pair = match self.objective.has_pairs() {
+            true => report.pair_loss().unwrap_or(0.0),
+            false => 0.0,
+        };
+        let sum = self.mlm_weight * report.mlm_loss? + self.nsp_weight * pair;
+        sum.is_finite().then_some(sum)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let fail = |option, why: String| Err(Error::Config { option, why });
         let positive = |option, value: f64| {

@@ -134,14 +134,8 @@ pub fn lead(run: &Run<'_>, model: &serde_json::Value, records: &[Record]) -> Str
 }
 
 /// The sum that a run's best model is chosen by; what is none is worse than all.
-pub fn weighted(config: &PretrainConfig, report: &EvalReport) -> f64 {
-    let mlm = report.mlm_loss.unwrap_or(f64::INFINITY);
-    let pair = match config.objective.has_pairs() {
-        true => report.pair_loss().unwrap_or(0.0),
-        false => 0.0,
-    };
-    let sum = config.mlm_weight * mlm + config.nsp_weight * pair;
-    if sum.is_nan() { f64::INFINITY } else { sum }
+fn weighted(config: &PretrainConfig, report: &EvalReport) -> f64 {
+    config.weighted(report).unwrap_or(f64::INFINITY)
 }
 
 /// What to say where a run ends worse than it began, by its evaluations before the first step and after the last.

@@ -443,21 +443,14 @@ impl<'a> Run<'a> {
 
     /// Whether an evaluation is the best so far: by the weighted sum of its losses. It is remembered.
     fn improves(&mut self, report: Option<&EvalReport>) -> bool {
-        let Some(mlm) = report.and_then(|r| r.mlm_loss) else {
+        let Some(loss) = report.and_then(|r| self.config.weighted(r)) else {
             return false;
         };
-        let nsp = match self.config.objective {
-            Objective::MlmNsp | Objective::MlmSop => {
-                report.and_then(EvalReport::pair_loss).unwrap_or(0.0)
-            }
-            Objective::Mlm => 0.0,
-        };
-        let loss = self.config.mlm_weight * mlm + self.config.nsp_weight * nsp;
         let better = self.trainer.best.is_none_or(|best| loss < best.loss);
-        if better && loss.is_finite() {
+        if better {
             let step = self.trainer.step;
             self.trainer.best = Some(Best { step, loss });
         }
-        better && loss.is_finite()
+        better
     }
 }
