@@ -141,6 +141,7 @@ impl<'a> Columns<'a> {
             number,
             why,
             hint,
+            reason: "broken row",
         };
         let (mut text, mut id) = (None, None);
         let columns = row.into_columns();

@@ -95,6 +95,8 @@ pub enum InputError {
         why: String,
         /// What to do about it.
         hint: &'static str,
+        /// What it is counted as, where such rows are passed over.
+        reason: &'static str,
     },
     /// A table without a column that was asked for.
     #[error("{}: {why}", path.display())]
@@ -208,13 +210,7 @@ impl InputError {
         match self {
             Self::Utf8 { why, .. } if why.contains("not UTF-8") => Some("invalid UTF-8"),
             Self::Utf8 { .. } => Some("invalid in its encoding"),
-            Self::Row { why, .. } if why.contains("is not closed") => {
-                Some("quote not closed, rest lost")
-            }
-            Self::Row { why, .. } if why.contains("closing quote") => {
-                Some("rows joined by a quote")
-            }
-            Self::Row { .. } => Some("broken row"),
+            Self::Row { reason, .. } => Some(reason),
             Self::Damaged { .. } => Some("damaged file, rest lost"),
             Self::TooLong { .. } => Some("too long"),
             Self::Compressed { .. } => Some("damaged archive, rest lost"),

@@ -99,6 +99,7 @@ impl<'a> Page<'a> {
             number: 1,
             why,
             hint: "convert the page to text",
+            reason: "broken row",
         };
         if page.len() > LONGEST {
             return Err(broken(format!("is longer than {} MiB", LONGEST >> 20)));

@@ -131,6 +131,10 @@ impl<'a> Table<'a> {
                     self.reader.position().line()
                 ),
                 hint: quotes::HINT,
+                reason: match bad.is_open {
+                    true => "quote not closed, rest lost",
+                    false => "rows joined by a quote",
+                },
             });
         }
         match is_there {
@@ -164,6 +168,7 @@ impl<'a> Table<'a> {
             number: line,
             why,
             hint,
+            reason: "broken row",
         };
         match error.into_kind() {
             ErrorKind::Io(e) if e.kind() == std::io::ErrorKind::FileTooLarge => {
