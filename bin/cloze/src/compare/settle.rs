@@ -215,8 +215,10 @@ fn tokens_for(plan: &Plan, settled: &Settled, hours: f64) -> anyhow::Result<u64>
     let least = 20.0 * plan.key.asked.batch_tokens as f64;
     if tokens < least {
         let needed = (rest + least * trained as f64) / settled.tokens_per_second / 3_600.0 / 0.95;
+        // Rounded up: what is said is enough.
+        let needed = (needed * 1_000.0).ceil() / 1_000.0;
         return Err(super::Refused {
-            why: format!("--hours {hours}: measuring and fine-tuning alone take most of it; {needed:.1} hours are the least"),
+            why: format!("--hours {hours}: measuring and fine-tuning alone take most of it; {needed} hours are the least"),
             hint: "give more hours, or fewer --objectives, --seeds, --budgets or --test-rows".into(),
         }
         .into());
