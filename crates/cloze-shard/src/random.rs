@@ -11,7 +11,7 @@ mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use lanes::Blocks;
+pub(crate) use lanes::Begun;
 
 /// What a random draw is for. Different stages never share a stream.
 ///

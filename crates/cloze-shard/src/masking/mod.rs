@@ -1,20 +1,21 @@
 //! Choosing what to predict: BERT's masking (Devlin et al. 2019, section 3.1 and appendix A.1), keyed.
 //!
 //! A row has a budget: of its `n` maskable tokens, which are all but the special ones, `k = max(1, round(rate · n))`. What it is spent on
-//! depends on the [`MaskUnit`]. A token's *draws* are the four 32-bit words of the block at its position.
+//! depends on the [`MaskUnit`]. A token's *draw* is the word of the row's stream at its position: of block `position / 4` the word
+//! `position mod 4`.
 //!
-//! - **Token**: exactly `k`, those with the smallest first draws (ties go to the lower position).
-//! - **Word**: a token and the `##` pieces that follow it at once. Words are gone through by the first draws of their first tokens, and each
+//! - **Token**: exactly `k`, those with the smallest draws (ties go to the lower position).
+//! - **Word**: a token and the `##` pieces that follow it at once. Words are gone through by the draws of their first tokens, and each
 //!   is taken whose tokens fit into what is left of the budget; one that does not is passed over, as BERT's own code does.
 //! - **Span**: a run of words that no special token interrupts, after SpanBERT (Joshi et al. 2020, section 3.1). `spans::choose_spans` is the
-//!   definition. Draw number t of a row is the block after all positions, 65,536 + t.
+//!   definition. Draw number t of a row is block 131,072 + t.
 //!
 //! With words and spans the budget is met exactly, unless every word that is left over is longer than what is left of it; then less is
 //! predicted. More is only where no word fits from the first: then one word is predicted, whatever its length.
 //!
-//! Of what is predicted, 80 % becomes `[MASK]`, 10 % random tokens that are not special, and 10 % stays. That is decided by a token's second draw,
-//! for each token by itself, in words too, as in BERT; and by the third word of a span's draw for all tokens of a span alike, as in SpanBERT.
-//! Which random token it is, a token's third draw says, also in a span.
+//! Of what is predicted, 80 % becomes `[MASK]`, 10 % random tokens that are not special, and 10 % stays. That is decided by the first word of
+//! block 65,536 + position, for each token by itself, in words too, as in BERT; and by the third word of a span's draw for all tokens of a span alike,
+//! as in SpanBERT. Which random token it is, the second word of block 65,536 + position says, also in a span.
 //!
 //! Every draw is a function of (seed, stage, row, epoch, position or number) alone, so a row's masks can be computed anywhere, in
 //! any order, on any device.
@@ -43,8 +44,10 @@ use spans::{Lengths, choose_spans};
 pub use tokens::Scratch;
 use words::{Pieces, choose_words};
 
-/// The block of a row's first span: those before belong to positions.
-const FIRST_SPAN: u32 = 1 << 16;
+/// The block that says what becomes of the token at position 0, and those of the others after it. Those before it choose tokens.
+const FATES: u32 = 1 << 16;
+/// The block of a row's first span.
+const FIRST_SPAN: u32 = 1 << 17;
 
 /// What a row's masks are drawn for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +80,9 @@ pub struct Replacing {
     pub mask_id: u32,
     /// Tokens that are not special.
     pub replacements: u32,
-    /// Second words of draws below this become `[MASK]`.
+    /// Tokens whose fate's first word is below this become `[MASK]`.
     pub mask_below: u64,
-    /// Others below this become the token that the third word picks.
+    /// Others below this become the token that the second word picks.
     pub random_below: u64,
 }
 
@@ -230,7 +233,7 @@ impl Masker {
                 // A row has at most 65,536 tokens.
                 positions.push(position as u16);
                 labels.push(*id);
-                let [_, own, replacement, _] = draw(position);
+                let [own, replacement, ..] = draw(FATES + position);
                 let action = u64::from(chosen.action.unwrap_or(own));
                 if action < self.mask_below {
                     *id = self.mask_id;
@@ -248,21 +251,21 @@ impl Masker {
     /// What of a row is predicted, ascending.
     fn chosen(&self, key: MaskKey, row: u64, ids: &[u32]) -> Vec<Chosen> {
         let draw = |block: u32| key.key.block(row, key.epoch, block);
-        let first_draw = |position: u32| draw(position)[0];
+        let of_position = |position: u32| draw(position / 4)[position as usize % 4];
         let each_by_itself = |tokens| Chosen {
             tokens,
             action: None,
         };
         match &self.unit {
             Unit::Token => self
-                .choose_tokens(ids, first_draw)
+                .choose_tokens(ids, of_position)
                 .into_iter()
                 .map(|position| each_by_itself(position..position + 1))
                 .collect(),
             Unit::Word(pieces) => {
                 let words = pieces.words(ids, |id| self.is_special(id));
                 let budget = self.rule.count(self.maskable(ids));
-                let chosen = choose_words(&words, budget, first_draw);
+                let chosen = choose_words(&words, budget, of_position);
                 chosen.into_iter().map(each_by_itself).collect()
             }
             Unit::Span(pieces, lengths) => {

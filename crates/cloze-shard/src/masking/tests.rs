@@ -31,7 +31,7 @@ fn oracle(
         .filter(|&p| ![0, 100, 101, 102, 103].contains(&ids[p]))
         .collect();
     let maskable = order.len();
-    order.sort_by_key(|&p| (key.block(row, epoch, p as u32)[0], p));
+    order.sort_by_key(|&p| (key.block(row, epoch, p as u32 / 4)[p % 4], p));
     let k = ((m.rule.rate * maskable as f64).round() as usize)
         .max(1)
         .min(maskable);
@@ -39,13 +39,13 @@ fn oracle(
     order.sort();
     let mut masked = ids.to_vec();
     for &p in &order {
-        let words = key.block(row, epoch, p as u32);
-        let share = f64::from(words[1]) / 4_294_967_296.0;
+        let words = key.block(row, epoch, 65_536 + p as u32);
+        let share = f64::from(words[0]) / 4_294_967_296.0;
         if share < m.rule.mask_share {
             masked[p] = 103;
         } else if share < m.rule.mask_share + m.rule.random_share {
             masked[p] =
-                ordinary[(f64::from(words[2]) / 4_294_967_296.0 * ordinary.len() as f64) as usize];
+                ordinary[(f64::from(words[1]) / 4_294_967_296.0 * ordinary.len() as f64) as usize];
         }
     }
     (

@@ -1,29 +1,34 @@
 //! Masks of tokens, fast: the same as [`Masker::mask`] makes, which is the definition. Words and spans: `units.rs`.
 //!
 //! All draws of a row are made at once. They are uniform, so where the `k` smallest of them end is found in a few guesses, each of which counts
-//! the draws below a bound; where two equal draws stand in the way, they are sorted.
+//! the draws below a bound; where two equal draws stand in the way, they are sorted. What becomes of tokens is drawn for those alone that are chosen.
 
-use super::{MaskKey, Masker, Unit};
-use crate::random::Blocks;
+use super::{FATES, MaskKey, Masker, Unit};
+use crate::random::Begun;
 use crate::row::Id;
 use crate::wide::wide;
+
+/// Draws that are looked at together.
+pub(super) const LANES: usize = 16;
 
 /// Memory to mask in.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    pub(super) draws: Blocks,
+    pub(super) draws: Vec<u32>,
     pub(super) chosen: Vec<u32>,
+    /// For each token that is chosen, what becomes of it, and which random token it would be.
+    fates: [Vec<u32>; 2],
     pub(super) units: super::units::Scratch,
 }
 
 wide! {
-    /// Makes the first draws of special tokens, and of what is there after the last token, the largest there is. How many tokens are not special.
-    fn hide<T: Id>(ids: &[T], special: &[T; 5], draws: &mut Blocks) -> usize {
-        let (first, rest) = draws.words_mut(0).split_at_mut(ids.len());
+    /// Makes the draws of special tokens, and of what is there after the last token, the largest there is. How many tokens are not special.
+    fn hide<T: Id>(ids: &[T], special: &[T; 5], draws: &mut [u32]) -> usize {
+        let (first, rest) = draws.split_at_mut(ids.len());
         rest.fill(u32::MAX);
-        let mut held = [0; 16];
-        let (draws, last_draws) = first.as_chunks_mut::<16>();
-        let (ids_16, last_ids) = ids.as_chunks::<16>();
+        let mut held = [0; LANES];
+        let (draws, last_draws) = first.as_chunks_mut::<LANES>();
+        let (ids_16, last_ids) = ids.as_chunks::<LANES>();
         for (draws, ids) in draws.iter_mut().zip(ids_16) {
             for ((draw, &id), held) in draws.iter_mut().zip(ids).zip(&mut held) {
                 let is_special = is_one_of(special, id);
@@ -67,16 +72,17 @@ wide! {
     }
 }
 
-/// Draws for the positions of `ids`, and how many tokens are not special; see [`hide`].
-pub(super) fn draw<T: Id>(
-    key: MaskKey,
-    row: u64,
+/// Draws for the positions of `ids`, up to a multiple of [`LANES`], and how many tokens are not special; see [`hide`].
+pub(super) fn draw<'a, T: Id>(
+    begun: &Begun,
     ids: &[T],
     special: &[T; 5],
-    draws: &mut Blocks,
-) -> usize {
-    key.key.fill(row, key.epoch, ids.len(), draws);
-    hide(ids, special, draws)
+    draws: &'a mut Vec<u32>,
+) -> (&'a [u32], usize) {
+    begun.fill(ids.len(), draws);
+    let draws = &mut draws[..ids.len().next_multiple_of(LANES)];
+    let maskable = hide(ids, special, draws);
+    (draws, maskable)
 }
 
 /// Whether `id` is one of `special`, without a branch.
@@ -107,9 +113,10 @@ impl Masker {
         places: &mut Vec<u32>,
         labels: &mut Vec<T>,
     ) {
+        let begun = key.key.begin(row, key.epoch);
         match &self.unit {
-            Unit::Token => self.tokens_in(scratch, key, row, ids),
-            Unit::Word(pieces) => self.words_in(scratch, pieces, key, row, ids),
+            Unit::Token => self.tokens_in(scratch, &begun, ids),
+            Unit::Word(pieces) => self.words_in(scratch, pieces, &begun, ids),
             Unit::Span(pieces, lengths) => {
                 return self.spans_in(
                     scratch,
@@ -121,47 +128,52 @@ impl Masker {
                 );
             }
         }
-        let Scratch { draws, chosen, .. } = scratch;
+        let Scratch { chosen, fates, .. } = scratch;
+        begun.pairs(FATES, chosen, fates);
         places.extend(chosen.iter().map(|&position| start + position));
-        let n = ids.len();
-        let (actions, replacements) = (&draws.words(1)[..n], &draws.words(2)[..n]);
-        labels.extend(chosen.iter().map(|&position| {
-            let at = position as usize;
-            let action = u64::from(actions[at]);
-            // Both are there before it is known which is needed: chance cannot be predicted.
-            let replacement = self.replacement(replacements[at]);
-            let id = ids[at];
-            let other = if action < self.random_below {
-                T::of(replacement)
-            } else {
-                id
-            };
-            ids[at] = if action < self.mask_below {
-                T::of(self.mask_id)
-            } else {
-                other
-            };
-            id
-        }));
+        let [actions, replacements] = fates;
+        let fates = actions.iter().zip(&*replacements);
+        labels.extend(
+            chosen
+                .iter()
+                .zip(fates)
+                .map(|(&position, (&action, &draw))| {
+                    let action = u64::from(action);
+                    // Both are there before it is known which is needed: chance cannot be predicted.
+                    let replacement = self.replacement(draw);
+                    let at = &mut ids[position as usize];
+                    let id = *at;
+                    let other = if action < self.random_below {
+                        T::of(replacement)
+                    } else {
+                        id
+                    };
+                    *at = if action < self.mask_below {
+                        T::of(self.mask_id)
+                    } else {
+                        other
+                    };
+                    id
+                }),
+        );
     }
 
     /// Draws for a row, and chooses the tokens of the smallest.
-    fn tokens_in<T: Id>(&self, scratch: &mut Scratch, key: MaskKey, row: u64, ids: &[T]) {
+    fn tokens_in<T: Id>(&self, scratch: &mut Scratch, begun: &Begun, ids: &[T]) {
         let Scratch { draws, chosen, .. } = scratch;
         chosen.clear();
-        let maskable = draw(key, row, ids, &self.five(), draws);
+        let (draws, maskable) = draw(begun, ids, &self.five(), draws);
         let count = self.rule.count(maskable);
         if count == 0 {
             return;
         }
-        let padded = ids.len().next_multiple_of(Blocks::LANES);
         let bound = match count < maskable {
-            true => bound(&draws.words(0)[..padded], count, maskable),
+            true => bound(draws, count, maskable),
             false => None,
         };
         match bound {
-            Some(bound) => below(&draws.words(0)[..padded], bound, chosen),
-            None => self.sorted(draws.words(0), ids, count, chosen),
+            Some(bound) => below(draws, bound, chosen),
+            None => self.sorted(draws, ids, count, chosen),
         }
     }
 
@@ -180,11 +192,11 @@ impl Masker {
     }
 }
 
-/// The positions of the draws that are below `bound`, in order. There is a multiple of [`Blocks::LANES`] of draws.
+/// The positions of the draws that are below `bound`, in order. There is a multiple of [`LANES`] of draws.
 fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
     out.clear();
     out.reserve(draws.len());
-    let draws = draws.as_chunks::<{ Blocks::LANES }>().0;
+    let draws = draws.as_chunks::<LANES>().0;
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
         // SAFETY: the processor has these instructions.
@@ -194,7 +206,7 @@ fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
 }
 
 /// A bit for each draw that is below `bound`.
-fn bits(draws: &[u32; Blocks::LANES], bound: u32) -> u32 {
+fn bits(draws: &[u32; LANES], bound: u32) -> u32 {
     let bit = |(i, &draw): (usize, &u32)| u32::from(draw < bound) << i;
     draws.iter().enumerate().map(bit).sum()
 }
@@ -202,14 +214,14 @@ fn bits(draws: &[u32; Blocks::LANES], bound: u32) -> u32 {
 /// Appends the positions of the draws whose `bits` are set.
 #[inline(always)]
 pub(super) fn collect(
-    draws: &[[u32; Blocks::LANES]],
-    bits: impl Fn(&[u32; Blocks::LANES]) -> u32,
+    draws: &[[u32; LANES]],
+    bits: impl Fn(&[u32; LANES]) -> u32,
     out: &mut Vec<u32>,
 ) {
     for (block, draws) in (0u32..).zip(draws) {
         let mut bits = bits(draws);
         while bits != 0 {
-            out.push(block * Blocks::LANES as u32 + bits.trailing_zeros());
+            out.push(block * LANES as u32 + bits.trailing_zeros());
             bits &= bits - 1;
         }
     }

@@ -63,8 +63,8 @@ fn budget(m: &Masker, ids: &[u32]) -> usize {
 /// BERT's `create_masked_lm_predictions`, with a draw for each word in place of a shuffle.
 fn words_oracle(m: &Masker, key: MaskKey, row: u64, ids: &[u32]) -> Masked {
     let mut words = words_by_definition(ids);
-    let draws = |p: usize| key.key.block(row, key.epoch, p as u32);
-    words.sort_by_key(|w| (draws(w[0])[0], w[0]));
+    let draws = |block: usize| key.key.block(row, key.epoch, block as u32);
+    words.sort_by_key(|w| (draws(w[0] / 4)[w[0] % 4], w[0]));
     let k = budget(m, ids);
     let mut predicted: Vec<usize> = Vec::new();
     for word in &words {
@@ -76,7 +76,8 @@ fn words_oracle(m: &Masker, key: MaskKey, row: u64, ids: &[u32]) -> Masked {
         predicted.extend(&words[0]);
     }
     predicted.sort();
-    finish(m, ids, &predicted, |p| draws(p)[1], |p| draws(p)[2])
+    let fate = |p: usize| draws(65_536 + p);
+    finish(m, ids, &predicted, |p| fate(p)[0], |p| fate(p)[1])
 }
 
 /// Every try looks at every word anew.
@@ -98,7 +99,7 @@ fn spans_oracle(m: &Masker, key: MaskKey, row: u64, ids: &[u32]) -> Masked {
         if starts.is_empty() {
             break;
         }
-        let [length, start, ..] = draws(65_536 + number);
+        let [length, start, ..] = draws(131_072 + number);
         // The smallest length whose share of all, with those below it, exceeds the draw.
         let sum = |l: i32| (1.0 - 0.8f64.powi(l)) / (1.0 - 0.8f64.powi(10));
         let length = (1..=10).find(|&l| share(length) < sum(l)).unwrap();
@@ -124,8 +125,8 @@ fn spans_oracle(m: &Masker, key: MaskKey, row: u64, ids: &[u32]) -> Masked {
         m,
         ids,
         &predicted,
-        |p| draws(65_536 + taken[p].unwrap())[2],
-        |p| draws(p as u32)[2],
+        |p| draws(131_072 + taken[p].unwrap())[2],
+        |p| draws(65_536 + p as u32)[1],
     )
 }
 

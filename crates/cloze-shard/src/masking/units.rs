@@ -6,7 +6,8 @@
 use super::spans::{Lengths, Span, pick};
 use super::tokens::{draw, is_one_of};
 use super::words::Pieces;
-use super::{FIRST_SPAN, MaskKey, Masker, Scratch as All};
+use super::{FATES, FIRST_SPAN, MaskKey, Masker, Scratch as All};
+use crate::random::Begun;
 use crate::row::Id;
 
 /// Memory to choose units in.
@@ -144,19 +145,19 @@ impl Masker {
         &self,
         scratch: &mut All,
         pieces: &Pieces,
-        key: MaskKey,
-        row: u64,
+        begun: &Begun,
         ids: &[T],
     ) {
         let All {
             draws,
             chosen,
             units,
+            ..
         } = scratch;
         let special = self.five();
-        let maskable = draw(key, row, ids, &special, draws);
+        let (draws, maskable) = draw(begun, ids, &special, draws);
         units.find(pieces, ids, &special);
-        units.choose(self.rule.count(maskable), draws.words(0));
+        units.choose(self.rule.count(maskable), draws);
         chosen.clear();
         for &word in &units.words {
             chosen.extend(units.starts[word as usize]..units.ends[word as usize]);
@@ -190,7 +191,7 @@ impl Masker {
                 if action < self.mask_below {
                     *id = T::of(self.mask_id);
                 } else if action < self.random_below {
-                    *id = T::of(self.replacement(block(position)[2]));
+                    *id = T::of(self.replacement(block(FATES + position)[1]));
                 }
             }
         }

@@ -1,65 +1,20 @@
-//! Consecutive blocks of a stream, many at a time.
+//! Blocks of a stream, many at a time.
 
 use super::Key;
 
-/// Blocks that are computed at a time.
+/// Blocks that are computed at a time, at most.
 pub(super) const LANES: usize = 16;
-
-/// The first three words of blocks 0, 1, … of a stream.
-#[derive(Clone, Debug, Default)]
-pub struct Blocks {
-    words: [Vec<u32>; 3],
-}
-
-impl Blocks {
-    /// Blocks that are computed at a time.
-    pub(crate) const LANES: usize = LANES;
-
-    /// Word `word` (0, 1 or 2) of each block.
-    #[must_use]
-    pub fn words(&self, word: usize) -> &[u32] {
-        &self.words[word]
-    }
-
-    /// As [`Blocks::words`], to be written over.
-    pub(crate) fn words_mut(&mut self, word: usize) -> &mut [u32] {
-        &mut self.words[word]
-    }
-}
-
-impl Key {
-    /// The first `n` blocks of the stream at coordinates (`a`, `b`), as [`Key::block`] gives them one by one; `out` may hold more after them.
-    pub(crate) fn fill(self, a: u64, b: u32, n: usize, out: &mut Blocks) {
-        let rounded = n.next_multiple_of(LANES);
-        for words in &mut out.words {
-            if words.len() < rounded {
-                words.resize(rounded, 0);
-            }
-        }
-        let words = out.words.each_mut().map(|words| &mut words[..rounded]);
-        let begun = Begun::new([a as u32, (a >> 32) as u32, b], self.0);
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-                // SAFETY: the processor has these instructions.
-                return unsafe { super::x86::avx512(&begun, words) };
-            }
-            if is_x86_feature_detected!("avx2") {
-                // SAFETY: as above.
-                return unsafe { super::x86::avx2(&begun, words) };
-            }
-        }
-        plain(&begun, words);
-    }
-}
+/// Words of them.
+const WORDS: usize = 4 * LANES;
 
 pub(super) const M0: u64 = 0xD251_1F53;
 pub(super) const M1: u64 = 0xCD9E_8D57;
 const LOW: u64 = 0xFFFF_FFFF;
 
-/// What is the same for all blocks of a stream. They differ in the last word of the counter, which reaches the others one by one: two words are the same after the second
-/// round, too, and one after the third.
-pub(super) struct Begun {
+/// A stream, as far as it is the same for all its blocks. They differ in the last word of the counter, which reaches the others one by one: two words are the
+/// same after the second round, too, and one after the third.
+#[derive(Clone)]
+pub(crate) struct Begun {
     /// What is added to word 0 and word 2 in each round from the fourth on.
     pub keys: [[u64; 2]; 7],
     /// Word 2 after the first round is this and the last word of the counter.
@@ -70,7 +25,57 @@ pub(super) struct Begun {
     pub third: [u64; 3],
 }
 
+impl Key {
+    /// The stream at coordinates (`a`, `b`), to be asked for many words at once.
+    #[inline]
+    pub(crate) fn begin(self, a: u64, b: u32) -> Begun {
+        Begun::new([a as u32, (a >> 32) as u32, b], self.0)
+    }
+}
+
 impl Begun {
+    /// The first `n` words of the stream, as [`super::Stream::next_u32`] gives them one by one; what `out` holds after them means nothing.
+    pub(crate) fn fill(&self, n: usize, out: &mut Vec<u32>) {
+        let rounded = n.next_multiple_of(WORDS);
+        if out.len() < rounded {
+            out.resize(rounded, 0);
+        }
+        let out = &mut out[..rounded];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has these instructions.
+                return unsafe { super::x86::fill_avx512(self, out) };
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: as above.
+                return unsafe { super::x86::fill_avx2(self, out) };
+            }
+        }
+        fill(self, out);
+    }
+
+    /// The first two words of each of the blocks `base | number`; what is after them means nothing. `base` is a power of two, above all `numbers`.
+    pub(crate) fn pairs(&self, base: u32, numbers: &[u32], out: &mut [Vec<u32>; 2]) {
+        let begun = Self {
+            first: self.first ^ u64::from(base),
+            ..self.clone()
+        };
+        let rounded = numbers.len().next_multiple_of(PAIRS);
+        for words in out.iter_mut() {
+            if words.len() < rounded {
+                words.resize(rounded, 0);
+            }
+        }
+        let out = out.each_mut().map(|words| &mut words[..rounded]);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { super::x86::pairs_avx2(&begun, numbers, out) };
+        }
+        pairs(&begun, numbers, out);
+    }
+
     #[inline]
     pub(super) fn new(counter: [u32; 3], key: [u32; 2]) -> Self {
         let [k0, k1] = key.map(u64::from);
@@ -95,9 +100,9 @@ impl Begun {
         }
     }
 
-    /// The first three words of block `block`.
+    /// The words of block `block`.
     #[inline]
-    pub(super) fn block(&self, block: u32) -> [u32; 3] {
+    pub(super) fn block(&self, block: u32) -> [u32; 4] {
         let p1 = M1 * (self.first ^ u64::from(block));
         let p0 = M0 * ((p1 >> 32) ^ self.second);
         let mut words = [
@@ -115,14 +120,24 @@ impl Begun {
                 p0 & LOW,
             ];
         }
-        [words[0] as u32, words[1] as u32, words[2] as u32]
+        words.map(|word| word as u32)
     }
 }
 
-/// The first three words of blocks 0, 1, …, one by one.
-pub(super) fn plain(begun: &Begun, [first, second, third]: [&mut [u32]; 3]) {
-    for (block, ((first, second), third)) in (0u32..).zip(first.iter_mut().zip(second).zip(third)) {
-        [*first, *second, *third] = begun.block(block);
+/// Numbers of blocks that [`Begun::pairs`] takes at a time.
+pub(super) const PAIRS: usize = 8;
+
+/// [`Begun::fill`], block by block.
+fn fill(begun: &Begun, out: &mut [u32]) {
+    for (block, words) in (0u32..).zip(out.as_chunks_mut::<4>().0) {
+        *words = begun.block(block);
+    }
+}
+
+/// [`Begun::pairs`], block by block.
+fn pairs(begun: &Begun, numbers: &[u32], [first, second]: [&mut [u32]; 2]) {
+    for ((&number, first), second) in numbers.iter().zip(first).zip(second) {
+        [*first, *second, ..] = begun.block(number);
     }
 }
 
@@ -135,36 +150,51 @@ mod tests {
     proptest! {
         /// With each set of instructions that the processor has, and in memory that held something else.
         #[test]
-        fn blocks_at_a_time_are_blocks_one_by_one(seed: u64, a: u64, b: u32, n in 0usize..600) {
+        fn words_at_a_time_are_words_one_by_one(seed: u64, a: u64, b: u32, n in 0usize..600) {
             let key = Key::new(seed, Stage::DynamicMask);
-            let mut best = Blocks::default();
-            key.fill(!a, !b, 300, &mut best);
-            key.fill(a, b, n, &mut best);
-            let begun = Begun::new([a as u32, (a >> 32) as u32, b], key.0);
-            let with = |fill: &dyn Fn([&mut [u32]; 3])| {
-                let mut words = [(); 3].map(|()| vec![7; n.next_multiple_of(LANES)]);
-                fill(words.each_mut().map(Vec::as_mut_slice));
-                Blocks { words }
+            let begun = key.begin(a, b);
+            let mut best = Vec::new();
+            key.begin(!a, !b).fill(300, &mut best);
+            begun.fill(n, &mut best);
+            let with = |fill: &dyn Fn(&mut [u32])| {
+                let mut words = vec![7; n.next_multiple_of(WORDS)];
+                fill(&mut words);
+                words
             };
-            let mut all = vec![best, with(&|words| plain(&begun, words))];
+            let mut all = vec![best, with(&|words| fill(&begun, words))];
             #[cfg(target_arch = "x86_64")]
             {
                 if is_x86_feature_detected!("avx2") {
                     // SAFETY: the processor has these instructions.
-                    all.push(with(&|words| unsafe { super::super::x86::avx2(&begun, words) }));
+                    all.push(with(&|words| unsafe { super::super::x86::fill_avx2(&begun, words) }));
                 }
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                if is_x86_feature_detected!("avx512f") {
                     // SAFETY: as above.
-                    all.push(with(&|words| unsafe { super::super::x86::avx512(&begun, words) }));
+                    all.push(with(&|words| unsafe { super::super::x86::fill_avx512(&begun, words) }));
                 }
             }
+            let mut stream = key.stream(a, b);
             for i in 0..n {
-                let block = key.block(a, b, i as u32);
-                for blocks in &all {
-                    for (word, &expected) in block.iter().enumerate().take(3) {
-                        prop_assert_eq!(blocks.words(word)[i], expected);
-                    }
+                let expected = stream.next_u32();
+                for words in &all {
+                    prop_assert_eq!(words[i], expected, "word {}", i);
                 }
+            }
+        }
+
+        #[test]
+        fn pairs_are_of_their_blocks(seed: u64, a: u64, b: u32, numbers in prop::collection::vec(0u32..65_536, 0..60)) {
+            let key = Key::new(seed, Stage::DynamicMask);
+            let begun = key.begin(a, b);
+            let mut out = [vec![5; 31], vec![]];
+            begun.pairs(65_536, &numbers, &mut out);
+            let mut plain = [(); 2].map(|()| vec![7; numbers.len()]);
+            let of_base = Begun { first: begun.first ^ 65_536, ..begun };
+            pairs(&of_base, &numbers, plain.each_mut().map(Vec::as_mut_slice));
+            for (i, &number) in numbers.iter().enumerate() {
+                let block = key.block(a, b, 65_536 + number);
+                prop_assert_eq!([out[0][i], out[1][i]], [block[0], block[1]]);
+                prop_assert_eq!([plain[0][i], plain[1][i]], [block[0], block[1]]);
             }
         }
     }

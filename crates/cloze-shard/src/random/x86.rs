@@ -1,15 +1,16 @@
-//! Blocks of a stream in vectors of x86-64: what [`super::lanes::plain`] makes, which the tests compare.
+//! Blocks of a stream in vectors of x86-64: what [`Begun::block`] makes one by one, which the tests compare.
 //!
 //! A word lies in the lower half of a 64-bit lane whose upper half may hold anything: that is what a widening product takes and gives.
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_mul_epu32,
-    _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_shuffle_ps, _mm256_srli_epi64,
-    _mm256_storeu_si256, _mm256_xor_si256, _mm512_cvtepi64_epi32, _mm512_mul_epu32,
-    _mm512_set_epi64, _mm512_set1_epi64, _mm512_srli_epi64, _mm512_xor_si512,
+    __m256i, __m512i, _mm256_blend_epi32, _mm256_loadu_si256, _mm256_mul_epu32, _mm256_set_epi64x,
+    _mm256_set1_epi64x, _mm256_slli_epi64, _mm256_srli_epi64, _mm256_storeu_si256,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm256_xor_si256, _mm512_mask_blend_epi32,
+    _mm512_mul_epu32, _mm512_set_epi64, _mm512_set1_epi64, _mm512_slli_epi64, _mm512_srli_epi64,
+    _mm512_storeu_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
-use super::lanes::{Begun, LANES, M0, M1};
+use super::lanes::{Begun, LANES, M0, M1, PAIRS};
 
 /// Defines what is the same in all lanes, in vectors, and the words of two vectors of blocks after all rounds.
 macro_rules! rounds {
@@ -53,7 +54,7 @@ macro_rules! rounds {
 
             #[inline]
             #[target_feature(enable = $features)]
-            fn blocks(&self, block: [$vector; 2]) -> [[$vector; 2]; 3] {
+            fn blocks(&self, block: [$vector; 2]) -> [[$vector; 4]; 2] {
                 let [m0, m1] = self.products;
                 let begin = |block: $vector| {
                     let p1 = $mul(m1, $xor(self.first, block));
@@ -79,7 +80,7 @@ macro_rules! rounds {
                 (low, high) = (round(low, e), round(high, e));
                 (low, high) = (round(low, f), round(high, f));
                 (low, high) = (round(low, g), round(high, g));
-                [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]]]
+                [low, high]
             }
         }
     };
@@ -107,54 +108,88 @@ rounds!(
 /// # Safety
 /// The processor has AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn avx2(begun: &Begun, [first, second, third]: [&mut [u32]; 3]) {
+pub(super) unsafe fn fill_avx2(begun: &Begun, out: &mut [u32]) {
     let same = Same256::new(begun);
-    // So that the lower halves of both, put together, are in order.
-    let order = [_mm256_set_epi64x(5, 4, 1, 0), _mm256_set_epi64x(7, 6, 3, 2)];
-    let words = first.as_chunks_mut::<8>().0.iter_mut();
-    let words = words
-        .zip(second.as_chunks_mut::<8>().0)
-        .zip(third.as_chunks_mut::<8>().0);
-    for (at, ((first, second), third)) in words.enumerate() {
+    // So that the lower lanes of both halves of a vector hold the first two blocks, and the upper ones the others.
+    let order = [_mm256_set_epi64x(3, 1, 2, 0), _mm256_set_epi64x(7, 5, 6, 4)];
+    for (at, to) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         // Numbers of blocks are multiples of 8 and what is below.
         let at = _mm256_set1_epi64x(8 * at as i64);
-        let blocks = [
-            _mm256_xor_si256(order[0], at),
-            _mm256_xor_si256(order[1], at),
-        ];
-        let made = same.blocks(blocks);
-        for (to, [low, high]) in [first, second, third].into_iter().zip(made) {
-            let (low, high) = (_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
-            let both = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
+        let made = same.blocks(order.map(|order| _mm256_xor_si256(order, at)));
+        for (to, words) in to.as_chunks_mut::<16>().0.iter_mut().zip(made) {
+            let [a, b, c, d] = words;
+            let low = both(a, b);
+            let high = both(c, d);
+            let halves = [
+                _mm256_unpacklo_epi64(low, high),
+                _mm256_unpackhi_epi64(low, high),
+            ];
+            for (to, half) in to.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+                // SAFETY: half a chunk is 32 bytes.
+                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), half) };
+            }
+        }
+    }
+}
+
+/// The words of two vectors, in turn.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn both(even: __m256i, odd: __m256i) -> __m256i {
+    _mm256_blend_epi32::<0b1010_1010>(even, _mm256_slli_epi64::<32>(odd))
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn pairs_avx2(begun: &Begun, numbers: &[u32], [first, second]: [&mut [u32]; 2]) {
+    let same = Same256::new(begun);
+    let chunks = first.as_chunks_mut::<PAIRS>().0.iter_mut();
+    let chunks = chunks.zip(second.as_chunks_mut::<PAIRS>().0);
+    for (numbers, (first, second)) in numbers.chunks(PAIRS).zip(chunks) {
+        let mut eight = [0; PAIRS];
+        eight[..numbers.len()].copy_from_slice(numbers);
+        // SAFETY: eight numbers are 32 bytes.
+        let even = unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) };
+        let [low, high] = same.blocks([even, _mm256_srli_epi64::<32>(even)]);
+        for (to, word) in [(first, 0), (second, 1)] {
             // SAFETY: a chunk is 32 bytes.
-            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), both) };
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), both(low[word], high[word])) };
         }
     }
 }
 
 /// # Safety
-/// The processor has AVX-512 F and VL.
-#[target_feature(enable = "avx512f,avx512vl,avx2")]
-pub(super) unsafe fn avx512(begun: &Begun, [first, second, third]: [&mut [u32]; 3]) {
+/// The processor has AVX-512 F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn fill_avx512(begun: &Begun, out: &mut [u32]) {
     let same = Same512::new(begun);
+    // As above: every even lane holds one of the first four blocks, every odd one of the others.
     let order = [
-        _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0),
-        _mm512_set_epi64(15, 14, 13, 12, 11, 10, 9, 8),
+        _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0),
+        _mm512_set_epi64(15, 11, 14, 10, 13, 9, 12, 8),
     ];
-    let words = first.as_chunks_mut::<LANES>().0.iter_mut();
-    let words = words.zip(second.as_chunks_mut::<LANES>().0);
-    let words = words.zip(third.as_chunks_mut::<LANES>().0);
-    for (at, ((first, second), third)) in words.enumerate() {
+    let both = |even: __m512i, odd: __m512i| {
+        _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64::<32>(odd))
+    };
+    for (at, to) in out
+        .as_chunks_mut::<{ 4 * LANES }>()
+        .0
+        .iter_mut()
+        .enumerate()
+    {
         let at = _mm512_set1_epi64((LANES * at) as i64);
-        let blocks = [
-            _mm512_xor_si512(order[0], at),
-            _mm512_xor_si512(order[1], at),
-        ];
-        let made = same.blocks(blocks);
-        for (to, halves) in [first, second, third].into_iter().zip(made) {
-            for (to, half) in to.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
-                // SAFETY: half a chunk is 32 bytes.
-                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi64_epi32(half)) };
+        let made = same.blocks(order.map(|order| _mm512_xor_si512(order, at)));
+        for (to, words) in to.as_chunks_mut::<32>().0.iter_mut().zip(made) {
+            let [a, b, c, d] = words;
+            let (low, high) = (both(a, b), both(c, d));
+            let halves = [
+                _mm512_unpacklo_epi64(low, high),
+                _mm512_unpackhi_epi64(low, high),
+            ];
+            for (to, half) in to.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
+                // SAFETY: half a chunk is 64 bytes.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), half) };
             }
         }
     }

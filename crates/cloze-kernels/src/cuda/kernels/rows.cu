@@ -50,13 +50,14 @@ typedef struct {
     uint longest;
 } Masks;
 
-/* The four words that a token's masks are drawn by. */
-FUNCTION void mask_draw(const Masks *a, uint row, uint i, uint out[4]) {
+/* A block of a row's stream. The word at a token's position says whether it is predicted, blocks from FATES on what becomes of it. */
+#define FATES 65536
+FUNCTION void mask_draw(const Masks *a, uint row, uint block, uint out[4]) {
     uint counter[4];
     counter[0] = a->numbers[2 * row];
     counter[1] = a->numbers[2 * row + 1];
     counter[2] = a->epoch[0];
-    counter[3] = i;
+    counter[3] = block;
     philox(counter, a->key, out);
 }
 
@@ -76,13 +77,18 @@ KERNEL(mask_rows, 128, Masks) {
     uint *draws = (uint *)SHARED;
     uint *state = draws + a.longest; /* 1: may be predicted, 3: is */
     for (uint i = THREAD; i < n; i += THREADS) {
-        uint words[4], id = a.ids[first + i], may = 1;
+        uint id = a.ids[first + i], may = 1;
         for (uint s = 0; s < a.specials; s++) {
             may &= a.special[s] != id;
         }
-        mask_draw(&a, row, i, words);
-        draws[i] = words[0];
         state[i] = may;
+    }
+    for (uint block = THREAD; 4 * block < n; block += THREADS) {
+        uint words[4];
+        mask_draw(&a, row, block, words);
+        for (uint w = 0; w < 4 && 4 * block + w < n; w++) {
+            draws[4 * block + w] = words[w];
+        }
     }
     SYNC();
     for (uint i = THREAD; i < n; i += THREADS) {
@@ -106,11 +112,11 @@ KERNEL(mask_rows, 128, Masks) {
         uint words[4], id = a.ids[first + i];
         a.positions[place] = first + i;
         a.labels[place] = id;
-        mask_draw(&a, row, i, words);
-        if (words[1] < a.mask_below) {
+        mask_draw(&a, row, FATES + i, words);
+        if (words[0] < a.mask_below) {
             id = a.mask_id;
-        } else if (words[1] < a.random_below) {
-            id = (uint)(((uint64)words[2] * a.replacements) >> 32);
+        } else if (words[0] < a.random_below) {
+            id = (uint)(((uint64)words[1] * a.replacements) >> 32);
             for (uint s = 0; s < a.specials; s++) {
                 id += a.special[s] != NONE && a.special[s] <= id;
             }
