@@ -43,7 +43,7 @@ fn count_blocks(
         .num_threads(jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
-    let counter = Counter::new(tokenizer);
+    let counter = Counter::new(tokenizer)?;
     let mut all = WordCount::default();
     let mut reading = Reading::new(plan, (0, 0), size, progress);
     let mut read = reading.next()?;
@@ -109,7 +109,7 @@ mod tests {
         };
         let plan = InputPlan::resolve(&[file], &InputOptions::of(&config)).unwrap();
         let mut expected = Words::default();
-        let counter = Counter::new(&tokenizer);
+        let counter = Counter::new(&tokenizer).unwrap();
         texts
             .iter()
             .for_each(|t| counter.count(t, &mut expected).unwrap());

@@ -26,13 +26,12 @@ pub struct Counter<'a> {
 
 impl<'a> Counter<'a> {
     /// Words as `tokenizer` makes them.
-    #[must_use]
-    pub fn new(tokenizer: &'a Tokenizer) -> Self {
-        let most_chars = tokenizer.rules().most_chars;
-        Self {
+    pub fn new(tokenizer: &'a Tokenizer) -> Result<Self> {
+        let most_chars = tokenizer.rules()?.most_chars;
+        Ok(Self {
             tokenizer,
             most_chars,
-        }
+        })
     }
 
     /// Adds the words of `text` to `words`.
@@ -118,7 +117,7 @@ fn worth(count: u64, pieces: Option<usize>) -> u64 {
 ///
 /// Left alone are words of digits only.
 pub fn select(tokenizer: &Tokenizer, words: &Words, wanted: &Wanted) -> Result<Vec<Chosen>> {
-    let mut rules = tokenizer.rules();
+    let mut rules = tokenizer.rules()?;
     let eligible = |word: &str, n: u64| {
         n >= wanted.min_count.max(1)
             && !word.chars().all(char::is_numeric)
@@ -174,7 +173,7 @@ pub fn select(tokenizer: &Tokenizer, words: &Words, wanted: &Wanted) -> Result<V
 
 /// `words` as if they had been chosen, in their order.
 pub fn listed(tokenizer: &Tokenizer, words: &Words, list: &[String]) -> Result<Vec<Chosen>> {
-    let mut rules = tokenizer.rules();
+    let mut rules = tokenizer.rules()?;
     let one = |word: &String| {
         let (count, mut pieces) = (words.count(word), Vec::new());
         tokenizer.pieces(word, &mut pieces)?;
@@ -245,7 +244,7 @@ pub fn effect(old: &Tokenizer, new: &Tokenizer, words: &Words, added: &[Chosen])
         after: same,
         recut: Recut::default(),
     };
-    let unknown = old.rules().unknown;
+    let unknown = old.rules()?.unknown;
     let is_unknown = |pieces: &[u32]| matches!(*pieces, [id] if Some(id) == unknown);
     let (mut then, mut now) = (Vec::new(), Vec::new());
     for (word, &n) in &words.counts {

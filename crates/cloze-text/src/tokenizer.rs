@@ -1,16 +1,19 @@
 //! BERT tokenization: exactly the ids of Hugging Face's `tokenizers`.
 
+mod usual;
 mod words;
 
 use std::fs;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use cloze_wordpiece::{NotCovered, Scratch, WordPiece};
 use serde_json::{Value, json};
 
 use crate::{Error, Result};
+use usual::Usual;
 
 /// How BERT's tokenizer treats text before WordPiece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,8 @@ impl Default for Settings {
 /// silently drop text) and with `encode_special_tokens` on: a `[SEP]` that stands in a text is text, so no special token
 /// ever comes out of it.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    /// Opened when it is first needed, where [`Usual`] says all that is asked of it mostly.
+    library: OnceLock<Result<tokenizers::Tokenizer, String>>,
     vocab_size: usize,
     files: Vec<(String, Vec<u8>)>,
     fast: Result<WordPiece, NotCovered>,
@@ -147,31 +151,50 @@ impl Tokenizer {
         config: Option<Vec<u8>>,
         special_map: Option<Vec<u8>>,
     ) -> Result<Self, String> {
+        if let Some(usual) = Usual::read(&json) {
+            let lowercase = usual.lowercase;
+            return Ok(Self {
+                library: OnceLock::new(),
+                vocab_size: usual.vocab_size,
+                files: files(usual.vocab_txt, json, config, special_map, lowercase),
+                fast: Ok(usual.fast),
+            });
+        }
         let value: Value =
             serde_json::from_slice(&json).map_err(|e| format!("not a tokenizer.json: {e}"))?;
         let kind = value["model"]["type"].as_str().unwrap_or("WordPiece");
         if kind != "WordPiece" {
             return Err(format!("its model is {kind}; BERT needs WordPiece"));
         }
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(&json))
-            .map_err(|e| format!("not a tokenizer.json: {e}"))?;
-        inner.with_truncation(None).map_err(|e| e.to_string())?;
-        inner.with_padding(None);
-        inner.set_encode_special_tokens(true);
-        if let Some(missing) = SPECIAL.iter().find(|t| inner.token_to_id(t).is_none()) {
+        let library = library(&json)?;
+        if let Some(missing) = SPECIAL.iter().find(|t| library.token_to_id(t).is_none()) {
             return Err(format!("has no {missing} token"));
         }
         let lowercase = value["normalizer"]["lowercase"].as_bool().unwrap_or(true);
-        let mut entries: Vec<(String, u32)> = inner.get_vocab(true).into_iter().collect();
+        let mut entries: Vec<(String, u32)> = library.get_vocab(true).into_iter().collect();
         entries.sort_unstable_by(|(a, i), (b, j)| (i, a).cmp(&(j, b)));
         let vocab_size = entries.last().map_or(0, |(_, id)| *id as usize + 1);
-        let files = files(&entries, json, config, special_map, lowercase);
-        let fast = WordPiece::from_json(&value);
+        let mut vocab_txt = Vec::new();
+        for (token, _) in &entries {
+            vocab_txt.extend_from_slice(token.as_bytes());
+            vocab_txt.push(b'\n');
+        }
         Ok(Self {
-            inner,
+            library: OnceLock::from(Ok(library)),
             vocab_size,
-            files,
-            fast,
+            files: files(vocab_txt, json, config, special_map, lowercase),
+            fast: WordPiece::from_json(&value),
+        })
+    }
+
+    /// The library's tokenizer of the same file.
+    fn library(&self) -> Result<&tokenizers::Tokenizer> {
+        let opened = self
+            .library
+            .get_or_init(|| library(self.file("tokenizer.json")));
+        opened.as_ref().map_err(|why| Error::Tokenizer {
+            path: "tokenizer.json".into(),
+            why: why.clone(),
         })
     }
 
@@ -193,8 +216,9 @@ impl Tokenizer {
 
     /// Appends the ids of `text`, without special tokens, to `out`, by the library.
     pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        let library = self.library()?;
         let encoding =
-            guarded(|| self.inner.encode_fast(text, false)).map_err(|why| Error::Encode {
+            guarded(|| library.encode_fast(text, false)).map_err(|why| Error::Encode {
                 text: text.chars().take(80).collect(),
                 why,
             })?;
@@ -211,7 +235,13 @@ impl Tokenizer {
     /// The id of a token.
     #[must_use]
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        if let Some(Ok(library)) = self.library.get() {
+            return library.token_to_id(token);
+        }
+        // No entry goes over a line, and the number of a line is its id.
+        let mut lines = self.file("vocab.txt").split(|&byte| byte == b'\n');
+        let id = lines.position(|line| line == token.as_bytes())?;
+        (id < self.vocab_size).then_some(id as u32)
     }
 
     /// The files of a Hugging Face tokenizer folder, by name: as they were read, those that were missing made.
@@ -250,6 +280,16 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
+/// The library's tokenizer of a `tokenizer.json`, with truncation and padding off and `encode_special_tokens` on.
+fn library(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    let mut library = guarded(|| tokenizers::Tokenizer::from_bytes(json))
+        .map_err(|e| format!("not a tokenizer.json: {e}"))?;
+    library.with_truncation(None).map_err(|e| e.to_string())?;
+    library.with_padding(None);
+    library.set_encode_special_tokens(true);
+    Ok(library)
+}
+
 /// What the library gives, which panics on some broken files.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
@@ -258,19 +298,14 @@ fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String>
     }
 }
 
-/// The files of a tokenizer whose `entries` are in order of their ids.
+/// The files of a tokenizer.
 fn files(
-    entries: &[(String, u32)],
+    vocab_txt: Vec<u8>,
     json: Vec<u8>,
     config: Option<Vec<u8>>,
     special_map: Option<Vec<u8>>,
     lowercase: bool,
 ) -> Vec<(String, Vec<u8>)> {
-    let mut tokens = Vec::new();
-    for (token, _) in entries {
-        tokens.extend_from_slice(token.as_bytes());
-        tokens.push(b'\n');
-    }
     let pretty = |value: Value| format!("{value:#}\n").into_bytes();
     let config = config.unwrap_or_else(|| {
         pretty(json!({
@@ -287,7 +322,7 @@ fn files(
         ("special_tokens_map.json".into(), special_map),
         ("tokenizer.json".into(), json),
         ("tokenizer_config.json".into(), config),
-        ("vocab.txt".into(), tokens),
+        ("vocab.txt".into(), vocab_txt),
     ]
 }
 
@@ -424,6 +459,99 @@ mod tests {
             assert_eq!(ids(&from_json, text), ids(&t, text));
             assert_eq!(ids(&from_vocab, text), ids(&t, text));
             assert_eq!(from_vocab.vocab_size(), 9);
+        }
+    }
+
+    /// What is read without the library is what the library reads; and what it might read in another way, or not at all, is left to it.
+    #[test]
+    fn usual_files_are_read_as_the_library_reads_them() {
+        let json = tokenizer_json(&TOKENS, Settings::default()).unwrap();
+        let value: Value = serde_json::from_slice(&json).unwrap();
+        let same = |value: &Value| {
+            let t = Tokenizer::new(value.to_string().into_bytes(), None, None).unwrap();
+            let was_asked = t.library.get().is_some();
+            let by_line: Vec<Option<u32>> = TOKENS.iter().map(|name| t.id(name)).collect();
+            assert_eq!((t.id("pla"), t.id("")), (None, None));
+            let library = t.library().unwrap();
+            assert_eq!(t.vocab_size(), library.get_vocab_size(true));
+            assert_eq!(library.get_vocab(true).len(), t.vocab_size());
+            let by_library: Vec<Option<u32>> = TOKENS
+                .iter()
+                .map(|name| library.token_to_id(name))
+                .collect();
+            assert_eq!(by_line, by_library);
+            let lines = t.file("vocab.txt").split(|&b| b == b'\n');
+            for (id, line) in (0..t.vocab_size() as u32).zip(lines) {
+                assert_eq!(library.id_to_token(id).unwrap().as_bytes(), line);
+            }
+            let (mut fast, mut slow) = (vec![], vec![]);
+            for text in ["Playing [SEP] play", "[MASK]ing x", "plåy 😀"] {
+                t.encoder().encode_into(text, &mut fast).unwrap();
+                t.encode_into(text, &mut slow).unwrap();
+            }
+            assert_eq!(fast, slow);
+            !was_asked
+        };
+        assert!(same(&value), "the library is not asked");
+        let with = |path: &str, to: Value| {
+            let mut other = value.clone();
+            *other.pointer_mut(path).unwrap() = to;
+            other
+        };
+        let truncation =
+            json!({"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"});
+        for (path, to) in [
+            ("/truncation", truncation),
+            ("/normalizer/lowercase", json!(false)),
+            ("/normalizer/strip_accents", json!(true)),
+            ("/post_processor", json!(null)),
+            ("/decoder", json!(null)),
+            ("/added_tokens", json!([])),
+            ("/model/max_input_chars_per_word", json!(50)),
+        ] {
+            assert!(same(&with(path, to)), "{path}");
+        }
+        // Taken, by the library.
+        let added = |content: &str, id: u32, special: bool| json!([{"id": id, "content": content, "special": special, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}]);
+        for (path, to) in [
+            ("/normalizer/clean_text", json!(false)),
+            ("/pre_tokenizer", json!({"type": "Whitespace"})),
+            ("/added_tokens", added("play", 5, false)),
+            ("/added_tokens", added("more", 9, true)),
+        ] {
+            assert!(!same(&with(path, to)), "{path}");
+        }
+        let mut unnamed = value.clone();
+        unnamed["model"]
+            .as_object_mut()
+            .unwrap()
+            .shift_remove("type");
+        assert!(!same(&unnamed));
+        // Refused, by the library.
+        for (path, to) in [
+            ("/version", json!("2.0")),
+            ("/normalizer", json!({"type": "None"})),
+            ("/post_processor", json!({"type": "Template"})),
+            ("/decoder", json!(7)),
+            ("/added_tokens", json!([{"id": 0}])),
+            ("/model/vocab/play", json!(-5)),
+            ("/model/vocab/play", json!("5")),
+            ("/model/unk_token", json!(null)),
+        ] {
+            let bytes = with(path, to).to_string().into_bytes();
+            assert!(Usual::read(&bytes).is_none(), "{path}");
+            assert!(Tokenizer::new(bytes, None, None).is_err(), "{path}");
+        }
+        // Left to it whatever it makes of them: ids with a gap, an entry of two lines, entries that are there twice.
+        for (from, to) in [
+            ("\"##ing\": 6", "\"##ing\": 60"),
+            (r#""play": 5"#, r#""pl\nay": 5"#),
+            (r#""play": 5"#, r#""play": 9, "play": 5"#),
+        ] {
+            let text = String::from_utf8(json.clone()).unwrap();
+            assert!(text.contains(from));
+            let bytes = text.replace(from, to).into_bytes();
+            assert!(Usual::read(&bytes).is_none(), "{to}");
         }
     }
 

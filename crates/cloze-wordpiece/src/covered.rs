@@ -19,6 +19,21 @@ impl std::error::Error for NotCovered {}
 impl WordPiece {
     /// The tokenizer of a `tokenizer.json`, as `tokenizers` reads it with truncation and padding off and `encode_special_tokens` on, without special tokens.
     pub fn from_json(json: &Value) -> Result<Self, NotCovered> {
+        let reason = |why: &str| Err(NotCovered(why.into()));
+        let Some(entries) = json["model"]["vocab"].as_object() else {
+            return reason("its model has no vocabulary");
+        };
+        let ids = entries
+            .iter()
+            .map(|(token, id)| Some((token.as_str(), u32::try_from(id.as_u64()?).ok()?)));
+        match ids.collect::<Option<Vec<_>>>() {
+            Some(tokens) => Self::of_entries(json, &tokens),
+            None => reason("its vocabulary has ids that are no numbers"),
+        }
+    }
+
+    /// As [`WordPiece::from_json`], where the entries of the model's vocabulary and their ids have been read already.
+    pub fn of_entries(json: &Value, tokens: &[(&str, u32)]) -> Result<Self, NotCovered> {
         let reason = |why: String| Err(NotCovered(why));
         let kind = |part: &str| json[part]["type"].as_str().unwrap_or("none").to_owned();
         for (part, wanted) in [
@@ -56,15 +71,6 @@ impl WordPiece {
             },
             tokenize_chinese_chars: flag("handle_chinese_chars")?,
         };
-        let Some(entries) = model["vocab"].as_object() else {
-            return reason("its model has no vocabulary".into());
-        };
-        let ids = entries
-            .iter()
-            .map(|(token, id)| Some((token.as_str(), u32::try_from(id.as_u64()?).ok()?)));
-        let Some(tokens) = ids.collect::<Option<Vec<_>>>() else {
-            return reason("its vocabulary has ids that are no numbers".into());
-        };
         let text = |name: &str| {
             model[name]
                 .as_str()
@@ -75,7 +81,7 @@ impl WordPiece {
             return reason("its model has no max_input_chars_per_word".into());
         };
         let vocabulary = Vocabulary {
-            tokens: &tokens,
+            tokens,
             unknown: text("unk_token")?,
             prefix: text("continuing_subword_prefix")?,
             most_chars: usize::try_from(most_chars).unwrap_or(usize::MAX),

@@ -98,8 +98,7 @@ impl WordPiece {
         if tokens.iter().any(|(_, id)| *id > words::ID) {
             return reason("an id is over 268,435,455");
         }
-        let mut sorted = tokens.to_vec();
-        sorted.sort_unstable();
+        let sorted = sorted(tokens);
         if let Some(twice) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return reason(&format!("the vocabulary has {:?} twice", twice[0].0));
         }
@@ -145,4 +144,17 @@ impl WordPiece {
     pub fn scratch(&self) -> Scratch {
         Scratch::new(self.words.clone())
     }
+}
+
+/// Entries in order of their text, most of which are told apart by what fits into a register.
+fn sorted<'a>(tokens: &[(&'a str, u32)]) -> Vec<(&'a str, u32)> {
+    let head = |text: &str| {
+        let mut head = [0; 8];
+        let n = text.len().min(8);
+        head[..n].copy_from_slice(&text.as_bytes()[..n]);
+        u64::from_be_bytes(head)
+    };
+    let mut all: Vec<_> = tokens.iter().map(|&(t, id)| (head(t), t, id)).collect();
+    all.sort_unstable();
+    all.into_iter().map(|(_, token, id)| (token, id)).collect()
 }

@@ -13,7 +13,7 @@ fn small() -> Tokenizer {
 
 fn count(tokenizer: &Tokenizer, text: &str) -> Words {
     let mut words = Words::default();
-    let counter = Counter::new(tokenizer);
+    let counter = Counter::new(tokenizer).unwrap();
     text.lines()
         .for_each(|l| counter.count(l, &mut words).unwrap());
     words
@@ -113,7 +113,7 @@ fn choosing_agrees_with_the_definition() {
 #[test]
 fn rules_cut_as_the_tokenizer_does() {
     let tokenizer = small();
-    let mut rules = tokenizer.rules();
+    let mut rules = tokenizer.rules().unwrap();
     let words = count(&tokenizer, &random_text(99));
     let chosen = select(&tokenizer, &words, &Wanted { words: 9, ..ALL }).unwrap();
     let names: Vec<&str> = chosen.iter().map(|c| c.word.as_str()).collect();

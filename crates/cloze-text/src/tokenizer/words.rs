@@ -12,9 +12,10 @@ impl Tokenizer {
     /// Tells `each` every word of `text`, as WordPiece is given it: normalised, and cut off at white space and punctuation. Tokens that were added
     /// to the vocabulary are taken out of a text before; how many is returned.
     pub fn words(&self, text: &str, mut each: impl FnMut(&str)) -> Result<u64> {
-        let added = self.inner.get_added_vocabulary();
-        let mut split = added.extract_and_normalize(self.inner.get_normalizer(), text);
-        if let Some(cut) = self.inner.get_pre_tokenizer() {
+        let library = self.library()?;
+        let added = library.get_added_vocabulary();
+        let mut split = added.extract_and_normalize(library.get_normalizer(), text);
+        if let Some(cut) = library.get_pre_tokenizer() {
             let fail = |e: tokenizers::Error| Error::Encode {
                 text: text.chars().take(80).collect(),
                 why: e.to_string(),
@@ -34,7 +35,7 @@ impl Tokenizer {
 
     /// Appends the ids of the pieces of a word that [`Tokenizer::words`] told.
     pub fn pieces(&self, word: &str, out: &mut Vec<u32>) -> Result<()> {
-        let tokens = self.inner.get_model().tokenize(word);
+        let tokens = self.library()?.get_model().tokenize(word);
         let tokens = tokens.map_err(|e| Error::Encode {
             text: word.chars().take(80).collect(),
             why: e.to_string(),
@@ -46,13 +47,14 @@ impl Tokenizer {
     /// The token of an id.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        self.library().ok()?.id_to_token(id)
     }
 
     /// The rules that words are cut by.
-    pub(crate) fn rules(&self) -> Rules {
-        let vocabulary = self.inner.get_model().get_vocab().into_keys().collect();
-        let (unknown, prefix, most_chars) = match self.inner.get_model() {
+    pub(crate) fn rules(&self) -> Result<Rules> {
+        let library = self.library()?;
+        let vocabulary = library.get_model().get_vocab().into_keys().collect();
+        let (unknown, prefix, most_chars) = match library.get_model() {
             ModelWrapper::WordPiece(m) => (
                 m.unk_token.clone(),
                 m.continuing_subword_prefix.clone(),
@@ -61,12 +63,12 @@ impl Tokenizer {
             // No other is opened.
             _ => ("[UNK]".into(), "##".into(), 100),
         };
-        Rules {
-            unknown: self.inner.token_to_id(&unknown),
+        Ok(Rules {
+            unknown: library.token_to_id(&unknown),
             prefix,
             most_chars,
             vocabulary,
-        }
+        })
     }
 
     /// Whether `word` can be an entry beside those there are; an error says why not.
@@ -97,8 +99,9 @@ impl Tokenizer {
     /// [`Tokenizer::vocab_size`].
     pub fn extended<S: AsRef<str>>(&self, words: &[S]) -> Result<Self> {
         let fail = |why: String| Error::Extend { why };
-        let (first, rules) = (self.vocab_size(), self.rules());
-        let known = self.inner.get_vocab(true).len();
+        let (first, rules) = (self.vocab_size(), self.rules()?);
+        let library = self.library()?;
+        let known = library.get_vocab(true).len();
         if known != first {
             return Err(fail(format!(
                 "the tokenizer has {known} tokens and ids up to {}: vocab.txt, where an entry's line is its id, cannot hold it",
@@ -121,7 +124,7 @@ impl Tokenizer {
             }
         }
         // `tokenizers` numbers added tokens anew as it reads them, after the entries of the vocabulary: that they keep their ids, they become entries as well.
-        let mut entries: Vec<_> = self.inner.get_vocab(true).into_iter().collect();
+        let mut entries: Vec<_> = library.get_vocab(true).into_iter().collect();
         entries.sort_unstable_by_key(|&(_, id)| id);
         for (token, id) in entries {
             vocab.entry(token).or_insert(id.into());
@@ -132,7 +135,7 @@ impl Tokenizer {
         Self::new(json, beside("tokenizer_config.json"), special).map_err(|why| broken(&why))
     }
 
-    fn file(&self, name: &str) -> &[u8] {
+    pub(super) fn file(&self, name: &str) -> &[u8] {
         let found = self.files.iter().find(|(n, _)| n == name);
         found.map_or(&[], |(_, bytes)| bytes)
     }
@@ -157,7 +160,7 @@ impl Tokenizer {
         })?;
         let (mut words, mut passed) = (Vec::new(), 0);
         let mut seen = std::collections::HashSet::new();
-        let rules = self.rules();
+        let rules = self.rules()?;
         for (i, line) in text.lines().enumerate() {
             let line = line.trim_start_matches('\u{feff}').trim();
             if line.is_empty() {
