@@ -190,29 +190,32 @@ pub fn write_split(
     let rows: Vec<u64> = plans.iter().map(Plan::rows).collect();
     let rules = maker.rules(config);
     let id_type = IdType::for_vocab_size(maker.vocabulary.len());
-    let all = parts(config, maker.split, &rows, names);
-    // Where there are fewer shards than threads, several make one.
-    let width = (rayon::current_num_threads() / all.len().max(1)).clamp(1, WIDEST);
-    all.into_par_iter()
-        .map(|part| {
-            if let Some(record) = kept.get(out, &part.file)? {
-                progress.advance(record.rows);
-                return Ok(record);
-            }
-            let plan = &plans[part.bin];
-            let rules = rules.clone();
-            let record = match id_type {
-                IdType::UInt16 => {
-                    write_shard::<u16>(maker, (plan, &part), width, rules, out, progress)
-                }
-                IdType::UInt32 => {
-                    write_shard::<u32>(maker, (plan, &part), width, rules, out, progress)
-                }
-            }?;
-            kept.put(&record)?;
-            Ok(record)
-        })
-        .collect()
+    let mut all = parts(config, maker.split, &rows, names);
+    let write = |part: Part, width: usize| {
+        if let Some(record) = kept.get(out, &part.file)? {
+            progress.advance(record.rows);
+            return Ok(record);
+        }
+        let plan = &plans[part.bin];
+        let rules = rules.clone();
+        let record = match id_type {
+            IdType::UInt16 => write_shard::<u16>(maker, (plan, &part), width, rules, out, progress),
+            IdType::UInt32 => write_shard::<u32>(maker, (plan, &part), width, rules, out, progress),
+        }?;
+        kept.put(&record)?;
+        Ok(record)
+    };
+    // Where there are fewer shards than threads, or such a rest when each thread has made as many as the others, several make one: no thread waits for
+    // another that makes the last.
+    let threads = rayon::current_num_threads();
+    let rest = all.split_off(all.len() - all.len() % threads);
+    let width = (threads / rest.len().max(1)).clamp(1, WIDEST);
+    let mut records: Vec<ShardRecord> = Vec::new();
+    for (parts, width) in [(all, 1), (rest, width)] {
+        let made = parts.into_par_iter().map(|part| write(part, width));
+        records.extend(made.collect::<Result<Vec<_>>>()?);
+    }
+    Ok(records)
 }
 
 /// A shard to be written: the places of an order.

@@ -16,6 +16,7 @@ use cloze_shard::Ids;
 use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::lists::{IdLists, Lists, array};
 use cloze_shard::schema::{IdType, list_of};
+use rayon::prelude::*;
 
 use crate::input::Document;
 use crate::pairing::DocumentView;
@@ -307,12 +308,10 @@ impl TokenStore {
 
     fn of(
         files: &TokenFiles,
-        read: impl Fn(&IpcFile) -> cloze_shard::Result<Vec<RecordBatch>>,
+        read: impl Fn(&IpcFile) -> cloze_shard::Result<Vec<RecordBatch>> + Sync + Send,
     ) -> Result<Self> {
-        let mut batches = Vec::new();
-        for file in &files.files {
-            batches.extend(read(file)?.iter().map(Batch::new));
-        }
+        let read: Vec<_> = files.files.par_iter().map(read).collect::<Result<_, _>>()?;
+        let batches: Vec<Batch> = read.iter().flatten().map(Batch::new).collect();
         let per_document = batches.len() as f64 / files.len().max(1) as f64;
         Ok(Self {
             batches,

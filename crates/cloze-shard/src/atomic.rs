@@ -2,9 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
+
+/// Bytes that are held before they are written.
+const BUFFER: usize = 1 << 20;
+/// Bytes after which the system is told to bring them to the disk: who makes the file durable at its end does not wait for all of it then.
+const STEP: u64 = 4 << 20;
 
 /// A file that appears under its name only when [`AtomicFile::commit`] returns.
 ///
@@ -17,6 +23,8 @@ pub struct AtomicFile {
     file: Option<BufWriter<File>>,
     hasher: Option<blake3::Hasher>,
     bytes: u64,
+    /// How many of the first bytes are on their way to the disk.
+    begun: u64,
     /// Whether it has its name.
     is_named: bool,
 }
@@ -49,9 +57,10 @@ impl AtomicFile {
         Ok(Self {
             path: path.into(),
             partial,
-            file: Some(BufWriter::with_capacity(1 << 20, file)),
+            file: Some(BufWriter::with_capacity(BUFFER, file)),
             hasher,
             bytes: 0,
+            begun: 0,
             is_named: false,
         })
     }
@@ -95,6 +104,12 @@ impl Write for AtomicFile {
             hasher.update(&bytes[..written]);
         }
         self.bytes += written as u64;
+        // What is in the buffer still goes with the next.
+        let there = self.bytes.saturating_sub(BUFFER as u64);
+        if there >= self.begun + STEP {
+            begin_writing(file.get_ref(), self.begun..there);
+            self.begun = there;
+        }
         Ok(written)
     }
 
@@ -111,6 +126,22 @@ impl Drop for AtomicFile {
             let _ = fs::remove_file(&self.partial);
         }
     }
+}
+
+/// Has the system begin to write some of a file's bytes, and does not wait. Nothing depends on whether it does.
+fn begin_writing(file: &File, bytes: Range<u64>) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+
+        let (from, count) = (bytes.start as i64, (bytes.end - bytes.start) as i64);
+        // SAFETY: no memory is handed over, and the descriptor is open as long as `file` is there.
+        unsafe {
+            libc::sync_file_range(file.as_raw_fd(), from, count, libc::SYNC_FILE_RANGE_WRITE);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, bytes);
 }
 
 /// Writes `bytes` to `path` atomically.
