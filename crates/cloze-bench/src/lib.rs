@@ -14,6 +14,9 @@ use std::time::Instant;
 
 pub use text::{documents, made_up, vocabulary, vocabulary_of};
 
+/// Processor seconds of a round, at least.
+const SHORTEST: f64 = 0.02;
+
 /// Times closures, and says how fast they were.
 #[derive(Debug)]
 pub struct Bench {
@@ -59,12 +62,22 @@ impl Bench {
         if self.only_once {
             return;
         }
+        let mut round = |times: u32| {
+            let before = processor_seconds();
+            for _ in 0..times {
+                black_box(work());
+            }
+            processor_seconds() - before
+        };
+        // The system tells the time of a thread a tick late.
+        let mut times = 1;
+        while round(times) < SHORTEST && times < 1 << 20 {
+            times *= 2;
+        }
         let begun = Instant::now();
         let mut rounds = Vec::new();
         while rounds.len() < 5 || begun.elapsed().as_secs_f64() < self.seconds {
-            let before = processor_seconds();
-            black_box(work());
-            rounds.push(processor_seconds() - before);
+            rounds.push(round(times) / f64::from(times));
         }
         rounds.sort_unstable_by(f64::total_cmp);
         let speed = |seconds: f64| amount / seconds / 1e6;

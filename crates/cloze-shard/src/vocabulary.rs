@@ -2,9 +2,11 @@
 //!
 //! Read straight from the tokenizer's own files, so that neither side needs a tokenizer to check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::reader::read_small;
@@ -202,7 +204,47 @@ struct Model {
     #[serde(default, rename = "type")]
     kind: Option<String>,
     #[serde(default)]
-    vocab: serde_json::Value,
+    vocab: Entries,
+}
+
+/// Tokens with their ids, in the order of the file; `None` where it has something else there.
+#[derive(Default)]
+struct Entries(Option<Vec<(String, serde_json::Value)>>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Table;
+
+        impl<'de> Visitor<'de> for Table {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("tokens with their ids")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Entries, A::Error> {
+                let mut all = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    all.push(entry);
+                }
+                Ok(Entries(Some(all)))
+            }
+
+            // As other models have it.
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut list: A,
+            ) -> std::result::Result<Entries, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Entries(None))
+            }
+        }
+
+        deserializer.deserialize_any(Table)
+    }
 }
 
 #[derive(Deserialize)]
@@ -215,7 +257,7 @@ fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), Str
     let json: TokenizerJson =
         serde_json::from_str(text).map_err(|e| format!("not a tokenizer.json: {e}"))?;
     let kind = json.model.kind.as_deref().unwrap_or("WordPiece");
-    let serde_json::Value::Object(vocab) = json.model.vocab else {
+    let Some(vocab) = json.model.vocab.0 else {
         return Err(format!(
             "its model is {kind}, without a token-to-id table; a WordPiece model is needed"
         ));
@@ -226,8 +268,16 @@ fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), Str
         let id = id.ok_or_else(|| format!("{token:?} has no id"))?;
         entries.push((id, token));
     }
+    let last: HashMap<&str, u32> = entries.iter().map(|(id, t)| (t.as_str(), *id)).collect();
+    if last.len() < entries.len() {
+        // Of what is there twice the last counts, as everywhere in JSON.
+        let keep: Vec<bool> = entries.iter().map(|(id, t)| last[t.as_str()] == *id).collect();
+        let mut keep = keep.into_iter();
+        entries.retain(|_| keep.next().unwrap_or(true));
+    }
     // Mostly they are in order already.
     entries.sort_by_key(|(id, _)| *id);
+    entries.dedup();
     if let Some([(id, other), (_, token)]) = entries.array_windows().find(|[a, b]| a.0 == b.0) {
         return Err(format!("id {id} belongs to both {other:?} and {token:?}"));
     }
@@ -310,6 +360,20 @@ mod tests {
             Vocabulary::read(folder.path()).unwrap().digest(),
             from_text.digest()
         );
+    }
+
+    #[test]
+    fn of_entries_that_are_there_twice_the_last_counts() {
+        let once = json(&ENTRIES);
+        let twice = once.replace(r#""play":5"#, r#""play":77,"play":5"#);
+        assert_ne!(once, twice);
+        assert_eq!(from_json(&once), from_json(&twice));
+        let same = once.replace(r#""play":5"#, r#""play":5,"play":5"#);
+        assert_eq!(from_json(&once), from_json(&same));
+        let of = |vocab: &str| from_json(&format!(r#"{{"model": {{"vocab": {vocab}}}}}"#));
+        assert!(of(r#"{"a": 1, "b": 1}"#).unwrap_err().contains("both"));
+        assert!(of(r#"{"a": -1}"#).unwrap_err().contains("no id"));
+        assert!(of(r#"[["a", 1.5]]"#).unwrap_err().contains("table"));
     }
 
     #[test]
