@@ -26,22 +26,25 @@ wide! {
     fn hide<T: Id>(ids: &[T], special: &[T; 5], draws: &mut [u32]) -> usize {
         let (first, rest) = draws.split_at_mut(ids.len());
         rest.fill(u32::MAX);
-        let mut held = [0; LANES];
+        let mut held = [0u16; LANES];
+        let hide = |draw: &mut u32, id: T, held: &mut u16| {
+            let is_special = is_one_of(special, id);
+            // The larger of both, not a choice: of that, stores under a mask are made, which some processors are slow at.
+            *draw = (*draw).max(u32::from(is_special).wrapping_neg());
+            // A row has at most 65,536 tokens.
+            *held += u16::from(is_special);
+        };
         let (draws, last_draws) = first.as_chunks_mut::<LANES>();
-        let (ids_16, last_ids) = ids.as_chunks::<LANES>();
-        for (draws, ids) in draws.iter_mut().zip(ids_16) {
+        let (ids, last_ids) = ids.as_chunks::<LANES>();
+        for (draws, ids) in draws.iter_mut().zip(ids) {
             for ((draw, &id), held) in draws.iter_mut().zip(ids).zip(&mut held) {
-                let is_special = is_one_of(special, id);
-                *draw |= if is_special { u32::MAX } else { 0 };
-                *held += u32::from(is_special);
+                hide(draw, id, held);
             }
         }
         for ((draw, &id), held) in last_draws.iter_mut().zip(last_ids).zip(&mut held) {
-            let is_special = is_one_of(special, id);
-            *draw |= if is_special { u32::MAX } else { 0 };
-            *held += u32::from(is_special);
+            hide(draw, id, held);
         }
-        ids.len() - held.iter().sum::<u32>() as usize
+        first.len() - held.iter().map(|&held| usize::from(held)).sum::<usize>()
     }
 }
 
@@ -195,36 +198,18 @@ impl Masker {
 /// The positions of the draws that are below `bound`, in order. There is a multiple of [`LANES`] of draws.
 fn below(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
     out.clear();
-    out.reserve(draws.len());
-    let draws = draws.as_chunks::<LANES>().0;
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
         // SAFETY: the processor has these instructions.
         return unsafe { super::x86::below(draws, bound, out) };
     }
-    collect(draws, |draws| bits(draws, bound), out);
+    one_by_one(draws, bound, out);
 }
 
-/// A bit for each draw that is below `bound`.
-fn bits(draws: &[u32; LANES], bound: u32) -> u32 {
-    let bit = |(i, &draw): (usize, &u32)| u32::from(draw < bound) << i;
-    draws.iter().enumerate().map(bit).sum()
-}
-
-/// Appends the positions of the draws whose `bits` are set.
-#[inline(always)]
-pub(super) fn collect(
-    draws: &[[u32; LANES]],
-    bits: impl Fn(&[u32; LANES]) -> u32,
-    out: &mut Vec<u32>,
-) {
-    for (block, draws) in (0u32..).zip(draws) {
-        let mut bits = bits(draws);
-        while bits != 0 {
-            out.push(block * LANES as u32 + bits.trailing_zeros());
-            bits &= bits - 1;
-        }
-    }
+/// As [`below`].
+fn one_by_one(draws: &[u32], bound: u32, out: &mut Vec<u32>) {
+    let positions = (0u32..).zip(draws).filter(|&(_, &draw)| draw < bound);
+    out.extend(positions.map(|(position, _)| position));
 }
 
 #[cfg(test)]
@@ -264,8 +249,8 @@ mod tests {
             .iter_mut()
             .for_each(|draw| *draw = draw.wrapping_mul(0x9E37_79B9));
         for bound in [0, 1, 1 << 31, u32::MAX] {
-            let (mut plain, all) = (vec![], draws.as_chunks().0);
-            collect(all, |draws| bits(draws, bound), &mut plain);
+            let mut plain = vec![];
+            one_by_one(&draws, bound, &mut plain);
             below(&draws, bound, &mut out);
             assert_eq!(out, plain, "{bound}");
         }
