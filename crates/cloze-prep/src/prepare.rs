@@ -29,7 +29,7 @@ use crate::sources;
 use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex, token_kinds};
 use crate::token_store::TokenFiles;
 use crate::tokenize::{TokenizeReport, tokenize};
-use crate::tokens::TokenFolder;
+use crate::tokens::{Reuse, TokenFolder, counted};
 use crate::{CleanReport, Config, Error, Result, StoredDocument, TokenStore};
 
 const SPLITS: [&str; 2] = ["train", "validation"];
@@ -55,6 +55,9 @@ pub struct Work {
     /// Folder that keeps the tokens: made, gone on with, or used again by any preparation of the same text with the same tokenizer
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub tokens: Option<PathBuf>,
+    /// Where inputs are others than those that tokens were made of, make anew what was made of the first that is another and of all after it, instead of refusing
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub replace_tokens: bool,
     /// Memory that is kept to, beside the vocabulary and the longest document, such as 1GiB, for a corpus of any size: where the tokens do not fit into half of it, they are
     /// sorted on disk, with the same result [default: half of what the machine or its control group has]
     #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::parse_memory))]
@@ -69,6 +72,7 @@ impl Default for Work {
         Self {
             resume: false,
             tokens: None,
+            replace_tokens: false,
             memory: None,
             save_every: 256,
         }
@@ -172,6 +176,8 @@ struct PlanNote {
     /// Digest of what was counted of the tokens, sources included.
     tokens: String,
     planned: [Planned; 2],
+    /// Of each file of recipes, by split, hexadecimal: of a recipe nobody could tell what it was.
+    blake3: [Vec<String>; 2],
 }
 
 impl Preparation<'_> {
@@ -207,13 +213,18 @@ impl Preparation<'_> {
             });
         }
         let mut warnings = vec!["the dataset was whole already: nothing was done".to_owned()];
-        if let Some(tokens) = &self.work.tokens {
+        let kept = match &self.work.tokens {
+            Some(tokens) => counted(tokens, &self.key.of_tokens(), &self.sources.sources)?,
+            None => None,
+        };
+        if let (Some(tokens), None) = (&self.work.tokens, &kept) {
             let tokens = tokens.display();
-            warnings.push(format!("no tokens were made or looked for in {tokens}"));
+            warnings.push(format!("no tokens were made in {tokens}"));
         }
+        let cleaning = kept.map(|kept| self.cleaning(&kept));
         Ok(Report {
             manifest,
-            cleaning: None,
+            cleaning,
             warnings,
         })
     }
@@ -224,7 +235,14 @@ impl Preparation<'_> {
             &self.token_folder(),
             &self.key.of_tokens(),
             &self.sources.sources,
+            Reuse {
+                replace: self.work.replace_tokens,
+                in_one_part: config.clean.finds_duplicates(),
+            },
         )?;
+        for said in &folder.said {
+            progress.say(&format!("tokens   {said}"));
+        }
         self.state_disk(&folder)?;
         if folder.whole {
             let all = format!("tokens   as they are in {}", self.token_folder().display());
@@ -292,7 +310,7 @@ impl Preparation<'_> {
                 &config.masking_record(),
                 &config.meta_field,
             ),
-            created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
+            created_by: crate::CREATED_BY.into(),
             objective: config.objective_record(),
             max_seq_length: config.seq_len,
             masking: config.masking_record(),
@@ -308,7 +326,7 @@ impl Preparation<'_> {
         manifest.write(self.out)?;
         let mut warnings = warnings(&manifest, &tokenized, &paired, config);
         warnings.extend(fields::warning(&files, &self.sources, config)?);
-        let cleaning = tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()));
+        let cleaning = self.cleaning(&tokenized);
         Ok(Report {
             manifest,
             cleaning: Some(cleaning),
@@ -316,9 +334,30 @@ impl Preparation<'_> {
         })
     }
 
+    /// What cleaning did to the text of these tokens.
+    fn cleaning(&self, tokenized: &TokenizeReport) -> CleanReport {
+        tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()))
+    }
+
     fn recipes(&self, split: usize) -> Vec<PathBuf> {
         let name = |bin| self.at(&format!("{}-{bin}.recipes", SPLITS[split]));
         (0..self.config.bins().len()).map(name).collect()
+    }
+
+    /// Whether the recipes of both splits are there as they were written; otherwise they are made anew.
+    fn has_recipes(&self, blake3: &[Vec<String>; 2]) -> Result<bool> {
+        for (split, digests) in blake3.iter().enumerate() {
+            let paths = self.recipes(split);
+            if paths.len() != digests.len() {
+                return Ok(false);
+            }
+            for (path, digest) in paths.iter().zip(digests) {
+                if !path.exists() || atomic::digest(path)?.blake3 != *digest {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn sorting(&self) -> Sorting<'_> {
@@ -365,9 +404,10 @@ impl Preparation<'_> {
     ) -> Result<[Planned; 2]> {
         let path = self.at("plan.json");
         let there = key::read::<PlanNote>(&path)?;
-        let planned = match there.filter(|note| note.tokens == tokens) {
-            Some(note) => note.planned,
-            None => {
+        let there = there.filter(|note| note.tokens == tokens);
+        let planned = match there {
+            Some(note) if self.has_recipes(&note.blake3)? => note.planned,
+            _ => {
                 self.forget_shards()?;
                 let kinds = token_kinds(&self.vocabulary);
                 let (config, progress) = (&self.config, self.progress);
@@ -387,14 +427,19 @@ impl Preparation<'_> {
                     progress.begin(Stage::Find, left);
                 }
                 let [train, validation] = drafted;
-                let planned = [
-                    planners[0].finish(train, cursor(0), progress)?,
-                    planners[1].finish(validation, cursor(1), progress)?,
-                ];
+                let (train, of_train) = planners[0].finish(train, cursor(0), progress)?;
+                let (validation, of_validation) =
+                    planners[1].finish(validation, cursor(1), progress)?;
+                let (planned, blake3) = ([train, validation], [of_train, of_validation]);
                 if left > 0 {
                     progress.end();
                 }
-                key::write(&path, &PlanNote { tokens, planned })?;
+                let note = PlanNote {
+                    tokens,
+                    planned,
+                    blake3,
+                };
+                key::write(&path, &note)?;
                 planned
             }
         };
