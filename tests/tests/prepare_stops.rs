@@ -631,6 +631,7 @@ fn damaged_work_is_not_used() {
             let _ = ran
                 .status(2)
                 .says(&["not as it was written", "hint: delete out"]);
+            assert!(place.path("out/.work/tokens/part-00000.arrow").exists());
             damaged += 1;
         }
         fs::remove_dir_all(place.path("out")).unwrap();

@@ -51,9 +51,7 @@ impl Mark {
             },
             None => {
                 if let Ok(metadata) = fs::metadata(&source.path) {
-                    let modified = metadata.modified().ok();
-                    let modified = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
-                    mark.modified = modified.map_or(0, |m| m.as_nanos() as u64);
+                    mark.modified = modified(&metadata);
                     mark.changed = Some((changed(&metadata), metadata.ino()));
                 }
             }
@@ -99,6 +97,13 @@ impl ReadUpTo {
         };
         digest().is_ok_and(|found| found == self.blake3)
     }
+}
+
+/// Nanoseconds since 1970 at which a file's bytes changed, if no program said otherwise; 0 where the file system does not say.
+pub fn modified(metadata: &fs::Metadata) -> u64 {
+    let modified = metadata.modified().ok();
+    let modified = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
+    modified.map_or(0, |m| m.as_nanos() as u64)
 }
 
 /// Nanoseconds since 1970 at which a file's bytes, name or owner changed; 0 for what is before.

@@ -1,5 +1,6 @@
 //! The whole road: text → token store → recipes → shards → manifest.
 
+mod pairs;
 mod room;
 mod splits;
 
@@ -13,20 +14,18 @@ use cloze_shard::masking::Masker;
 use cloze_shard::{Vocabulary, atomic};
 use cloze_text::Tokenizer;
 
-use serde::{Deserialize, Serialize};
-
 use crate::amounts::Amounts;
 use crate::disk::megabytes;
 use crate::fields;
 use crate::input::{InputOptions, InputPlan, is_pipe, only_a_file};
-use crate::key::{self, Key};
+use crate::key::Key;
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
-use crate::pairing::{Cursor, PairingCounts};
-use crate::plan::{Drafted, Planned, Planner, Sorting};
-use crate::progress::{Progress, Stage};
+use crate::pairing::PairingCounts;
+use crate::plan::Sorting;
+use crate::progress::Progress;
 use crate::sources;
-use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex, token_kinds};
+use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex};
 use crate::token_store::TokenFiles;
 use crate::tokenize::{TokenizeReport, tokenize};
 use crate::tokens::{Reuse, TokenFolder, counted};
@@ -168,16 +167,6 @@ pub fn prepare(
         }
         Err(error) => Err(error),
     }
-}
-
-/// What shards were made of, beside the key.
-#[derive(PartialEq, Serialize, Deserialize)]
-struct PlanNote {
-    /// Digest of what was counted of the tokens, sources included.
-    tokens: String,
-    planned: [Planned; 2],
-    /// Of each file of recipes, by split, hexadecimal: of a recipe nobody could tell what it was.
-    blake3: [Vec<String>; 2],
 }
 
 impl Preparation<'_> {
@@ -344,22 +333,6 @@ impl Preparation<'_> {
         (0..self.config.bins().len()).map(name).collect()
     }
 
-    /// Whether the recipes of both splits are there as they were written; otherwise they are made anew.
-    fn has_recipes(&self, blake3: &[Vec<String>; 2]) -> Result<bool> {
-        for (split, digests) in blake3.iter().enumerate() {
-            let paths = self.recipes(split);
-            if paths.len() != digests.len() {
-                return Ok(false);
-            }
-            for (path, digest) in paths.iter().zip(digests) {
-                if !path.exists() || atomic::digest(path)?.blake3 != *digest {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
     fn sorting(&self) -> Sorting<'_> {
         Sorting {
             memory: self.memory,
@@ -392,59 +365,6 @@ impl Preparation<'_> {
         };
         let [train, validation] = indexes;
         Ok(([train.finish()?, validation.finish()?], table))
-    }
-
-    /// Writes the recipes of both splits, unless they are there; `cursor` goes through the documents of one.
-    fn plan<C: Cursor>(
-        &self,
-        indexes: &[SplitIndex; 2],
-        tokens: String,
-        sorting: Option<Sorting<'_>>,
-        cursor: impl Fn(usize) -> C + Sync,
-    ) -> Result<[Planned; 2]> {
-        let path = self.at("plan.json");
-        let there = key::read::<PlanNote>(&path)?;
-        let there = there.filter(|note| note.tokens == tokens);
-        let planned = match there {
-            Some(note) if self.has_recipes(&note.blake3)? => note.planned,
-            _ => {
-                self.forget_shards()?;
-                let kinds = token_kinds(&self.vocabulary);
-                let (config, progress) = (&self.config, self.progress);
-                let paths = [self.recipes(0), self.recipes(1)];
-                let planner = |split: usize| {
-                    let totals = indexes[split].totals;
-                    Planner::new(config, totals, &kinds, &paths[split], sorting)
-                };
-                let planners = [planner(0), planner(1)];
-                let all: u64 = indexes.iter().map(|index| index.totals.documents).sum();
-                progress.begin(Stage::Pair, all * u64::from(config.dupe_factor));
-                let draft = |split: usize| planners[split].draft(|| cursor(split), progress);
-                let drafted = [draft(0)?, draft(1)?];
-                progress.end();
-                let left = drafted.iter().map(Drafted::left).sum();
-                if left > 0 {
-                    progress.begin(Stage::Find, left);
-                }
-                let [train, validation] = drafted;
-                let (train, of_train) = planners[0].finish(train, cursor(0), progress)?;
-                let (validation, of_validation) =
-                    planners[1].finish(validation, cursor(1), progress)?;
-                let (planned, blake3) = ([train, validation], [of_train, of_validation]);
-                if left > 0 {
-                    progress.end();
-                }
-                let note = PlanNote {
-                    tokens,
-                    planned,
-                    blake3,
-                };
-                key::write(&path, &note)?;
-                planned
-            }
-        };
-        self.room_for_shards(&planned, sorting.is_some())?;
-        Ok(planned)
     }
 }
 

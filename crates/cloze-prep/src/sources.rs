@@ -127,8 +127,9 @@ pub fn other(manifest: &Manifest, out: &Path, plan: &InputPlan) -> Result<Vec<St
         found.extend(new.map(|name| format!("{name} is new")).take(NAMED));
         return Ok(found);
     }
+    // A dataset that was copied may have kept one of them.
     let made = fs::metadata(out.join(FILE_NAME)).ok();
-    let made = made.map_or(0, |m| mark::changed(&m));
+    let made = made.map_or(0, |m| mark::changed(&m).min(mark::modified(&m)));
     for (then, now) in then.iter().zip(now) {
         // What came through a pipe is gone.
         if now.is_stream() {
@@ -158,7 +159,7 @@ fn is_older(source: &Source, made: u64) -> bool {
         Some(object) => (1..made.saturating_sub(CLOCKS)).contains(&object.modified()),
         None => fs::metadata(&source.path).is_ok_and(|m| {
             // A time of changes to its bytes can be set; one of changes to the file cannot.
-            (1..made).contains(&mark::changed(&m))
+            (1..made).contains(&mark::changed(&m).max(mark::modified(&m)))
         }),
     }
 }
