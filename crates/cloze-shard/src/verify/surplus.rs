@@ -20,6 +20,15 @@ pub fn check_surplus<'a>(
 ) {
     let mut known: HashSet<PathBuf> = named.into_iter().map(plain).collect();
     known.insert(FILE_NAME.into());
+    // What a link of the dataset leads to, inside it, is part of it under another name.
+    if let Ok(real) = fs::canonicalize(dataset) {
+        let links: Vec<PathBuf> = known
+            .iter()
+            .filter_map(|name| fs::canonicalize(dataset.join(name)).ok())
+            .filter_map(|path| Some(path.strip_prefix(&real).ok()?.to_path_buf()))
+            .collect();
+        known.extend(links);
+    }
     let mut looking = Looking {
         dataset,
         known,

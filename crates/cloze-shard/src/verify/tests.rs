@@ -31,6 +31,12 @@ fn what_is_no_part_of_a_dataset_is_named() {
         none.problems.is_empty() && none.notes.is_empty(),
         "{none:?}"
     );
+    #[cfg(unix)]
+    {
+        fs::rename(at("train/part-00000.arrow"), at("train/kept.arrow")).unwrap();
+        std::os::unix::fs::symlink("kept.arrow", at("train/part-00000.arrow")).unwrap();
+        assert!(look().problems.is_empty(), "behind a link");
+    }
     fs::write(at(".DS_Store"), "").unwrap();
     assert_eq!(look().notes, ["no part of the dataset: .DS_Store"]);
     fs::create_dir_all(at(".work/tokens")).unwrap();
