@@ -385,7 +385,7 @@ fn a_manifest_that_does_not_add_up() {
     let _ = place
         .cloze("inspect data")
         .status(2)
-        .says(&["part-00000.arrow", "other lengths than the manifest says"]);
+        .says(&["part-00000.arrow", "lengths: the manifest says"]);
 }
 
 /// Runs on a file system of 300 kB. Needs the right to mount one; says so where it has not.

@@ -232,7 +232,7 @@ fn a_failing_input_is_mended() {
         .says(&["--seq-len was 48, is 40"]);
     let asked = format!("{resume} --tokens kept --report dropped.json");
     let _ = place.cloze(&asked).status(0).says(&[
-        "no tokens were made or looked for in kept",
+        "no tokens were made in kept",
         "dropped.json was not written",
     ]);
     assert!(!place.path("kept").exists() && !place.path("dropped.json").exists());
@@ -263,7 +263,7 @@ fn a_failing_input_is_mended() {
     let _ = place.cloze(&moved).status(0).says(&["whole already"]);
 }
 
-/// Other options are refused by name; other sources are what is read.
+/// Other options are refused by name, and so are other sources than those that were read, unless they may be read anew.
 #[test]
 fn what_changed_in_between() {
     let place = place(1_500_000);
@@ -280,10 +280,19 @@ fn what_changed_in_between() {
     let resume = format!("{line} --resume");
     let _ = place.cloze(&resume).status(2).says(&["the vocabulary"]);
     place.write("tokenizer/vocab.txt", text);
-    // The first source is another now, so everything is read again.
+    // The first source is another now, so everything would be read again.
     place.write("in/a.jsonl", lines(7, 1_200_000));
+    place.write("in/aa.jsonl", "{\"id\": \"y\", \"text\": \"A stone.\"}\n");
     fs::remove_file(place.path("in/d.jsonl")).unwrap();
-    let _ = place.cloze(&resume).status(0);
+    let _ = place.cloze(&resume).status(2).says(&[
+        "out/.work/tokens holds tokens of other inputs",
+        "in/a.jsonl had ",
+        "in/aa.jsonl is new",
+        "hint: give the inputs that they were made of",
+        "--replace-tokens",
+    ]);
+    let replace = format!("{resume} --replace-tokens");
+    let _ = place.cloze(&replace).status(0).says(&["is made anew: "]);
     let whole = undisturbed(&place, "");
     is_same(&whole, &place, "out");
 }
@@ -336,7 +345,7 @@ fn tokens_are_used_again() {
         is_same(&place.files("undisturbed"), &place, "out");
         let _ = other
             .status(2)
-            .says(&["kept: holds the tokens of other sources", "another folder"]);
+            .says(&["kept holds tokens of other inputs", "in/b.jsonl.gz is gone"]);
     } else {
         let _ = Command::new("umount").arg(&kept).status();
         eprintln!("skipped: a folder cannot be made read-only here");
@@ -473,12 +482,159 @@ fn damaged_tokens_are_not_used() {
     let whole_json = fs::read(place.path("tokens/whole.json")).unwrap();
     fs::remove_file(place.path("tokens/whole.json")).unwrap();
     refused("third");
+    // Nor where a file is gone.
+    fs::write(place.path("tokens/whole.json"), &whole_json).unwrap();
+    fs::remove_file(&path).unwrap();
+    refused("gone");
     fs::write(&path, &whole).unwrap();
-    fs::write(place.path("tokens/whole.json"), whole_json).unwrap();
+    fs::write(place.path("tokens/whole.json"), &whole_json).unwrap();
     let _ = prepare("fourth").status(0);
     assert!(place.files("fourth") == place.files("first"));
     fs::write(&path, &bytes).unwrap();
     fs::remove_dir_all(place.path("tokens")).unwrap();
     let _ = prepare("fifth").status(0);
     assert!(place.files("fifth") == place.files("first"));
+}
+
+/// Tokens that are kept are worth hours: other inputs do not take their place without a word, and the same ones are known under other names and times.
+#[test]
+fn kept_tokens_are_not_replaced_in_silence() {
+    let place = place(300_000);
+    let with = |inputs: &str, out: &str| {
+        place.cloze(&format!(
+            "prepare {inputs} {OPTIONS} --tokens kept --out {out}"
+        ))
+    };
+    let _ = with("in", "first").status(0);
+    let kept = place.files("kept");
+    let refused = |inputs: &str, says: &[&str]| {
+        let _ = with(inputs, "refused").status(2).says(says);
+        assert!(!place.path("refused").exists());
+        assert!(place.files("kept") == kept, "{inputs}");
+    };
+    refused(
+        "in/a.jsonl",
+        &["in/b.jsonl.gz is gone", "in/c.jsonl is gone"],
+    );
+    refused(
+        "in/b.jsonl.gz in/a.jsonl in/c.jsonl",
+        &["source 0 was in/a.jsonl, is in/b.jsonl.gz now"],
+    );
+    place.write("in/ab.jsonl", lines(5, 3_000));
+    refused("in", &["in/ab.jsonl is new"]);
+    fs::remove_file(place.path("in/ab.jsonl")).unwrap();
+    // Other words of the same length, and the time set back.
+    let path = place.path("in/c.jsonl");
+    let (text, time) = (
+        fs::read_to_string(&path).unwrap(),
+        fs::metadata(&path).unwrap().modified().unwrap(),
+    );
+    let set_back = |text: &str| {
+        fs::write(&path, text).unwrap();
+        fs::File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+    };
+    set_back(&text.replace("river", "stone"));
+    refused("in", &["in/c.jsonl holds other bytes"]);
+    set_back(&text);
+    // A copy under another name, in another folder, at another time: text is not read again, and the dataset names what was given.
+    fs::rename(place.path("in"), place.path("moved")).unwrap();
+    fs::rename(place.path("moved/c.jsonl"), place.path("moved/cc.jsonl")).unwrap();
+    for out in ["second", "third"] {
+        let _ = with("moved", out)
+            .status(0)
+            .says(&["tokens   as they are in kept"]);
+    }
+    let _ = place
+        .cloze(&format!("prepare moved {OPTIONS} --out anew"))
+        .status(0);
+    assert!(
+        place.files("second") == place.files("anew") && place.files("third") == place.files("anew")
+    );
+    // What is asked for is done.
+    let line =
+        format!("prepare moved/a.jsonl {OPTIONS} --tokens kept --out fourth --replace-tokens");
+    let _ = place
+        .cloze(&line)
+        .status(0)
+        .says(&["moved/cc.jsonl is gone"]);
+    let _ = place
+        .cloze(&format!("prepare moved/a.jsonl {OPTIONS} --out less"))
+        .status(0);
+    assert!(place.files("fourth") == place.files("less"));
+    // What cleaning did is told by them, though the dataset is whole.
+    let line = format!("prepare moved {OPTIONS} --min-words 30 --tokens clean --report");
+    let _ = place
+        .cloze(&format!("{line} one.json --out fifth"))
+        .status(0);
+    let _ = place
+        .cloze(&format!("{line} two.json --out fifth --resume"))
+        .status(0)
+        .says(&["whole already"]);
+    assert!(fs::read(place.path("one.json")).unwrap() == fs::read(place.path("two.json")).unwrap());
+    // Which duplicates stay is known when all are there.
+    let line = format!("prepare moved/a.jsonl {OPTIONS} --dedup exact --tokens unique --out sixth");
+    let _ = place.cloze(&line).status(0);
+    let grown = line
+        .replace("a.jsonl", "a.jsonl moved/cc.jsonl")
+        .replace("sixth", "seventh");
+    let _ = place
+        .cloze(&grown)
+        .status(2)
+        .says(&["with deduplication", "--replace-tokens"]);
+    let _ = place.cloze(&format!("{grown} --replace-tokens")).status(0);
+}
+
+/// Whatever byte of unfinished work is another when it is gone on with: what comes out is the same, or it is refused.
+#[test]
+fn damaged_work_is_not_used() {
+    let place = place(200_000);
+    let line = format!("prepare in {OPTIONS} --shard-rows 900 --out out");
+    let whole = {
+        let _ = place.cloze(&line).status(0);
+        place.files("out")
+    };
+    // As it is before the manifest is written: where that cannot be.
+    let work = place.path("work");
+    fs::remove_dir_all(place.path("out")).unwrap();
+    fs::create_dir_all(place.path("out/.work")).unwrap();
+    fs::create_dir(place.path("out/manifest.json.partial")).unwrap();
+    let _ = place
+        .cloze(&format!("{line} --resume"))
+        .status(2)
+        .says(&["manifest.json"]);
+    fs::remove_dir(place.path("out/manifest.json.partial")).unwrap();
+    fs::rename(place.path("out"), &work).unwrap();
+    let mut damaged = 0;
+    for (name, bytes) in place.files("work") {
+        if bytes.is_empty() {
+            continue;
+        }
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(&work)
+            .arg(place.path("out"))
+            .status();
+        assert!(copied.unwrap().success());
+        let mut other = bytes.clone();
+        other[bytes.len() / 2] ^= 1;
+        fs::write(place.path("out").join(&name), other).unwrap();
+        let ran = place.cloze(&format!("{line} --resume"));
+        if place.path("out/manifest.json").exists() {
+            let _ = ran.status(0);
+            assert!(place.files("out") == whole, "{}", name.display());
+        } else {
+            let _ = ran
+                .status(2)
+                .says(&["not as it was written", "hint: delete out"]);
+            assert!(place.path("out/.work/tokens/part-00000.arrow").exists());
+            damaged += 1;
+        }
+        fs::remove_dir_all(place.path("out")).unwrap();
+    }
+    assert!(damaged > 3, "{damaged}");
 }

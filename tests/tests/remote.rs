@@ -746,7 +746,9 @@ fn objects_that_change_between_runs() {
         let (objects, whole) = &*shared.lock().unwrap();
         match (request.path().as_str(), request.method.as_str(), whole) {
             ("/c.jsonl", "GET", false) => Response::status(403),
-            (path, ..) => Response::part(request, &objects[path]),
+            (path, ..) => Response::part(request, &objects[path])
+                .without("Last-Modified")
+                .with("Last-Modified", "Mon, 01 Jan 2024 12:00:00 GMT"),
         }
     });
     let names = ["/a.jsonl", "/b.jsonl", "/c.jsonl"];
@@ -760,8 +762,8 @@ fn objects_that_change_between_runs() {
         open.lock().unwrap().1 = true;
         let _ = server.seen();
     };
-    let resumed = |out: &str| {
-        let line = format!("{urls} --save-every 1 --resume");
+    let resumed = |out: &str, more: &str| {
+        let line = format!("{urls} --save-every 1 --resume {more}");
         let _ = prepare(&place, &line, out, &[]).status(0);
         for name in names {
             place.write(&format!("there{name}"), &open.lock().unwrap().0[name]);
@@ -780,7 +782,14 @@ fn objects_that_change_between_runs() {
         server.seen().iter().filter(|r| gets(r)).count()
     };
     stop("same");
-    assert_eq!(resumed("same"), 0, "what is read is not read again");
+    assert_eq!(resumed("same", ""), 0, "what is read is not read again");
+    // Nor is it where the dataset is whole: by what the server says, nothing changed since.
+    let line = format!("{urls} --save-every 1 --resume");
+    let _ = prepare(&place, &line, "same", &[])
+        .status(0)
+        .says(&["whole already"]);
+    let gets = server.seen().iter().filter(|r| r.method == "GET").count();
+    assert_eq!(gets, 0);
     stop("other");
     // As long as it was, and not the same.
     let first = open.lock().unwrap().0["/a.jsonl"].clone();
@@ -791,5 +800,8 @@ fn objects_that_change_between_runs() {
         .unwrap()
         .0
         .insert("/a.jsonl".into(), text.into_bytes());
-    assert!(resumed("other") > 0);
+    let _ = prepare(&place, &line, "other", &[])
+        .status(2)
+        .says(&["holds tokens of other inputs", "a.jsonl holds other bytes"]);
+    assert!(resumed("other", "--replace-tokens") > 0);
 }

@@ -85,7 +85,8 @@ pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
         let path = path.display();
         writeln!(
             std::io::stderr(),
-            "warning: {path} was not written: nothing was read"
+            "warning: {path} was not written: the dataset was whole already, so nothing was read, and what cleaning did is told only by tokens that were kept \
+             (--tokens DIR); delete the dataset, or give another --out, to have it written"
         )?;
     }
     if let (Some(path), Some(cleaning)) = (&args.report, &report.cleaning) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
+use cloze_prep::claims;
 use cloze_shard::Manifest;
 use cloze_shard::verify::{self, Check, Looked, Report};
 use serde_json::json;
@@ -18,8 +19,9 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Status> {
         // Datasets in other files are another crate's; against the source they are checked when they are Arrow again.
         Err(cloze_shard::Error::OtherFiles { .. }) if sources.is_empty() => other_files(args)?,
         manifest => {
-            let work = Work::begin("verify", Unit::Bytes, verify::total_bytes(&manifest?));
-            let report = verify::verify(&args.dataset, &mut |bytes| work.advance(bytes))?;
+            let manifest = manifest?;
+            let work = Work::begin("verify", Unit::Bytes, verify::total_bytes(&manifest));
+            let report = claims::verify(&args.dataset, &mut |bytes| work.advance(bytes))?;
             work.end();
             report
         }
@@ -43,9 +45,12 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Status> {
 fn other_files(args: &VerifyArgs) -> anyhow::Result<Report> {
     let rows = cloze_convert::rows(&args.dataset)?;
     let work = Work::begin("verify", Unit::Things("rows"), rows);
-    let report =
+    let mut report =
         cloze_convert::verify::verify(&args.dataset, args.jobs, &|rows| work.advance(rows))?;
     work.end();
+    if let Some(container) = cloze_convert::Container::read(&args.dataset)? {
+        claims::check(&args.dataset, &container.dataset, &mut report);
+    }
     Ok(report)
 }
 
@@ -119,6 +124,9 @@ fn as_text(report: &Report) -> String {
             text.push_str(&format!("{}: and {more} more\n", check.name()));
         }
     }
+    for note in &report.notes {
+        text.push_str(&format!("\nnote: {note}\n"));
+    }
     let all: u64 = report.found.values().sum();
     text.push_str(&if all == 0 {
         "\nclean\n".to_owned()
@@ -156,5 +164,5 @@ fn as_json(report: &Report) -> serde_json::Value {
         .iter()
         .map(|p| json!({"check": p.check.name(), "path": p.path, "row": p.row, "why": p.why}))
         .collect();
-    json!({"clean": report.is_clean(), "checks": checks, "problems": problems})
+    json!({"clean": report.is_clean(), "checks": checks, "problems": problems, "notes": report.notes})
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::minhash::Bands;
 use crate::{Error, Result};
 
 /// Everything that decides which text is kept and what it looks like. Nothing is on by default.
@@ -162,6 +163,34 @@ impl CleanOptions {
     #[must_use]
     pub fn finds_duplicates(&self) -> bool {
         self.dedup != Dedup::None || self.dedup_paragraphs != ParagraphKind::None
+    }
+
+    /// Keys that deduplication of documents makes of one that has words.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        match self.dedup {
+            Dedup::None => 0,
+            Dedup::Exact => 1,
+            Dedup::Near => 1 + Bands::of(self.dedup_threshold).bands,
+        }
+    }
+
+    /// Whether a document may be dropped for what it is by itself: then nobody knows beforehand how many stay to be tokenized.
+    #[must_use]
+    pub fn filters(&self) -> bool {
+        let none = Self {
+            unicode: self.unicode,
+            tidy_space: self.tidy_space,
+            strip_control: self.strip_control,
+            dedup: self.dedup,
+            dedup_threshold: self.dedup_threshold,
+            dedup_paragraphs: self.dedup_paragraphs,
+            dedup_min_words: self.dedup_min_words,
+            exclude_field: self.exclude_field.clone(),
+            exclude_ngram: self.exclude_ngram,
+            ..Self::default()
+        };
+        *self != none
     }
 
     /// Refuses values out of range, before any work is done.

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int8Type;
-use cloze_shard::manifest::{LabelCounts, ShardRecord};
+use cloze_shard::manifest::ShardRecord;
 use cloze_shard::rules::RowRules;
-use cloze_shard::verify::{Check, Looked, Report, check_bytes, check_shard, check_tokenizer};
+use cloze_shard::verify::{
+    Check, Held, Looked, Report, check_bytes, check_shard, check_sums, check_surplus, check_table,
+    check_tokenizer, other_lengths,
+};
 use rayon::prelude::*;
 
 use crate::source::Source;
@@ -33,12 +36,16 @@ pub fn verify(path: &Path, jobs: Option<usize>, progress: &(dyn Fn(u64) + Sync))
         digested += u64::from(check_bytes(path, record, &mut report));
     }
     check_tokenizer(path, &source.manifest, &mut report);
+    check_sums(path, &source.manifest, &mut report);
+    let named = container.files.iter().map(|f| &f.file);
+    let named = named.chain(&source.manifest.tokenizer.files);
+    check_surplus(path, named.map(|f| f.path.as_str()), &mut report);
     let mut files = source.manifest.tokenizer.files.len() as u64;
     if container.files_format == FilesFormat::Parquet {
         files += 1;
         let (seen, found) = check_documents(&source)?;
         digested += u64::from(seen);
-        merge(&mut report, found);
+        report.merge(found);
     }
     let shards: Vec<&ShardRecord> = source
         .manifest
@@ -59,7 +66,7 @@ pub fn verify(path: &Path, jobs: Option<usize>, progress: &(dyn Fn(u64) + Sync))
         files += 1;
         digested += u64::from(seen);
         rows_read += rows;
-        merge(&mut report, found);
+        report.merge(found);
     }
     let all = |done, of, unit| Looked { done, of, unit };
     report.ran(Check::Files, Looked::all(files, "files"));
@@ -72,19 +79,6 @@ pub fn verify(path: &Path, jobs: Option<usize>, progress: &(dyn Fn(u64) + Sync))
         report.ran(check, all(rows_read, source.rows(), "rows"));
     }
     Ok(report)
-}
-
-/// Adds what was found of one file.
-fn merge(report: &mut Report, found: Report) {
-    let kept = |report: &Report, check| report.problems.iter().filter(|p| p.check == check).count();
-    for problem in found.problems {
-        if (kept(report, problem.check) as u64) < Report::KEPT {
-            report.problems.push(problem);
-        }
-    }
-    for (check, number) in found.found {
-        *report.found.entry(check).or_default() += number;
-    }
 }
 
 /// Size and digest of the file that was made from `of`; whether it is as the manifest says, and so may be opened.
@@ -103,7 +97,12 @@ fn check_documents(source: &Source<'_>) -> Result<(bool, Report)> {
     let (seen, good) = bytes_are_good(source, &of.path, &mut report)?;
     if good {
         let work = temporary()?;
-        if let Err(error) = arrow::write_documents(source, &work.path().join("documents.arrow")) {
+        let table = work.path().join("documents.arrow");
+        let checked = arrow::write_documents(source, &table).and_then(|_| {
+            let manifest = &source.manifest;
+            Ok(check_table(source.path, manifest, &table, &mut report)?)
+        });
+        if let Err(error) = checked {
             report.add(Check::Files, source.path, None, error.to_string());
         }
     }
@@ -170,9 +169,9 @@ fn check_export(
     };
     let record = container.file(source.path, &shard.file.path)?;
     let path = source.path.join(&record.path);
-    let mut labels = LabelCounts::default();
+    let mut held = Held::default();
     let mut lengths: BTreeMap<u16, u64> = BTreeMap::new();
-    let (mut rows, mut tokens, mut uneven) = (0, 0, 0u64);
+    let (mut rows, mut uneven) = (0, 0u64);
     let read = read_table(
         &path,
         &transformers::schema(source.static_masks()),
@@ -185,7 +184,7 @@ fn check_export(
                     offsets[i] as usize..offsets[i + 1] as usize
                 };
                 let n = there[range(2)].iter().filter(|&&x| x != 0).count();
-                tokens += n as u64;
+                held.tokens += n as u64;
                 *lengths
                     .entry(n.min(usize::from(u16::MAX)) as u16)
                     .or_default() += 1;
@@ -195,9 +194,9 @@ fn check_export(
             }
             for label in batch.column(3).as_primitive::<Int8Type>().values() {
                 *match label {
-                    0 => &mut labels.is_next,
-                    1 => &mut labels.not_next,
-                    _ => &mut labels.none,
+                    0 => &mut held.labels.is_next,
+                    1 => &mut held.labels.not_next,
+                    _ => &mut held.labels.none,
                 } += 1;
             }
             rows += batch.num_rows() as u64;
@@ -213,9 +212,12 @@ fn check_export(
         let why = format!("{uneven} rows whose columns are not all as long as they should be");
         report.add(Check::Totals, &path, None, why);
     }
-    if (rows, tokens, labels, &lengths) != (shard.rows, shard.tokens, shard.labels, &shard.lengths)
-    {
-        let why = "its rows, tokens, labels or lengths are not those in the manifest".into();
+    if rows != shard.rows {
+        let why = format!("rows: the manifest says {}, found {rows}", shard.rows);
+        report.add(Check::Totals, &path, None, why);
+    }
+    let lengths = other_lengths(&shard.lengths, &lengths);
+    for why in held.differences(shard).into_iter().chain(lengths) {
         report.add(Check::Totals, &path, None, why);
     }
     Ok((seen, rows, report))

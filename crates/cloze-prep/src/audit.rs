@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use cloze_shard::random::mix64;
 use cloze_shard::row::RowRef;
-use cloze_shard::verify::{Check, Looked, Report};
-use cloze_shard::{Dataset, Ids, NextSentenceLabel, regular_file};
+use cloze_shard::verify::{Check, Claims, Looked, Report};
+use cloze_shard::{Dataset, Ids, Manifest, NextSentenceLabel, regular_file};
 use cloze_text::Tokenizer;
 
 use crate::input::{InputOptions, InputPlan};
@@ -16,8 +16,8 @@ use crate::pairing::sentence_start;
 use crate::progress::Progress;
 use crate::split::Assignment;
 use crate::token_store::TokenFiles;
-use crate::tokenize::tokenize;
-use crate::tokens::TokenFolder;
+use crate::tokenize::{TokenizeReport, tokenize};
+use crate::tokens::{Reuse, TokenFolder};
 use crate::{Config, Error, ObjectiveKind, Result, StoredDocument};
 
 /// Reads and tokenizes `inputs` again, as the manifest's configuration says, and looks every row of the dataset up in them.
@@ -58,7 +58,12 @@ pub fn audit(
         .map_err(|e| Error::Threads(e.to_string()))?;
     let vocabulary = dataset.vocabulary()?;
     let key = Key::of_dataset(&config, &tokenizer, &vocabulary)?.of_tokens();
-    let mut folder = TokenFolder::open(&work.join("tokens"), &key, &sources.sources)?;
+    let mut folder = TokenFolder::open(
+        &work.join("tokens"),
+        &key,
+        &sources.sources,
+        Reuse::default(),
+    )?;
     let memory = Memory::new(memory);
     let found = pool.install(|| {
         tokenize(
@@ -89,20 +94,62 @@ pub fn audit(
             }
         }
     }
+    compare_sources(dataset.path(), dataset.manifest(), &found, report);
+    report.ran(Check::Source, Looked::all(rows, "rows"));
+    Ok(())
+}
+
+/// What the manifest says of its sources, and what was counted of them, where these are the same.
+fn compare_sources(
+    dataset: &Path,
+    manifest: &Manifest,
+    found: &TokenizeReport,
+    report: &mut Report,
+) {
+    let (then, now) = (&manifest.sources, &found.sources);
+    for source in then {
+        let here = now.iter().find(|n| n.path == source.path);
+        if let Some(here) = here.filter(|here| here.blake3 != source.blake3) {
+            let (is, was) = (&here.blake3, &source.blake3);
+            let why = format!("blake3 {is}, the dataset was made of {was}: it holds other bytes");
+            report.add(Check::Source, Path::new(&source.path), None, why);
+        } else if here.is_none() && !now.iter().any(|n| n.blake3 == source.blake3) {
+            report.notes.push(format!(
+                "none of the sources given holds the bytes of {}, which the dataset was made of",
+                source.path
+            ));
+        }
+    }
+    let counts = found.counts();
+    let same = then.len() == now.len() && then.iter().zip(now).all(|(a, b)| a.blake3 == b.blake3);
+    if same {
+        let mut claims = Claims::of(dataset, report);
+        for (i, (then, now)) in then.iter().zip(now).enumerate() {
+            let field = |name: &str| format!("sources.{i}.{name}");
+            let place = "in it";
+            claims.field(&field("bytes"), &then.bytes, &now.bytes, place);
+            claims.field(&field("documents"), &then.documents, &now.documents, place);
+            claims.field(&field("skipped"), &then.skipped, &now.skipped, place);
+        }
+        // What else lay in a folder may lie there no more.
+        let of_text = |name: &&String| *name != "ignored_files";
+        for name in counts.keys().filter(of_text) {
+            let says = manifest.counts.get(name);
+            let place = "in the sources";
+            claims.field(&format!("counts.{name}"), &says, &counts.get(name), place);
+        }
+    }
     // Every row may be there and more beside it, of which there is no row.
-    let (then, now) = (&dataset.manifest().counts, found.counts());
     for what in ["documents", "sentences", "tokens"] {
-        let (Some(then), Some(now)) = (then.get(what), now.get(what)) else {
+        let (Some(then), Some(now)) = (manifest.counts.get(what), counts.get(what)) else {
             continue;
         };
-        if then != now {
+        if then != now && !same {
             let why = format!("the sources hold {now} {what}, the dataset was made of {then}");
-            report.add(Check::Source, dataset.path(), None, why);
+            report.add(Check::Source, dataset, None, why);
             break;
         }
     }
-    report.ran(Check::Source, Looked::all(rows, "rows"));
-    Ok(())
 }
 
 /// Documents by hash id: of one id, all are in one portion.

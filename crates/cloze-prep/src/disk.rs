@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cloze_clean::{Dedup, ParagraphKind};
 pub use cloze_shard::room::{free, is_one, taken};
 use cloze_shard::schema::IdType;
 
@@ -18,6 +19,8 @@ pub struct Needed {
     pub tokens: u64,
     /// For a second copy of them, while duplicates are left out of it; it is deleted before anything else is made.
     pub copied: u64,
+    /// For what says which documents and paragraphs stood before, while tokens are made.
+    pub ledger: u64,
     /// For recipes, which are deleted at the end.
     pub recipes: u64,
     /// For what is sorted and gathered, beyond the dataset that takes its place.
@@ -43,6 +46,7 @@ impl Needed {
             } else {
                 0
             },
+            ledger: ledger(amounts, config, memory),
             recipes,
             sorted: match memory.maps(store + recipes) {
                 true => 0,
@@ -54,7 +58,12 @@ impl Needed {
 
     /// While tokens are made.
     pub fn made(self) -> u64 {
-        self.tokens + self.copied
+        self.tokens + self.copied + self.ledger
+    }
+
+    /// What of that is there whatever leaves the tokens again: where nothing does, they are not copied.
+    pub fn made_surely(self) -> u64 {
+        self.tokens + self.ledger
     }
 
     /// The most that is there at a time.
@@ -63,6 +72,27 @@ impl Needed {
             .max(self.tokens + self.recipes + self.sorted + self.dataset)
     }
 }
+
+/// Bytes that deduplication writes beside the tokens, at least: keys beyond what memory holds of them, how documents begin, and a paragraph a document.
+fn ledger(amounts: &Amounts, config: &Config, memory: Memory) -> u64 {
+    let clean = &config.clean;
+    let mut bytes = 0;
+    if clean.dedup != Dedup::None {
+        let keys = (KEY_BYTES * clean.keys() as u64 * amounts.documents as u64)
+            .saturating_sub(memory.deduplication() as u64 / 2);
+        let head = amounts.text.min(HEAD_BYTES * amounts.documents) + 4.0 * amounts.documents;
+        bytes += keys + head as u64;
+    }
+    if clean.dedup_paragraphs != ParagraphKind::None {
+        bytes += PARAGRAPH_BYTES * amounts.documents as u64;
+    }
+    bytes
+}
+
+/// Of a key, of how a document begins, and of a document with a paragraph, on the disk.
+const KEY_BYTES: u64 = 24;
+const HEAD_BYTES: f64 = 80.0;
+const PARAGRAPH_BYTES: u64 = 28;
 
 /// Of a recipe on the disk.
 const RECIPE_BYTES: u64 = 33;
@@ -204,6 +234,35 @@ mod tests {
                 "{objective:?} {seq_len} {ratio}: {found:?}"
             );
         }
+    }
+
+    /// Deduplication writes keys beside the tokens, and may copy these: the one is certain, the other is not.
+    #[test]
+    fn deduplication_is_stated() {
+        let amounts = Amounts {
+            text: 10e9,
+            tokens: 2.4e9,
+            sentences: 1e8,
+            documents: 5e6,
+        };
+        let needed = |dedup: Dedup, memory: u64| {
+            let mut config = Config::default();
+            config.clean.dedup = dedup;
+            Needed::of(&amounts, IdType::UInt16, &config, Memory::new(Some(memory)))
+        };
+        let (none, exact, near) = (
+            needed(Dedup::None, 1 << 20),
+            needed(Dedup::Exact, 1 << 20),
+            needed(Dedup::Near, 1 << 20),
+        );
+        assert_eq!((none.ledger, none.copied), (0, 0));
+        assert_eq!(exact.copied, exact.tokens);
+        let heads = 84 * 5_000_000;
+        assert_eq!(exact.ledger, heads + 24 * 5_000_000 - (1 << 18));
+        assert_eq!(near.ledger, heads + 240 * 5_000_000 - (1 << 18));
+        assert_eq!(needed(Dedup::Near, 1 << 40).ledger, heads, "keys in memory");
+        assert_eq!(near.made_surely(), near.tokens + near.ledger);
+        assert_eq!(near.made(), near.made_surely() + near.copied);
     }
 
     #[test]

@@ -56,6 +56,14 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
+    /// Tokens that were made of other inputs.
+    #[error("{} holds tokens of other inputs: {}", path.display(), differences.join("; "))]
+    OtherInputs {
+        /// The folder of the tokens.
+        path: PathBuf,
+        /// What is another.
+        differences: Vec<String>,
+    },
     /// A file of unfinished work that cannot be read.
     #[error("{}: not as it was written: {why}", path.display())]
     Damaged {
@@ -124,12 +132,25 @@ impl Error {
             Self::OutputExists { hint, .. } | Self::OtherConfig { hint, .. } => {
                 Some((*hint).into())
             }
-            Self::Damaged { path, .. } => Some(format!(
-                "delete {}, and run the command again: what it holds is made anew",
-                path.parent().unwrap_or(path).display()
+            Self::OtherInputs { path, .. } => Some(format!(
+                "give the inputs that they were made of, or other folders; --replace-tokens goes on here all the same: it keeps what was made of the inputs before \
+                 the first that is another, and makes anew all that comes after it (deleting {} makes everything anew)",
+                path.display()
             )),
+            Self::Damaged { path, .. } => {
+                let folder = path.parent().unwrap_or(path);
+                // What stands beside a folder of unfinished work was made with it.
+                let is_work = folder.ends_with(crate::output::WORK_FOLDER);
+                let folder = folder.parent().filter(|_| is_work).unwrap_or(folder);
+                Some(format!(
+                    "delete {}, and run the command again: what it holds is made anew",
+                    folder.display()
+                ))
+            }
             // It does not go on by itself.
-            Self::Stopped { source, .. } if matches!(**source, Self::Damaged { .. }) => {
+            Self::Stopped { source, .. }
+                if matches!(**source, Self::Damaged { .. } | Self::OtherInputs { .. }) =>
+            {
                 source.hint()
             }
             Self::Stopped { source, out } => Some(format!(

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use cloze_clean::CleanOptions;
 use cloze_shard::{Vocabulary, atomic};
@@ -12,7 +11,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::input::{Source, digest};
 use crate::{Config, Error, Result};
 
 /// Options that say what is made of tokens, and nothing of the tokens themselves. What is not named here is taken to decide them.
@@ -61,8 +59,7 @@ impl Key {
         for (name, bytes) in tokenizer.files() {
             files.update(name.as_bytes()).update(bytes);
         }
-        let program = concat!("cloze ", env!("CARGO_PKG_VERSION"));
-        key.insert("program".into(), program.into());
+        key.insert("program".into(), crate::CREATED_BY.into());
         let files = files.finalize().to_hex().to_string();
         key.insert("tokenizer".into(), files.into());
         Ok(Self(key))
@@ -113,76 +110,44 @@ impl Key {
     }
 }
 
-/// A source as it was when it was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// As manifests have it: a name need not be UTF-8.
-    path: String,
-    bytes: u64,
-    /// Nanoseconds since 1970; 0 where the file system does not say, or where there is something better.
-    modified: u64,
-    /// What a server calls these bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
-}
-
-impl Mark {
-    pub fn of(source: &Source) -> Self {
-        let (modified, etag) = match &source.object {
-            // One answer tells the time to the second, another one more finely.
-            Some(object) => match object.etag() {
-                Some(etag) => (0, Some(etag.to_owned())),
-                None => (object.modified(), None),
-            },
-            None => {
-                let modified = fs::metadata(&source.path).and_then(|m| m.modified()).ok();
-                let modified = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
-                (modified.map_or(0, |m| m.as_nanos() as u64), None)
-            }
-        };
-        Self {
-            path: source.path.to_string_lossy().into_owned(),
-            bytes: source.bytes,
-            modified,
-            etag,
-        }
-    }
-
-    /// Whether `source` is still what it was. Where only its time is another, its bytes say, if their digest is known.
-    pub fn holds(&self, source: &Source, blake3: Option<&str>) -> bool {
-        // What came through a pipe is gone, and reading it to compare would take it from who reads it next.
-        if source.is_stream() {
-            return false;
-        }
-        let now = Self::of(source);
-        if now == *self && (self.modified > 0 || self.etag.is_some()) {
-            return true;
-        }
-        (&now.path, now.bytes) == (&self.path, self.bytes)
-            && blake3.is_some_and(|then| digest(source).is_ok_and(|(_, now)| now == then))
-    }
-}
-
-/// Reads a JSON file of unfinished work; `None` where there is none. What is written there appears whole, so one that cannot be read is damage.
+/// Reads a JSON file of unfinished work; `None` where there is none. What is written there appears whole, so one that cannot be read, or holds something else, is
+/// damage.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(cloze_shard::Error::io(path)(e).into()),
     };
-    let value = serde_json::from_str(&text).map_err(|e| Error::Damaged {
+    let damaged = |why: String| Error::Damaged {
         path: path.into(),
-        why: e.to_string(),
-    })?;
-    Ok(Some(value))
+        why,
+    };
+    let (json, written) = bytes.split_at(
+        bytes
+            .iter()
+            .position(|&b| b == b'\n')
+            .unwrap_or(bytes.len()),
+    );
+    let value = serde_json::from_slice(json).map_err(|e| damaged(e.to_string()))?;
+    // A number that is another is a number.
+    let found = blake3::hash(json).to_hex();
+    match written.strip_prefix(b"\n") == Some(found.as_bytes()) {
+        true => Ok(Some(value)),
+        false => Err(damaged(format!(
+            "blake3 {found}, which is not that in its second line"
+        ))),
+    }
 }
 
-/// Writes a JSON file of unfinished work, atomically.
+/// Writes a JSON file of unfinished work, atomically: a line of JSON, and one with its blake3.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_vec(value).map_err(|e| Error::Damaged {
+    let mut text = serde_json::to_vec(value).map_err(|e| Error::Damaged {
         path: path.into(),
         why: e.to_string(),
     })?;
+    let digest = blake3::hash(&text).to_hex();
+    text.push(b'\n');
+    text.extend_from_slice(digest.as_bytes());
     atomic::write(path, &text)?;
     Ok(())
 }
@@ -194,6 +159,24 @@ mod tests {
     fn key(config: &Config) -> Key {
         let value = serde_json::to_value(config).unwrap();
         Key(value.as_object().unwrap().clone().into_iter().collect())
+    }
+
+    #[test]
+    fn a_note_is_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("note.json");
+        assert_eq!(read::<Vec<u32>>(&path).unwrap(), None);
+        write(&path, &vec![12, 345]).unwrap();
+        assert_eq!(read(&path).unwrap(), Some(vec![12, 345]));
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            assert!(read::<Vec<u32>>(&path).is_err(), "byte {at}");
+            fs::write(&path, &whole[..at]).unwrap();
+            assert!(read::<Vec<u32>>(&path).is_err(), "{at} bytes");
+        }
     }
 
     #[test]
@@ -224,37 +207,5 @@ mod tests {
         // The length of rows says nothing of tokens, the language does.
         let tokens = then.of_tokens().differences(&now.of_tokens());
         assert_eq!(tokens, ["--language was \"en\", is \"de\""]);
-    }
-
-    #[test]
-    fn a_source_is_known_by_time_or_bytes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.txt");
-        let source = |path: &Path| Source {
-            path: path.into(),
-            format: crate::input::Format::Text,
-            compression: crate::input::Compression::None,
-            bytes: fs::metadata(path).unwrap().len(),
-            object: None,
-        };
-        fs::write(&path, "one").unwrap();
-        let mark = Mark::of(&source(&path));
-        let digest = atomic::digest(&path).unwrap().blake3;
-        assert!(mark.holds(&source(&path), None));
-        let touch = |seconds| {
-            let time = UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-            fs::File::options()
-                .append(true)
-                .open(&path)
-                .unwrap()
-                .set_modified(time)
-                .unwrap();
-        };
-        touch(5);
-        assert!(!mark.holds(&source(&path), None));
-        assert!(mark.holds(&source(&path), Some(&digest)));
-        fs::write(&path, "two").unwrap();
-        touch(6);
-        assert!(!mark.holds(&source(&path), Some(&digest)));
     }
 }

@@ -5,6 +5,7 @@
 mod amounts;
 pub mod audit;
 mod buckets;
+pub mod claims;
 mod clean;
 mod config;
 mod disk;
@@ -13,6 +14,7 @@ mod fields;
 mod gather;
 pub mod input;
 mod key;
+mod mark;
 mod memory;
 mod output;
 pub mod pairing;
@@ -39,3 +41,6 @@ pub use progress::{Progress, Silent, Stage};
 pub use rows::rows;
 pub use token_store::{StoredDocument, TokenStore};
 pub use words::{WordCount, count_words};
+
+/// What manifests say that they were made by.
+pub(crate) const CREATED_BY: &str = concat!("cloze ", env!("CARGO_PKG_VERSION"));

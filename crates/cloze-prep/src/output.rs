@@ -76,7 +76,15 @@ impl Output {
             })?,
         };
         let of_key = work.join(KEY);
-        if let Some(then) = key::read::<Key>(&of_key)? {
+        let then = match key::read::<Key>(&of_key) {
+            Ok(then) => then,
+            // What can be told of the rest is for who looks at it.
+            Err(error) => {
+                output.leave();
+                return Err(error);
+            }
+        };
+        if let Some(then) = then {
             let differences = then.differences(key);
             if !differences.is_empty() {
                 output.leave();

@@ -1,5 +1,6 @@
 //! The whole road: text → token store → recipes → shards → manifest.
 
+mod pairs;
 mod room;
 mod splits;
 
@@ -13,23 +14,21 @@ use cloze_shard::masking::Masker;
 use cloze_shard::{Vocabulary, atomic};
 use cloze_text::Tokenizer;
 
-use serde::{Deserialize, Serialize};
-
 use crate::amounts::Amounts;
 use crate::disk::megabytes;
 use crate::fields;
 use crate::input::{InputOptions, InputPlan, is_pipe, only_a_file};
-use crate::key::{self, Key};
+use crate::key::Key;
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
-use crate::pairing::{Cursor, PairingCounts};
-use crate::plan::{Drafted, Planned, Planner, Sorting};
-use crate::progress::{Progress, Stage};
+use crate::pairing::PairingCounts;
+use crate::plan::Sorting;
+use crate::progress::Progress;
 use crate::sources;
-use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex, token_kinds};
+use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex};
 use crate::token_store::TokenFiles;
 use crate::tokenize::{TokenizeReport, tokenize};
-use crate::tokens::TokenFolder;
+use crate::tokens::{Reuse, TokenFolder, counted};
 use crate::{CleanReport, Config, Error, Result, StoredDocument, TokenStore};
 
 const SPLITS: [&str; 2] = ["train", "validation"];
@@ -55,6 +54,9 @@ pub struct Work {
     /// Folder that keeps the tokens: made, gone on with, or used again by any preparation of the same text with the same tokenizer
     #[cfg_attr(feature = "clap", arg(long, value_name = "DIR"))]
     pub tokens: Option<PathBuf>,
+    /// Where inputs are others than those that tokens were made of, make anew what was made of the first that is another and of all after it, instead of refusing
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub replace_tokens: bool,
     /// Memory that is kept to, beside the vocabulary and the longest document, such as 1GiB, for a corpus of any size: where the tokens do not fit into half of it, they are
     /// sorted on disk, with the same result [default: half of what the machine or its control group has]
     #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::parse_memory))]
@@ -69,6 +71,7 @@ impl Default for Work {
         Self {
             resume: false,
             tokens: None,
+            replace_tokens: false,
             memory: None,
             save_every: 256,
         }
@@ -166,14 +169,6 @@ pub fn prepare(
     }
 }
 
-/// What shards were made of, beside the key.
-#[derive(PartialEq, Serialize, Deserialize)]
-struct PlanNote {
-    /// Digest of what was counted of the tokens, sources included.
-    tokens: String,
-    planned: [Planned; 2],
-}
-
 impl Preparation<'_> {
     fn at(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -207,13 +202,18 @@ impl Preparation<'_> {
             });
         }
         let mut warnings = vec!["the dataset was whole already: nothing was done".to_owned()];
-        if let Some(tokens) = &self.work.tokens {
+        let kept = match &self.work.tokens {
+            Some(tokens) => counted(tokens, &self.key.of_tokens(), &self.sources.sources)?,
+            None => None,
+        };
+        if let (Some(tokens), None) = (&self.work.tokens, &kept) {
             let tokens = tokens.display();
-            warnings.push(format!("no tokens were made or looked for in {tokens}"));
+            warnings.push(format!("no tokens were made in {tokens}"));
         }
+        let cleaning = kept.map(|kept| self.cleaning(&kept));
         Ok(Report {
             manifest,
-            cleaning: None,
+            cleaning,
             warnings,
         })
     }
@@ -224,7 +224,14 @@ impl Preparation<'_> {
             &self.token_folder(),
             &self.key.of_tokens(),
             &self.sources.sources,
+            Reuse {
+                replace: self.work.replace_tokens,
+                in_one_part: config.clean.finds_duplicates(),
+            },
         )?;
+        for said in &folder.said {
+            progress.say(&format!("tokens   {said}"));
+        }
         self.state_disk(&folder)?;
         if folder.whole {
             let all = format!("tokens   as they are in {}", self.token_folder().display());
@@ -292,7 +299,7 @@ impl Preparation<'_> {
                 &config.masking_record(),
                 &config.meta_field,
             ),
-            created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
+            created_by: crate::CREATED_BY.into(),
             objective: config.objective_record(),
             max_seq_length: config.seq_len,
             masking: config.masking_record(),
@@ -308,12 +315,17 @@ impl Preparation<'_> {
         manifest.write(self.out)?;
         let mut warnings = warnings(&manifest, &tokenized, &paired, config);
         warnings.extend(fields::warning(&files, &self.sources, config)?);
-        let cleaning = tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()));
+        let cleaning = self.cleaning(&tokenized);
         Ok(Report {
             manifest,
             cleaning: Some(cleaning),
             warnings,
         })
+    }
+
+    /// What cleaning did to the text of these tokens.
+    fn cleaning(&self, tokenized: &TokenizeReport) -> CleanReport {
+        tokenized.cleaning(|ids| self.vocabulary.decode(ids.iter().copied()))
     }
 
     fn recipes(&self, split: usize) -> Vec<PathBuf> {
@@ -353,53 +365,6 @@ impl Preparation<'_> {
         };
         let [train, validation] = indexes;
         Ok(([train.finish()?, validation.finish()?], table))
-    }
-
-    /// Writes the recipes of both splits, unless they are there; `cursor` goes through the documents of one.
-    fn plan<C: Cursor>(
-        &self,
-        indexes: &[SplitIndex; 2],
-        tokens: String,
-        sorting: Option<Sorting<'_>>,
-        cursor: impl Fn(usize) -> C + Sync,
-    ) -> Result<[Planned; 2]> {
-        let path = self.at("plan.json");
-        let there = key::read::<PlanNote>(&path)?;
-        let planned = match there.filter(|note| note.tokens == tokens) {
-            Some(note) => note.planned,
-            None => {
-                self.forget_shards()?;
-                let kinds = token_kinds(&self.vocabulary);
-                let (config, progress) = (&self.config, self.progress);
-                let paths = [self.recipes(0), self.recipes(1)];
-                let planner = |split: usize| {
-                    let totals = indexes[split].totals;
-                    Planner::new(config, totals, &kinds, &paths[split], sorting)
-                };
-                let planners = [planner(0), planner(1)];
-                let all: u64 = indexes.iter().map(|index| index.totals.documents).sum();
-                progress.begin(Stage::Pair, all * u64::from(config.dupe_factor));
-                let draft = |split: usize| planners[split].draft(|| cursor(split), progress);
-                let drafted = [draft(0)?, draft(1)?];
-                progress.end();
-                let left = drafted.iter().map(Drafted::left).sum();
-                if left > 0 {
-                    progress.begin(Stage::Find, left);
-                }
-                let [train, validation] = drafted;
-                let planned = [
-                    planners[0].finish(train, cursor(0), progress)?,
-                    planners[1].finish(validation, cursor(1), progress)?,
-                ];
-                if left > 0 {
-                    progress.end();
-                }
-                key::write(&path, &PlanNote { tokens, planned })?;
-                planned
-            }
-        };
-        self.room_for_shards(&planned, sorting.is_some())?;
-        Ok(planned)
     }
 }
 

@@ -12,7 +12,7 @@ use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
 use cloze_shard::{
-    Id, NextSentenceLabel, ROWS_PER_BATCH, Row, RowBatch, ShardWriter, Vocabulary, prefetch,
+    Id, NextSentenceLabel, ROWS_PER_BATCH, Row, RowBatch, ShardWriter, Vocabulary, atomic, prefetch,
 };
 use rayon::prelude::*;
 
@@ -228,6 +228,14 @@ pub struct Part {
     pub file: String,
 }
 
+/// The path in the dataset of shard `shard` of bin `bin`, where bins hold rows of at most so many tokens as `edges` say.
+pub fn name(split: &str, edges: &[u16], bin: usize, shard: u64) -> String {
+    match edges.len() {
+        1 => format!("{split}/part-{shard:05}.arrow"),
+        _ => format!("{split}/to-{:05}-part-{shard:05}.arrow", edges[bin]),
+    }
+}
+
 /// The shards of a split whose bins have so many rows, balanced to one row in each bin.
 pub fn parts(
     config: &Config,
@@ -388,10 +396,11 @@ impl Kept {
         let Some(record) = key::read::<ShardRecord>(&self.path(file))? else {
             return Ok(None);
         };
-        let length = std::fs::metadata(out.join(file)).map(|m| m.len());
-        Ok(length
-            .is_ok_and(|n| n == record.file.bytes)
-            .then_some(record))
+        let path = out.join(file);
+        let length = std::fs::metadata(&path).map(|m| m.len());
+        let there = length.is_ok_and(|n| n == record.file.bytes)
+            && atomic::digest(&path)?.blake3 == record.file.blake3;
+        Ok(there.then_some(record))
     }
 
     pub fn put(&self, record: &ShardRecord) -> Result<()> {

@@ -7,7 +7,12 @@ use cloze_shard::manifest::{FILE_NAME, Manifest};
 use cloze_shard::place::{dataset_around, real};
 
 use crate::input::{InputPlan, Source, digest};
+use crate::mark::{self, Mark};
+use crate::tokens::Place;
 use crate::{Error, Result};
+
+/// Differences that are named.
+const NAMED: usize = 5;
 
 /// Refuses an output in a folder that is read, since what is in it would be taken for text the next time, and one in another dataset.
 pub fn outside(out: &Path, inputs: &[PathBuf]) -> Result<()> {
@@ -58,24 +63,73 @@ pub fn no_vocabulary(tokenizer: &Path, plan: &InputPlan) -> Result<()> {
     }
 }
 
+/// What is another in `now` than in the sources that tokens up to `then` were made of, of which the first `same` are the same, in words: which files are gone,
+/// new or changed. What comes behind all that was read is not looked at.
+pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
+    let before: Vec<&str> = then.sources.iter().map(|m| m.path.as_str()).collect();
+    let names: Vec<String> = now
+        .iter()
+        .map(|source| source.path.to_string_lossy().into_owned())
+        .collect();
+    let mut all = Vec::new();
+    for (i, mark) in then.sources.iter().enumerate().skip(same) {
+        let Some(place) = names.iter().position(|name| *name == mark.path) else {
+            all.push(format!("{} is gone", mark.path));
+            continue;
+        };
+        let is = Mark::of(&now[place]);
+        let digest = then.report.sources.get(i).map(|s| s.blake3.as_str());
+        if mark.bytes != is.bytes {
+            let (name, then, is) = (&mark.path, mark.bytes, is.bytes);
+            all.push(format!("{name} had {then} bytes, has {is}"));
+        } else if i == same && digest.is_some() && !mark.holds(&now[place], digest) {
+            all.push(format!("{} holds other bytes", mark.path));
+        } else if is != *mark && i == then.report.sources.len() {
+            all.push(format!("{} was changed since it was begun", mark.path));
+        }
+    }
+    let last = names
+        .iter()
+        .rposition(|name| before.contains(&name.as_str()))
+        .unwrap_or(now.len());
+    let new = names[..last.min(names.len())]
+        .iter()
+        .filter(|name| !before.contains(&name.as_str()));
+    all.extend(new.map(|name| format!("{name} is new")));
+    if all.is_empty() && then.sources.len() > same {
+        let was = before[same];
+        let is = names
+            .get(same)
+            .map_or_else(|| "missing".into(), |name| format!("{name} now"));
+        all.push(format!("source {same} was {was}, is {is}"));
+    }
+    let more = all.len().saturating_sub(NAMED);
+    all.truncate(NAMED);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    all
+}
+
 /// What is another of the sources that the dataset `out` was made of, in words. Where name and time do not say that one is the same, its bytes do.
 pub fn other(manifest: &Manifest, out: &Path, plan: &InputPlan) -> Result<Vec<String>> {
     let (then, now) = (&manifest.sources, &plan.sources);
     if then.len() != now.len() {
-        let found = format!("sources were {}, are {}", then.len(), now.len());
-        return Ok(vec![found]);
+        let mut found = vec![format!("sources were {}, are {}", then.len(), now.len())];
+        let before: Vec<&str> = then.iter().map(|s| s.path.as_str()).collect();
+        let names = now.iter().map(|s| s.path.to_string_lossy().into_owned());
+        let names: Vec<String> = names.collect();
+        let gone = before
+            .iter()
+            .filter(|name| !names.iter().any(|n| n == *name));
+        let new = names.iter().filter(|name| !before.contains(&name.as_str()));
+        found.extend(gone.map(|name| format!("{name} is gone")).take(NAMED));
+        found.extend(new.map(|name| format!("{name} is new")).take(NAMED));
+        return Ok(found);
     }
-    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    let made = modified(&out.join(FILE_NAME));
-    let is_older = |source: &Source| {
-        let modified = match source.object {
-            Some(_) => None,
-            None => modified(&source.path),
-        };
-        modified
-            .zip(made)
-            .is_some_and(|(source, made)| source < made)
-    };
+    // A dataset that was copied may have kept one of them.
+    let made = fs::metadata(out.join(FILE_NAME)).ok();
+    let made = made.map_or(0, |m| mark::changed(&m).min(mark::modified(&m)));
     for (then, now) in then.iter().zip(now) {
         // What came through a pipe is gone.
         if now.is_stream() {
@@ -89,11 +143,25 @@ pub fn other(manifest: &Manifest, out: &Path, plan: &InputPlan) -> Result<Vec<St
             )]);
         }
         let is_named = *was == now.path.to_string_lossy();
-        if !(is_named && is_older(now)) && digest(now)?.1 != then.blake3 {
+        if !(is_named && is_older(now, made)) && digest(now)?.1 != then.blake3 {
             return Ok(vec![format!("{name} holds other bytes than {was} did")]);
         }
     }
     Ok(Vec::new())
+}
+
+/// Nanoseconds by which a server's clock may differ from ours.
+const CLOCKS: u64 = 600 * 1_000_000_000;
+
+/// Whether nothing of a source changed since a moment, in nanoseconds since 1970; that of an object is told by the server's clock.
+fn is_older(source: &Source, made: u64) -> bool {
+    match &source.object {
+        Some(object) => (1..made.saturating_sub(CLOCKS)).contains(&object.modified()),
+        None => fs::metadata(&source.path).is_ok_and(|m| {
+            // A time of changes to its bytes can be set; one of changes to the file cannot.
+            (1..made).contains(&mark::changed(&m).max(mark::modified(&m)))
+        }),
+    }
 }
 
 #[cfg(test)]

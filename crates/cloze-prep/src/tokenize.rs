@@ -87,6 +87,29 @@ impl TokenizeReport {
         [self.text_bytes, self.tokens, self.sentences, self.documents]
     }
 
+    /// Source `number`, which was read to its end or was begun, has another name now.
+    pub fn renamed(&mut self, number: usize, then: &str, now: &str) {
+        if let Some(source) = self.sources.get_mut(number) {
+            source.path = now.into();
+        }
+        let begins = format!("{then}: ");
+        let firsts = self.first_skipped.values_mut();
+        for first in firsts.chain([&mut self.with_nul.1]) {
+            if let Some(rest) = first.strip_prefix(&begins) {
+                *first = format!("{now}: {rest}");
+            }
+        }
+        let found = self.most_repeated.iter_mut().map(|(found, ..)| found);
+        let examples = self.clean.examples.values_mut().flatten();
+        let examples = examples.flat_map(|e| {
+            let of = e.of.as_deref_mut().map(|of| &mut of.place);
+            [Some(&mut e.place), of].into_iter().flatten()
+        });
+        for found in found.chain(examples).filter(|found| found.source == then) {
+            found.source = now.into();
+        }
+    }
+
     /// Documents with tokens.
     pub fn documents(&self) -> u64 {
         self.documents
@@ -211,6 +234,7 @@ impl Parts<'_> {
             progress.was_done(source.bytes);
         }
         self.place.sources.truncate(done);
+        self.place.read = None;
         let from = (done, self.place.documents);
         // Several blocks to a part, so that a source that fails, and is mended, costs little of what was read before it.
         let block_bytes = usize::try_from(self.part_bytes / 4).unwrap_or(usize::MAX);
@@ -302,7 +326,9 @@ impl Parts<'_> {
             Event::Begins(mark, documents) => {
                 place.sources.push(mark);
                 place.documents = documents;
+                place.read = None;
             }
+            Event::Read(read) => place.read = Some(read),
             Event::Ends(ended) => {
                 for (reason, first) in ended.first_skipped {
                     place.report.first_skipped.entry(reason).or_insert(first);
@@ -313,6 +339,7 @@ impl Parts<'_> {
                 }
                 place.report.sources.push(ended.record);
                 place.documents = 0;
+                place.read = None;
             }
         }
     }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::input::Source;
-use crate::key::{self, Key, Mark};
+use crate::key::{self, Key};
+use crate::mark::{Mark, ReadUpTo};
 use crate::token_store::TokenFiles;
 use crate::tokenize::TokenizeReport;
 use crate::{Error, Result};
@@ -29,6 +30,9 @@ pub struct Place {
     pub sources: Vec<Mark>,
     /// Documents that were taken from the last of `sources`.
     pub documents: u64,
+    /// What was read of it for these, where it was not read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<ReadUpTo>,
     /// Parts that hold what was read up to there.
     pub parts: u32,
     /// Of the bytes of each part, hexadecimal: what is used again is what was written.
@@ -46,14 +50,17 @@ pub struct TokenFolder {
     pub place: Place,
     /// Whether all is there.
     pub whole: bool,
+    /// What of the tokens that were there is made anew, and why, for a person.
+    pub said: Vec<String>,
     _lock: Option<File>,
 }
 
 impl TokenFolder {
     /// Opens or makes `path`, which holds the tokens that `key` decides, or nothing yet. Whole ones may lie where nothing can be written.
     ///
-    /// What was made of sources that are another now is not used again.
-    pub fn open(path: &Path, key: &Key, sources: &[Source]) -> Result<Self> {
+    /// What was made of sources that are others now is not used again: it is an error that names them, unless `reuse` says that it may be made anew. Only a source
+    /// that was not read to its end may be another, since it may have failed and been mended.
+    pub fn open(path: &Path, key: &Key, sources: &[Source], reuse: Reuse) -> Result<Self> {
         fs::create_dir_all(path).map_err(cloze_shard::Error::io(path))?;
         let lock = match lock(path) {
             Err(error) if path.join(WHOLE).exists() && is_read_only(&error) => None,
@@ -84,41 +91,98 @@ impl TokenFolder {
             path: path.into(),
             place: Place::default(),
             whole: false,
+            said: Vec::new(),
             _lock: lock,
         };
-        if let Some(whole) = key::read::<Place>(&folder.path.join(WHOLE))? {
-            if whole.sources.len() == sources.len() && whole.holds(sources) {
-                folder.check_parts(&whole)?;
-                (folder.place, folder.whole) = (whole, true);
-                return Ok(folder);
-            }
-            if folder._lock.is_none() {
-                return Err(Error::OutputExists {
-                    path: path.into(),
-                    why: "holds the tokens of other sources, and cannot be written".into(),
-                    hint: "give another folder for --tokens",
-                });
-            }
-            fs::remove_file(folder.path.join(WHOLE)).map_err(cloze_shard::Error::io(path))?;
-        }
-        for part in 0.. {
-            let Some(place) = key::read::<Place>(&folder.note(part))? else {
-                break;
-            };
-            if !folder.part(part).exists() || !place.holds(sources) {
-                break;
-            }
-            folder.place = place;
-        }
+        folder.find(sources, reuse)?;
         folder.check_parts(&folder.place)?;
-        folder.forget_later_parts()?;
+        if !folder.whole {
+            folder.forget_later_parts()?;
+        }
         Ok(folder)
+    }
+
+    /// Finds where to go on.
+    fn find(&mut self, sources: &[Source], reuse: Reuse) -> Result<()> {
+        let mut notes = Vec::new();
+        while let Some(place) = key::read::<Place>(&self.note(notes.len() as u32))? {
+            notes.push(place);
+        }
+        let whole = key::read::<Place>(&self.path.join(WHOLE))?;
+        let Some(then) = whole.as_ref().or(notes.last()) else {
+            return Ok(());
+        };
+        let kept = Kept::of(then, sources);
+        let grew = whole.is_some() && sources.len() > then.sources.len();
+        if let (true, Some(whole)) = (kept.all && !grew, &whole) {
+            self.place = whole.clone();
+            self.whole = true;
+            // So that bytes that were compared are not compared the next time.
+            if self.place.now(sources) && self._lock.is_some() {
+                key::write(&self.path.join(WHOLE), &self.place)?;
+            }
+            return Ok(());
+        }
+        let begins_again = reuse.in_one_part && grew;
+        let mut differences = match kept.refuses || begins_again {
+            true => crate::sources::differences(then, sources, kept.same),
+            false => Vec::new(),
+        };
+        if begins_again && kept.all {
+            differences.push("with deduplication, which documents stay is known only when all are there, so none of the tokens can be used".into());
+        }
+        if !differences.is_empty() && !reuse.replace && then.parts > 0 {
+            return Err(Error::OtherInputs {
+                path: self.path.clone(),
+                differences,
+            });
+        }
+        if self._lock.is_none() {
+            return Err(Error::OutputExists {
+                path: self.path.clone(),
+                why: "holds the tokens of other sources, and cannot be written".into(),
+                hint: "give another folder for --tokens",
+            });
+        }
+        if !kept.all {
+            let why = crate::sources::differences(then, sources, kept.same);
+            let why = why.join("; ");
+            self.said
+                .push(format!("what was made of these inputs is made anew: {why}"));
+        }
+        let holds = |place: &&Place| kept.holds(place, then, sources);
+        let there = notes.iter().take_while(holds).enumerate();
+        let there = there.take_while(|(part, _)| self.part(*part as u32).exists());
+        if let Some((_, place)) = there.last() {
+            self.place = place.clone();
+        }
+        if let Some(missing) = (0..self.place.parts.max(notes.len() as u32))
+            .map(|part| self.part(part))
+            .find(|part| !part.exists())
+        {
+            self.said
+                .push(format!("{} is missing: it is made anew", missing.display()));
+        }
+        self.place.now(sources);
+        // The note that says that all is there goes first.
+        match fs::remove_file(self.path.join(WHOLE)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(cloze_shard::Error::io(&self.path.join(WHOLE))(e).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the parts up to there hold what was written. Of their rows nobody could tell.
     fn check_parts(&self, place: &Place) -> Result<()> {
         for part in 0..place.parts {
             let path = self.part(part);
+            if !path.exists() {
+                return Err(Error::Damaged {
+                    why: "it is gone".into(),
+                    path,
+                });
+            }
             let found = cloze_shard::atomic::digest(&path)?.blake3;
             let written = place.blake3.get(part as usize).map_or("not known", |b| b);
             if found != written {
@@ -202,19 +266,107 @@ impl Place {
         Ok(blake3::hash(&text).to_hex().to_string())
     }
 
-    /// Whether every source up to here is among `sources` where it was, and unchanged.
-    fn holds(&self, sources: &[Source]) -> bool {
-        let done = &self.report.sources;
-        self.sources.len() <= sources.len()
-            && self
-                .sources
-                .iter()
-                .zip(sources)
-                .enumerate()
-                .all(|(i, (mark, source))| {
-                    mark.holds(source, done.get(i).map(|s| s.blake3.as_str()))
-                })
+    /// Notes what is known of its sources now, where these were found to hold what they held; whether anything of it is another.
+    fn now(&mut self, sources: &[Source]) -> bool {
+        let mut other = false;
+        for (i, (mark, source)) in self.sources.iter_mut().zip(sources).enumerate() {
+            let now = Mark::of(source);
+            if now.path != mark.path {
+                self.report.renamed(i, &mark.path, &now.path);
+            }
+            other |= now != *mark;
+            *mark = now;
+        }
+        other
     }
+}
+
+/// What may become of tokens whose sources are others now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reuse {
+    /// They may be made anew.
+    pub replace: bool,
+    /// They cannot be gone on with: all are made at a time.
+    pub in_one_part: bool,
+}
+
+/// Which sources of a place still hold what they held.
+struct Kept {
+    /// How many that were read to their end, from the first on.
+    same: usize,
+    /// Whether the one that was begun after them does, too, where there is one.
+    begun: bool,
+    /// Whether all do.
+    all: bool,
+    /// Whether what is another is none that may have been mended.
+    refuses: bool,
+}
+
+impl Kept {
+    fn of(then: &Place, sources: &[Source]) -> Self {
+        let done = then.report.sources.len();
+        let is_same = |&i: &usize| {
+            let (mark, source) = (then.sources.get(i), sources.get(i));
+            let digest = then.report.sources[i].blake3.as_str();
+            mark.zip(source)
+                .is_some_and(|(mark, source)| mark.holds(source, Some(digest)))
+        };
+        let same = (0..done).take_while(is_same).count();
+        let (mark, source) = (then.sources.get(done), sources.get(done));
+        let begun = match mark {
+            Some(mark) if same == done => {
+                source.is_some_and(|source| mark.begins(source, then.read.as_ref()))
+            }
+            Some(_) => false,
+            None => true,
+        };
+        let is_named = mark
+            .zip(source)
+            .is_some_and(|(mark, source)| mark.path == source.path.to_string_lossy());
+        Self {
+            same,
+            begun,
+            all: same == done && begun,
+            refuses: same < done || !(begun || is_named),
+        }
+    }
+
+    /// Whether all that an earlier place than `then` took is as it was.
+    fn holds(&self, place: &Place, then: &Place, sources: &[Source]) -> bool {
+        let done = &place.report.sources;
+        let digests = |place: &Place| -> Vec<String> {
+            let sources = place.report.sources.iter();
+            sources.map(|s| s.blake3.clone()).take(done.len()).collect()
+        };
+        let is_before = done.len() <= self.same && digests(place) == digests(then);
+        let begun = match place.sources.get(done.len()) {
+            None => true,
+            // Read to its end later on, or begun then as well.
+            Some(mark) => {
+                let read_later = then.sources.get(done.len()) == Some(mark);
+                (read_later && (done.len() < self.same || self.begun))
+                    || sources
+                        .get(done.len())
+                        .is_some_and(|source| mark.begins(source, place.read.as_ref()))
+            }
+        };
+        is_before && begun
+    }
+}
+
+/// What was counted of the tokens in `path`, if they are whole, and those of `key` and `sources`. Nothing is written.
+pub fn counted(path: &Path, key: &Key, sources: &[Source]) -> Result<Option<TokenizeReport>> {
+    let (Some(then), Some(mut whole)) = (
+        key::read::<Key>(&path.join(KEY))?,
+        key::read::<Place>(&path.join(WHOLE))?,
+    ) else {
+        return Ok(None);
+    };
+    let is_theirs = then.differences(key).is_empty()
+        && whole.sources.len() == sources.len()
+        && Kept::of(&whole, sources).all;
+    whole.now(sources);
+    Ok(is_theirs.then_some(whole.report))
 }
 
 /// Locks the unfinished work in `folder`; the lock ends with the process.

@@ -1,5 +1,6 @@
 //! `documents.arrow`: one row a document that rows were made from, so that a row's origin can be named.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use crate::atomic::Written;
 use crate::ipc::{self, IpcFileWriter};
+use crate::manifest::Manifest;
 use crate::{Error, Result};
 
 /// The file's name in the dataset.
@@ -132,6 +134,66 @@ impl DocumentsWriter {
     }
 }
 
+/// What a table of documents comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows.
+    pub documents: u64,
+    /// Sentences of all.
+    pub sentences: u64,
+    /// Tokens of all.
+    pub tokens: u64,
+    /// Documents by source, in the manifest's order.
+    pub by_source: Vec<u64>,
+    /// The first rows, from 0, that cannot be, and why.
+    pub wrong: Vec<(u64, String)>,
+}
+
+impl Tally {
+    /// Rows that cannot be and are kept.
+    const KEPT: usize = 20;
+
+    fn wrong(&mut self, why: String) {
+        if self.wrong.len() < Self::KEPT {
+            self.wrong.push((self.documents, why));
+        }
+    }
+
+    /// Counts a document of a source; what is wrong with its place, if anything.
+    fn place(
+        &mut self,
+        (source, index): (u32, u64),
+        before: Option<(u32, u64)>,
+        manifest: &Manifest,
+    ) -> std::result::Result<(), String> {
+        let Some(count) = self.by_source.get_mut(source as usize) else {
+            let sources = manifest.sources.len();
+            return Err(format!(
+                "source is {source}, the manifest names {sources} sources"
+            ));
+        };
+        *count += 1;
+        if before.is_some_and(|before| before >= (source, index)) {
+            return Err(format!(
+                "document {index} of source {source} stands after one that comes later"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `meta` is a JSON object of fields that `names` has.
+fn only_known(meta: &str, names: &[String]) -> std::result::Result<(), String> {
+    let fields: BTreeMap<String, serde::de::IgnoredAny> =
+        serde_json::from_str(meta).map_err(|e| format!("meta is no JSON object: {e}"))?;
+    match fields.keys().find(|name| !names.contains(name)) {
+        Some(name) => Err(format!(
+            "meta holds {name:?}, the manifest's metadata is {names:?}"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// The mapped table.
 #[derive(Debug)]
 pub struct Documents {
@@ -169,6 +231,45 @@ impl Documents {
         self.len() == 0
     }
 
+    /// Adds up what it holds, and looks for rows that cannot be of `manifest`: a column at a time, so that no record is made.
+    #[must_use]
+    pub fn tally(&self, manifest: &Manifest) -> Tally {
+        let mut tally = Tally {
+            by_source: vec![0; manifest.sources.len()],
+            ..Tally::default()
+        };
+        // Source and number of the document before.
+        let mut before: Option<(u32, u64)> = None;
+        for batch in &self.batches {
+            let source = batch.column(1).as_primitive::<UInt32Type>().values();
+            let index = batch.column(2).as_primitive::<UInt64Type>().values();
+            let count = |i: usize| batch.column(i).as_primitive::<UInt32Type>().values();
+            let (sentences, tokens) = (count(4), count(5));
+            let meta = (batch.num_columns() > 6).then(|| batch.column(6).as_string::<i32>());
+            for i in 0..batch.num_rows() {
+                let here = (source[i], index[i]);
+                if let Err(why) = tally.place(here, before, manifest) {
+                    tally.wrong(why);
+                }
+                if tokens[i] < sentences[i] || sentences[i] == 0 {
+                    let (tokens, sentences) = (tokens[i], sentences[i]);
+                    tally.wrong(format!("{tokens} tokens in {sentences} sentences"));
+                }
+                if let Some(meta) = meta
+                    && meta.is_valid(i)
+                    && let Err(why) = only_known(meta.value(i), &manifest.metadata)
+                {
+                    tally.wrong(why);
+                }
+                before = Some(here);
+                tally.documents += 1;
+                tally.sentences += u64::from(sentences[i]);
+                tally.tokens += u64::from(tokens[i]);
+            }
+        }
+        tally
+    }
+
     /// All records, in order.
     pub fn iter(&self) -> impl Iterator<Item = DocumentRecord> + '_ {
         self.batches
@@ -182,6 +283,13 @@ impl Documents {
             let docs = batch.column(0).as_primitive::<Int64Type>().values();
             docs.iter().copied()
         })
+    }
+
+    /// What the corpus calls each document, in order, where it does (a scan of one column).
+    pub fn ids(&self) -> impl Iterator<Item = Option<&str>> {
+        self.batches
+            .iter()
+            .flat_map(|batch| batch.column(3).as_string::<i32>())
     }
 
     /// The record at `ordinal`, from 0.

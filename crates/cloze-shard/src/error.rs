@@ -136,6 +136,17 @@ impl Error {
         }
     }
 
+    /// What is wrong, without `path`, where what is said of it names it already.
+    #[must_use]
+    pub fn why(&self, path: &Path) -> String {
+        let text = self.to_string();
+        let named = format!("{}: ", path.display());
+        match text.strip_prefix(&named) {
+            Some(why) => why.to_owned(),
+            None => text,
+        }
+    }
+
     /// What a person can do about it, where there is something to say.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -280,6 +280,21 @@ impl Split {
     }
 }
 
+/// What is another in two histograms of lengths, in words; `None` where nothing is.
+#[must_use]
+pub fn other_lengths(says: &BTreeMap<u16, u64>, found: &BTreeMap<u16, u64>) -> Option<String> {
+    let of = |all: &BTreeMap<u16, u64>, n: u16| all.get(&n).copied().unwrap_or(0);
+    let mut all = found.keys().chain(says.keys());
+    let n = *all.find(|&&n| {
+        of(says, n) != of(found, n) || !says.contains_key(&n) || !found.contains_key(&n)
+    })?;
+    Some(format!(
+        "lengths: the manifest says {} rows of {n} tokens, found {}",
+        of(says, n),
+        of(found, n)
+    ))
+}
+
 /// One mapped shard.
 #[derive(Debug)]
 pub struct Shard {
@@ -302,8 +317,8 @@ impl Shard {
             let why = format!("{} rows, the manifest says {}", shard.rows, record.rows);
             return Err(Error::Shard { path, why });
         }
-        if shard.check_lengths(manifest.max_seq_length)? != record.lengths {
-            let why = "its rows have other lengths than the manifest says".into();
+        let lengths = shard.check_lengths(manifest.max_seq_length)?;
+        if let Some(why) = other_lengths(&record.lengths, &lengths) {
             return Err(Error::Shard { path, why });
         }
         Ok(shard)

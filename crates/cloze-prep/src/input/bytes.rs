@@ -198,6 +198,13 @@ impl Known {
         InputError::Compressed { path, line, why }
     }
 
+    /// What was read so far, and its blake3, where that was from the beginning on and the end was not met: there, what ended the last document is what comes next.
+    pub fn read_up_to(&self, source: &Source) -> Option<(u64, String)> {
+        let raw = self.raw.borrow();
+        let tells = !raw.ended && raw.bytes > 0 && source.object.is_none() && !source.is_stream();
+        tells.then(|| (raw.bytes, raw.hasher.finalize().to_hex().to_string()))
+    }
+
     /// Size and blake3 of the whole file as it lies on disk; what was not read yet is read.
     pub fn digest(&self, source: &Source) -> Result<(u64, String), InputError> {
         let raw = self.raw.borrow();

@@ -322,6 +322,12 @@ impl<'a> SourceReader<'a> {
         }
     }
 
+    /// What was read of the source as it lies, and its blake3: all documents up to here were in it, and what stands behind it changes none of them. `None` where that
+    /// is not so, or cannot be told.
+    pub fn read_up_to(&self) -> Option<(u64, String)> {
+        self.known().and_then(|known| known.read_up_to(self.source))
+    }
+
     /// What the manifest says of the source. The rest of the file is digested if it was not read.
     pub fn finish(self) -> Result<SourceRecord, InputError> {
         let (bytes, blake3) = match self.known() {

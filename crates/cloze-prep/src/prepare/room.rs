@@ -63,11 +63,6 @@ impl Preparation<'_> {
             ),
             None => (guess, "by the sizes of the files", SIZES),
         };
-        // How much cleaning leaves is known when it is done.
-        let sure = match self.config.clean.is_off() {
-            true => sure,
-            false => 0.0,
-        };
         Ok(Known { amounts, by, sure })
     }
 
@@ -76,7 +71,7 @@ impl Preparation<'_> {
         let known = self.amounts(folder)?;
         let mut needed = self.needed(&known.amounts);
         if folder.whole {
-            (needed.tokens, needed.copied) = (0, 0);
+            (needed.tokens, needed.copied, needed.ledger) = (0, 0, 0);
         }
         let of_input = match self.sources.sources.iter().any(Source::is_stream) {
             true if !folder.whole => ", and what standard input and pipes need",
@@ -114,12 +109,22 @@ impl Preparation<'_> {
             megabytes(needed.dataset),
             known.by,
         ));
-        let certain = |bytes: u64| (bytes as f64 * known.sure) as u64;
-        let check = |path: &Path, bytes: u64, free: Option<u64>| -> Result<()> {
-            disk::refuse(path, certain(bytes), free)?;
+        // How much cleaning leaves is known when it is done: of filters when a document is read, of duplicates when all are in the tokens.
+        let clean = &self.config.clean;
+        let made = match clean.filters() {
+            true => 0,
+            false => needed.made_surely(),
+        };
+        let sure = match (clean.is_off() || folder.whole, elsewhere) {
+            (true, _) => left,
+            (false, None) => (made.min(here).saturating_sub(done), 0),
+            (false, Some(_)) => (0, made.saturating_sub(tokens)),
+        };
+        let check = |path: &Path, bytes: u64, sure: u64, free: Option<u64>| -> Result<()> {
+            disk::refuse(path, (sure as f64 * known.sure) as u64, free)?;
             if free.is_some_and(|free| bytes > free) {
                 let path = path.display();
-                let said = match self.config.clean.is_off() {
+                let said = match clean.is_off() {
                     true => format!("disk     this may be more than there is in {path}"),
                     false => format!(
                         "disk     this is more than there is in {path}, unless cleaning leaves less"
@@ -129,8 +134,8 @@ impl Preparation<'_> {
             }
             Ok(())
         };
-        check(self.out, left.0, free)?;
-        elsewhere.map_or(Ok(()), |path| check(path, left.1, disk::free(path)))
+        check(self.out, left.0, sure.0, free)?;
+        elsewhere.map_or(Ok(()), |path| check(path, left.1, sure.1, disk::free(path)))
     }
 
     /// Refuses to write shards where there is no room, now that it is known what is needed.

@@ -40,13 +40,7 @@ impl Preparation<'_> {
         let folder = self.out.join(SPLITS[split]);
         fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
         let edges = self.config.bins();
-        Ok(move |bin: usize, shard: u64| match edges.len() {
-            1 => format!("{}/part-{shard:05}.arrow", SPLITS[split]),
-            _ => format!(
-                "{}/to-{:05}-part-{shard:05}.arrow",
-                SPLITS[split], edges[bin]
-            ),
-        })
+        Ok(move |bin: usize, shard: u64| shards::name(SPLITS[split], &edges, bin, shard))
     }
 
     pub(super) fn write_splits(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cloze_shard::manifest::SourceRecord;
 
 use crate::input::{Document, InputPlan, SourceReader};
-use crate::key::Mark;
+use crate::mark::{Mark, ReadUpTo};
 use crate::{Error, Progress, Result};
 
 /// Documents that are worked on together, of one source or several, and what happened between them.
@@ -20,6 +20,8 @@ pub struct Block {
 pub enum Event {
     /// It is read from here on, after so many of its documents.
     Begins(Mark, u64),
+    /// So much of it was read for the documents up to here.
+    Read(ReadUpTo),
     /// Nothing more is in it.
     Ends(Box<Ended>),
 }
@@ -116,6 +118,9 @@ impl<'a> Reading<'a> {
                 }
             }
         }
+        if let Some((bytes, blake3)) = self.reader.as_ref().and_then(SourceReader::read_up_to) {
+            block.push(Event::Read(ReadUpTo { bytes, blake3 }));
+        }
         Ok(())
     }
 }
@@ -157,6 +162,7 @@ mod tests {
             while let Some((_, event)) = events.next_if(|(before, _)| *before == i) {
                 shown.push(match event {
                     Event::Begins(_, passed_over) => format!("begins {passed_over}"),
+                    Event::Read(_) => continue,
                     Event::Ends(ended) => format!("ends {}", ended.record.documents),
                 });
             }

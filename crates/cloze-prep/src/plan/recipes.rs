@@ -1,0 +1,166 @@
+//! Recipes in files: of a fixed size, so that any is found by its number.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::builder::FixedSizeBinaryBuilder;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use cloze_shard::ipc::{IpcFile, IpcFileWriter, map_batches};
+use cloze_shard::prefetch;
+
+use crate::Result;
+use crate::pairing::{Recipe, Span};
+
+const RECIPE_BYTES: usize = 33;
+/// A recipe in a file.
+pub type Encoded = [u8; RECIPE_BYTES];
+const RECIPES_PER_BATCH: usize = 65_536;
+
+/// The recipes of the rows of a bin of a split, mapped.
+pub struct Plan {
+    batches: Vec<FixedSizeBinaryArray>,
+    rows: u64,
+}
+
+fn schema() -> SchemaRef {
+    let recipe = DataType::FixedSizeBinary(RECIPE_BYTES as i32);
+    Arc::new(Schema::new(vec![Field::new("recipe", recipe, false)]))
+}
+
+/// A file of recipes, as it is written.
+pub struct Spill {
+    writer: IpcFileWriter,
+    batch: FixedSizeBinaryBuilder,
+    held: usize,
+}
+
+impl Spill {
+    /// Begins the file at `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let writer = IpcFileWriter::create(path, &schema())?;
+        Ok(Self {
+            writer,
+            batch: FixedSizeBinaryBuilder::new(RECIPE_BYTES as i32),
+            held: 0,
+        })
+    }
+
+    /// Appends a recipe.
+    pub fn push(&mut self, recipe: Encoded) -> Result<()> {
+        self.batch
+            .append_value(recipe)
+            .expect("the encoding has the column's width");
+        self.held += 1;
+        if self.held == RECIPES_PER_BATCH {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.held = 0;
+        let column = Arc::new(self.batch.finish());
+        let batch =
+            RecordBatch::try_new(schema(), vec![column]).expect("the column has the schema's type");
+        Ok(self.writer.write(&batch)?)
+    }
+
+    /// Makes the file durable; the blake3 of its bytes.
+    pub fn finish(mut self) -> Result<String> {
+        if self.held > 0 {
+            self.flush()?;
+        }
+        Ok(self.writer.finish()?.blake3)
+    }
+}
+
+/// Goes through a file of recipes, a batch at a time.
+pub fn each(path: &Path, mut take: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    let file = IpcFile::open(path, &schema())?;
+    let mut number = 0;
+    for batch in 0..file.len() {
+        let batch = file.batch(batch)?;
+        let recipes = batch.column(0).as_fixed_size_binary();
+        for i in 0..recipes.len() {
+            take(number, recipes.value(i))?;
+            number += 1;
+        }
+    }
+    Ok(())
+}
+
+impl Plan {
+    /// Maps the recipes that [`plan`] wrote.
+    pub fn open(path: &Path) -> Result<Self> {
+        let batches = map_batches(path, &schema())?;
+        let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
+        let batches = batches
+            .iter()
+            .map(|b| b.column(0).as_fixed_size_binary().clone())
+            .collect();
+        Ok(Self { batches, rows })
+    }
+
+    /// The number of rows that will be.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn bytes(&self, i: u64) -> &[u8] {
+        let batch = &self.batches[(i / RECIPES_PER_BATCH as u64) as usize];
+        batch.value((i % RECIPES_PER_BATCH as u64) as usize)
+    }
+
+    /// Has the processor fetch what [`Plan::recipe`] will read.
+    pub fn prefetch(&self, i: u64) {
+        prefetch(self.bytes(i));
+    }
+
+    /// Recipe `i`, below [`Plan::rows`].
+    pub fn recipe(&self, i: u64) -> Recipe {
+        decode(self.bytes(i))
+    }
+}
+
+/// The number of recipes in a file.
+pub fn rows(path: &Path) -> Result<u64> {
+    let file = IpcFile::open(path, &schema())?;
+    let rows = (0..file.len()).map(|batch| Ok(file.rows(batch)? as u64));
+    rows.sum()
+}
+
+/// A recipe as it is in files.
+pub fn encode(recipe: &Recipe) -> Encoded {
+    let (b, kind) = match recipe.b {
+        None => (Span::default(), 0),
+        Some((b, false)) => (b, 1),
+        Some((b, true)) => (b, 2),
+    };
+    let mut bytes = [0; RECIPE_BYTES];
+    for (place, span) in [(0, recipe.a), (16, b)] {
+        bytes[place..place + 8].copy_from_slice(&span.document.to_le_bytes());
+        bytes[place + 8..place + 12].copy_from_slice(&span.start.to_le_bytes());
+        bytes[place + 12..place + 16].copy_from_slice(&span.len.to_le_bytes());
+    }
+    bytes[32] = kind;
+    bytes
+}
+
+/// The recipe that was [encoded](encode).
+pub fn decode(bytes: &[u8]) -> Recipe {
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let span = |at: usize| Span {
+        document: u64::from(word(at)) | u64::from(word(at + 4)) << 32,
+        start: word(at + 8),
+        len: word(at + 12),
+    };
+    let b = match bytes[32] {
+        0 => None,
+        kind => Some((span(16), kind == 2)),
+    };
+    Recipe { a: span(0), b }
+}
