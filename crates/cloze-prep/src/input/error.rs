@@ -71,6 +71,8 @@ pub enum InputError {
         line: u64,
         /// What is wrong.
         why: String,
+        /// What to do about it.
+        hint: String,
     },
     /// A line that is not a JSON object.
     #[error("{}: line {line}: {why}", path.display())]
@@ -181,8 +183,8 @@ impl InputError {
             Self::Utf8 { .. } => {
                 format!("say which encoding it is with --encoding (latin1, shift_jis, detect, …), {SKIP}")
             }
-            Self::Compressed { .. } => {
-                "copy or compress the file again; with --on-bad-input skip, what was read up to here is kept".into()
+            Self::Compressed { hint, .. } => {
+                format!("{hint}; with --on-bad-input skip, what was read up to here is kept")
             }
             Self::Json { .. } => {
                 format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines, `jq -c . FILE` an object that is written over several); repair the line, {SKIP}")
