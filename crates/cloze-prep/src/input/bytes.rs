@@ -180,15 +180,20 @@ impl Known {
         let (why, hint) = match inner.and_then(|e| e.downcast_ref::<Other>()) {
             _ if inner.is_some_and(|e| e.is::<Grows>()) => (
                 error.to_string(),
-                "if that is meant, decompress it and give what comes out; if not, leave it out".into(),
+                "if that is meant, decompress it and give what comes out; if not, leave it out"
+                    .into(),
             ),
             Some(Other::All) => (
-                format!("it is not {name} data, as its name says"),
+                format!("it is no {name} data, though its name says so"),
                 format!("give it a name that says what it is: `file {file}` may know"),
             ),
             Some(Other::Behind(byte)) => (
-                format!("its {name} data is whole and ends after byte {byte}, and something else follows it"),
-                format!("if that is not to be read, `head -c {byte} {file}` gives the file without it; if it is, the files were put together wrongly"),
+                format!(
+                    "its {name} data is whole and ends after byte {byte}, and something else follows it"
+                ),
+                format!(
+                    "if that is not to be read, `head -c {byte} {file}` gives the file without it; if it is, the files were put together wrongly"
+                ),
             ),
             None if error.kind() == ErrorKind::UnexpectedEof => (
                 format!("the {name} data ends too early: the file is cut short"),
@@ -280,13 +285,29 @@ pub fn spool(source: &Source, progress: &dyn Progress) -> Result<(File, Known), 
     copy(source, file, progress)
 }
 
-/// Up to `most` bytes of `reader`, and a reader that gives them again.
+/// Fails, once.
+struct Fails(Option<std::io::Error>);
+
+impl Read for Fails {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
+}
+
+/// Up to `most` bytes of `reader`, and a reader that gives them again. Where some were read, a failure comes after them.
 pub fn peek<'a>(
     mut reader: Box<dyn BufRead + 'a>,
     most: usize,
 ) -> std::io::Result<(Vec<u8>, Box<dyn BufRead + 'a>)> {
     let mut first = Vec::new();
-    reader.by_ref().take(most as u64).read_to_end(&mut first)?;
+    let failed = match reader.by_ref().take(most as u64).read_to_end(&mut first) {
+        Err(e) if first.is_empty() => return Err(e),
+        read => read.err(),
+    };
+    let reader = match failed {
+        None => reader,
+        failed => Box::new(BufReader::with_capacity(1, Fails(failed))),
+    };
     let again = Cursor::new(first.clone()).chain(reader);
     Ok((first, Box::new(again)))
 }

@@ -14,6 +14,14 @@ pub enum InputError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A link that leads nowhere.
+    #[error("{}: a link to {}, which is not there", path.display(), target.display())]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// What it names.
+        target: PathBuf,
+    },
     /// A pattern matches no file, or cannot be understood.
     #[error("{pattern}: {why}")]
     Pattern {
@@ -167,6 +175,9 @@ impl InputError {
                 "the file may not be read by you; change its permissions, or leave it out of the inputs".into()
             }
             Self::Io { .. } => return None,
+            Self::Dangling { .. } => {
+                "bring back what the link names (a disk that is not mounted?), or remove the link".into()
+            }
             Self::Pattern { .. } => "check the pattern; ** crosses folders, * does not".into(),
             Self::EmptyFolder { .. } => {
                 "files named .txt, .text, .md, .jsonl, .ndjson, .csv, .tsv, .html and .htm are read, also with .gz, .zst, .xz or .bz2 after it, and .parquet; name other \

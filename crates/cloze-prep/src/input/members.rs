@@ -192,7 +192,9 @@ fn begins(compression: Compression, there: &[u8]) -> bool {
         Compression::Gzip => has(b"\x1F\x8B"),
         // Frames, those of older versions, and those that are to be skipped.
         Compression::Zstd => match there {
-            [0x1E | 0x22..=0x28, rest @ ..] => rest.iter().zip(b"\xB5\x2F\xFD").all(|(a, b)| a == b),
+            [0x1E | 0x22..=0x28, rest @ ..] => {
+                rest.iter().zip(b"\xB5\x2F\xFD").all(|(a, b)| a == b)
+            }
             [0x50..=0x5F, rest @ ..] => rest.iter().zip(b"\x2A\x4D\x18").all(|(a, b)| a == b),
             _ => false,
         },
