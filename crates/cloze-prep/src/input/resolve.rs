@@ -318,7 +318,9 @@ impl InputPlan {
                 }
             }
         }
-        if let Some(link) = dangling.iter().find(|link| glob.is_match(link)) {
+        // Some programs leave links for locks, with hidden names.
+        let mut meant = dangling.iter().filter(|l| !is_hidden_below(&base, l));
+        if let Some(link) = meant.find(|link| glob.is_match(link)) {
             return Err(why_absent(link));
         }
         for file in &all {
