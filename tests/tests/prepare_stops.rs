@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -637,4 +637,54 @@ fn damaged_work_is_not_used() {
         fs::remove_dir_all(place.path("out")).unwrap();
     }
     assert!(damaged > 3, "{damaged}");
+}
+
+/// Ctrl-C and SIGTERM say in one line what to do, and are as safe as any other stop.
+#[test]
+fn a_signal_is_answered() {
+    let place = place(40_000);
+    // What stands at the end of the list does not end by itself, unless nothing is there.
+    let line = |out: &str| format!("prepare in - {OPTIONS} --jobs 1 --out {out}");
+    let _ = place.cloze(&line("undisturbed")).status(0);
+    let whole = place.files("undisturbed");
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = Command::new(cloze_tests::executable("cloze"))
+            .args(line("out").split_whitespace())
+            .current_dir(place.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !place.path("out/.work/key.json").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it hangs");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let sent = Command::new("kill")
+            .args(["-s", name, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        let mut said = String::new();
+        let _ = child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{said}");
+        let stopped: Vec<&str> = said
+            .lines()
+            .filter(|l| l.starts_with("stopped: "))
+            .collect();
+        assert_eq!(stopped.len(), 1, "{said}");
+        assert!(
+            stopped[0].contains("out: the same command with --resume"),
+            "{said}"
+        );
+        assert!(!place.path("out/manifest.json").exists());
+        let _ = place.cloze(&format!("{} --resume", line("out"))).status(0);
+        is_same(&whole, &place, "out");
+        fs::remove_dir_all(place.path("out")).unwrap();
+    }
 }

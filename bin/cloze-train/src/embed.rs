@@ -113,6 +113,15 @@ pub fn run(args: &EmbedArgs) -> anyhow::Result<Status> {
             ..Build::default()
         },
     };
+    let out = args.out.clone();
+    cloze_cli::when_stopped(move || {
+        let partials = out.iter().flat_map(|out| Sink::partials(out));
+        let removed = partials.filter(|partial| std::fs::remove_file(partial).is_ok());
+        match removed.count() > 0 {
+            true => "the vectors up to here were removed".into(),
+            false => "nothing is left half done".into(),
+        }
+    })?;
     // What is wrong with the queries is said before all texts are embedded.
     let asked = args.retrieval.as_deref().map(read_queries).transpose()?;
     let mut embedder = Embedder::open(&crate::hub::model(&args.model)?, &options)?;

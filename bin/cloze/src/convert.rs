@@ -12,6 +12,14 @@ use crate::cli::{ConvertArgs, From, OnBadRow, To};
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Status> {
     let started = Instant::now();
+    let partial = cloze_convert::partial(&args.out);
+    cloze_cli::when_stopped(move || match partial.exists() {
+        true => format!(
+            "{} holds what was written up to here: delete it, and convert again",
+            partial.display()
+        ),
+        false => "nothing was written".into(),
+    })?;
     let report = match (args.to, args.from) {
         (Some(to), _) => convert(args, to)?,
         (None, Some(from)) => import(args, from)?,

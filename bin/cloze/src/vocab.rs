@@ -33,6 +33,8 @@ pub fn train(args: &VocabTrainArgs) -> anyhow::Result<Status> {
             args.out.display()
         );
     }
+    // Known before the corpus is read.
+    cloze_shard::place::writable(&args.out)?;
     let config = Config {
         input_format: args.input_format,
         encoding: args.encoding.clone(),
@@ -53,11 +55,19 @@ pub fn train(args: &VocabTrainArgs) -> anyhow::Result<Status> {
     };
     let mut trainer = Trainer::new(training);
     let bar = Bar(Work::begin("count", Unit::Bytes, plan.bytes()));
+    let mut told = false;
     for (number, source) in plan.sources.iter().enumerate() {
         let mut reader = SourceReader::open(source, number as u32, &plan.options, &bar);
         while let Some(document) = reader.next_document()? {
             trainer.add(&document.text)?;
             bar.count(1, 0);
+        }
+        if let Some(misread) = reader.misread().filter(|_| !told) {
+            told = true;
+            writeln!(
+                std::io::stderr(),
+                "warning: {misread} (only the first is named)"
+            )?;
         }
         for (reason, first) in reader.first_skipped() {
             writeln!(

@@ -21,7 +21,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An evaluation set holds nothing to look for.
-    #[error("{path}: no text to exclude: {why}")]
+    #[error("{path}: no text to --exclude: {why}")]
     NothingToExclude {
         /// The file.
         path: String,
@@ -47,7 +47,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NothingToExclude { .. } => {
-                Some("check --exclude and --exclude-field, or leave the file out".into())
+                Some("name the fields that hold its texts with --exclude-field (repeatable; all rows must have all of them), or leave the file out".into())
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("deduplication sorts on the disk of --out; make room there".into())

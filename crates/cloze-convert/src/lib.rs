@@ -20,6 +20,7 @@ use std::path::Path;
 pub use container::{Container, ContainerFile, FilesFormat};
 pub use error::{Error, Result};
 use output::Output;
+pub use output::partial;
 use rayon::prelude::*;
 use source::Source;
 

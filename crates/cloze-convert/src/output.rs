@@ -15,6 +15,14 @@ pub struct Output {
     committed: bool,
 }
 
+/// Where the folder `path` is written until it is whole.
+#[must_use]
+pub fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
 impl Output {
     /// Begins the folder `path`, which must not exist, or be empty.
     pub fn begin(path: &Path) -> Result<Self> {
@@ -47,9 +55,7 @@ impl Output {
                 return taken(path, "is not empty", hint);
             }
         }
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".partial");
-        let partial = path.with_file_name(name);
+        let partial = partial(path);
         if let Some(parent) = partial.parent() {
             fs::create_dir_all(parent).map_err(cloze_shard::Error::io(parent))?;
         }

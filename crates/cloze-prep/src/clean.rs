@@ -10,7 +10,7 @@ use cloze_clean::{
 };
 use cloze_shard::schema::IdType;
 
-use crate::input::{InputOptions, InputPlan, SourceReader, TextForm};
+use crate::input::{InputError, InputOptions, InputPlan, SourceReader, TextForm};
 use crate::memory::Memory;
 use crate::token_store::{TokenFiles, TokenStoreWriter, TokenizedDocument};
 use crate::{Config, Error, Progress, Result, Silent, StoredDocument};
@@ -101,14 +101,25 @@ fn add(builder: &mut Builder, path: &Path, field: &str) -> Result<String> {
         text_form: TextForm::SentencePerLine,
         ..Config::default()
     });
-    let plan = InputPlan::resolve(&[PathBuf::from(path)], &options)?;
+    let nothing = |why: String| {
+        let path = path.to_string_lossy().into_owned();
+        Error::Clean(cloze_clean::Error::NothingToExclude { path, why })
+    };
+    // What is said of an input, and what to do about it, is of an evaluation set here.
+    let of_a_set = |error: InputError| match error {
+        InputError::NoText { .. } => nothing("it is an empty file".into()),
+        InputError::Field { line, why, .. } => nothing(format!("line {line}: {why}")),
+        InputError::Header { why, .. } => nothing(why),
+        other => other.into(),
+    };
+    let plan = InputPlan::resolve(&[PathBuf::from(path)], &options).map_err(of_a_set)?;
     let [source] = plan.sources.as_slice() else {
         let why = format!("{} is not a file", path.display());
         let option = "--exclude";
         return Err(Error::Config { option, why });
     };
     let mut reader = SourceReader::open(source, 0, &plan.options, &Silent);
-    while let Some(row) = reader.next_document()? {
+    while let Some(row) = reader.next_document().map_err(of_a_set)? {
         builder.add(row.index, &row.text);
     }
     Ok(reader.finish()?.blake3)

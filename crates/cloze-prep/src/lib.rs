@@ -36,6 +36,7 @@ pub use cloze_clean::{CleanOptions, CleanReport};
 pub use config::{Config, MaskUnitKind, MaskingKind, ObjectiveKind, Pairing};
 pub use error::{Error, Result};
 pub use memory::parse as parse_memory;
+pub use output::left_in;
 pub use prepare::{Report, Work, prepare};
 pub use progress::{Progress, Silent, Stage};
 pub use rows::rows;

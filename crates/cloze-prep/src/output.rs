@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use cloze_shard::manifest;
+use cloze_shard::place::writable;
 
 use crate::key::{self, Key};
 use crate::{Error, Result, tokens};
@@ -64,6 +65,10 @@ impl Output {
                 );
             }
         }
+        // Of those that are there; what stands in the way is said before anything is read.
+        for folder in [path, &work, &work.join("tokens")] {
+            writable(folder)?;
+        }
         fs::create_dir_all(&work).map_err(cloze_shard::Error::io(&work))?;
         let output = Self {
             path: path.into(),
@@ -109,6 +114,18 @@ impl Output {
     /// Stays as it is.
     pub fn leave(mut self) {
         self.done = true;
+    }
+}
+
+/// What a preparation that is killed leaves in `out`, in words.
+#[must_use]
+pub fn left_in(out: &Path) -> String {
+    match out.join(WORK_FOLDER).exists() {
+        true => format!(
+            "what was done is kept in {}: the same command with --resume goes on from there",
+            out.display()
+        ),
+        false => "nothing was begun".into(),
     }
 }
 

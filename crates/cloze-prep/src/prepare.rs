@@ -109,20 +109,24 @@ pub fn prepare(
     let mut config = config.resolved();
     for path in &config.clean.exclude {
         only_a_file(path, "an evaluation set (--exclude)")?;
-        if is_pipe(path) {
+        let why = match () {
+            () if is_pipe(path) => "a pipe: it is read more than once, so write it to a file",
+            () if path.is_dir() => {
+                "a folder: name the files in it one by one, each with --exclude before it"
+            }
+            () => "",
+        };
+        if !why.is_empty() {
             return Err(Error::Config {
                 option: "--exclude",
-                why: format!(
-                    "is {}, a pipe: it is read more than once, so write it to a file",
-                    path.display()
-                ),
+                why: format!("is {}, {why}", path.display()),
             });
         }
         let digest = atomic::digest(path)?.blake3;
         config.clean.exclude_blake3.push(digest);
     }
     sources::outside(out, inputs)?;
-    let sources = InputPlan::resolve(inputs, &InputOptions::of(&config))?;
+    let sources = InputPlan::resolve_and_say(inputs, &InputOptions::of(&config), progress)?;
     fields::check(&sources, &config)?;
     sources::no_vocabulary(tokenizer, &sources)?;
     let vocabulary = Vocabulary::read(tokenizer)?;

@@ -271,7 +271,10 @@ fn from_json(text: &str) -> std::result::Result<(Vec<String>, Option<bool>), Str
     let last: HashMap<&str, u32> = entries.iter().map(|(id, t)| (t.as_str(), *id)).collect();
     if last.len() < entries.len() {
         // Of what is there twice the last counts, as everywhere in JSON.
-        let keep: Vec<bool> = entries.iter().map(|(id, t)| last[t.as_str()] == *id).collect();
+        let keep: Vec<bool> = entries
+            .iter()
+            .map(|(id, t)| last[t.as_str()] == *id)
+            .collect();
         let mut keep = keep.into_iter();
         entries.retain(|_| keep.next().unwrap_or(true));
     }

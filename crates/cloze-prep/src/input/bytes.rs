@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::InputError;
 use super::decode::{self, Encoding};
+use super::members::{Members, Other};
 use super::resolve::{Compression, Source};
 use crate::disk::{self, megabytes};
 use crate::{Progress, Silent};
@@ -16,8 +17,6 @@ const BUFFER: usize = 256 * 1024;
 /// What decompression may give before it is looked at how much that is, and how often what was read it may be then.
 const FREE: u64 = 1 << 30;
 const RATIO: u64 = 200;
-/// KiB that decompression of xz may take: it takes 64 MiB where nobody asked for more.
-const XZ_MEMORY: u32 = 1 << 20;
 
 /// What gives the bytes of a source, where it is neither its file nor its object.
 pub type From<'a> = Option<Box<dyn Read + 'a>>;
@@ -131,10 +130,6 @@ pub fn open<'a>(
     progress: &'a dyn Progress,
     from: From<'a>,
 ) -> Result<(Box<dyn BufRead + 'a>, Known), InputError> {
-    let io = |e| InputError::Io {
-        path: source.path.clone(),
-        source: e,
-    };
     let reader = RawReader::open(source, progress, from)?;
     let raw = reader.raw.clone();
     let reader = BufReader::with_capacity(BUFFER, reader);
@@ -149,22 +144,14 @@ pub fn open<'a>(
         compression,
         encoding: Rc::default(),
     };
-    let inflated: Box<dyn Read + 'a> = match compression {
-        Compression::None => {
-            let reader: Box<dyn BufRead + 'a> = Box::new(reader);
-            let reader = decode::open(reader, encoding, source.format, &known);
-            let reader = reader.map_err(|e| known.error(source, 0, e))?;
-            return Ok((reader, known));
-        }
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        Compression::Zstd => {
-            Box::new(zstd::stream::read::Decoder::with_buffer(reader).map_err(io)?)
-        }
-        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY)),
-        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
-    };
+    if compression == Compression::None {
+        let reader: Box<dyn BufRead + 'a> = Box::new(reader);
+        let reader = decode::open(reader, encoding, source.format, &known);
+        let reader = reader.map_err(|e| known.error(source, 0, e))?;
+        return Ok((reader, known));
+    }
     let guard = Guard {
-        from: inflated,
+        from: Members::new(compression, reader),
         raw,
         given: 0,
     };
@@ -188,14 +175,41 @@ impl Known {
             };
         }
         let name = self.compression.name();
-        let why = if error.get_ref().is_some_and(|e| e.is::<Grows>()) {
-            error.to_string()
-        } else if error.kind() == ErrorKind::UnexpectedEof {
-            format!("the {name} data ends too early: the file is cut short")
-        } else {
-            format!("the {name} data is damaged, or something else follows it ({error})")
+        let file = path.display();
+        let inner = error.get_ref();
+        let (why, hint) = match inner.and_then(|e| e.downcast_ref::<Other>()) {
+            _ if inner.is_some_and(|e| e.is::<Grows>()) => (
+                error.to_string(),
+                "if that is meant, decompress it and give what comes out; if not, leave it out"
+                    .into(),
+            ),
+            Some(Other::All) => (
+                format!("it is no {name} data, though its name says so"),
+                format!("give it a name that says what it is: `file {file}` may know"),
+            ),
+            Some(Other::Behind(byte)) => (
+                format!(
+                    "its {name} data is whole and ends after byte {byte}, and something else follows it"
+                ),
+                format!(
+                    "if that is not to be read, `head -c {byte} {file}` gives the file without it; if it is, the files were put together wrongly"
+                ),
+            ),
+            None if error.kind() == ErrorKind::UnexpectedEof => (
+                format!("the {name} data ends too early: the file is cut short"),
+                "copy or compress the file again".into(),
+            ),
+            None => (
+                format!("the {name} data is damaged ({error})"),
+                "copy or compress the file again".into(),
+            ),
         };
-        InputError::Compressed { path, line, why }
+        InputError::Compressed {
+            path,
+            line,
+            why,
+            hint,
+        }
     }
 
     /// What was read so far, and its blake3, where that was from the beginning on and the end was not met: there, what ended the last document is what comes next.
@@ -278,13 +292,29 @@ pub fn spool(source: &Source, progress: &dyn Progress) -> Result<(File, Known), 
     copy(source, file, progress)
 }
 
-/// Up to `most` bytes of `reader`, and a reader that gives them again.
+/// Fails, once.
+struct Fails(Option<std::io::Error>);
+
+impl Read for Fails {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
+}
+
+/// Up to `most` bytes of `reader`, and a reader that gives them again. Where some were read, a failure comes after them.
 pub fn peek<'a>(
     mut reader: Box<dyn BufRead + 'a>,
     most: usize,
 ) -> std::io::Result<(Vec<u8>, Box<dyn BufRead + 'a>)> {
     let mut first = Vec::new();
-    reader.by_ref().take(most as u64).read_to_end(&mut first)?;
+    let failed = match reader.by_ref().take(most as u64).read_to_end(&mut first) {
+        Err(e) if first.is_empty() => return Err(e),
+        read => read.err(),
+    };
+    let reader = match failed {
+        None => reader,
+        failed => Box::new(BufReader::with_capacity(1, Fails(failed))),
+    };
     let again = Cursor::new(first.clone()).chain(reader);
     Ok((first, Box::new(again)))
 }

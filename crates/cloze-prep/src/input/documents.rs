@@ -9,6 +9,7 @@ use super::bytes::{self, From, Known};
 use super::columns::Columns;
 use super::html::Page;
 use super::json::{self, next_json};
+use super::kinds;
 use super::resolve::{Format, Source};
 use super::stream::{Lines, utf8};
 use super::table::Table;
@@ -17,6 +18,8 @@ use crate::Progress;
 
 /// Bytes of standard input that say what it is.
 const PEEK: usize = 64 << 10;
+/// Bytes of a text that say whether it is one.
+const HEAD: usize = 4 << 10;
 
 /// A document as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct SourceReader<'a> {
     /// The first of each kind that was passed over, in words.
     first_skipped: BTreeMap<String, String>,
     cut: u64,
+    /// What plain text in truth seems to be.
+    misread: Option<String>,
     ended: bool,
 }
 
@@ -101,6 +106,7 @@ impl<'a> SourceReader<'a> {
             skipped: BTreeMap::new(),
             first_skipped: BTreeMap::new(),
             cut: 0,
+            misread: None,
             ended: false,
         }
     }
@@ -154,6 +160,9 @@ impl<'a> SourceReader<'a> {
                         });
                     }
                 }
+                let first = lines.ahead(HEAD);
+                kinds::refuse(source, options, &first)?;
+                self.misread = kinds::misread(options, &first);
                 let buffer = Vec::new();
                 Body::Text(Text { lines, buffer })
             }
@@ -301,6 +310,12 @@ impl<'a> SourceReader<'a> {
         }
         // Blank lines after the last document are not a document.
         Ok((any && !(text.trim().is_empty() && self.index > 0)).then(|| Found::of(text)))
+    }
+
+    /// Where it is read as plain text and begins as something else does: what is to be said of it. Known once the first document was asked for.
+    pub fn misread(&self) -> Option<String> {
+        let misread = self.misread.as_ref()?;
+        Some(format!("{} {misread}", self.source.path.display()))
     }
 
     /// Documents that were cut because they are too long.

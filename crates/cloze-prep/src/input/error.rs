@@ -14,6 +14,14 @@ pub enum InputError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A link that leads nowhere.
+    #[error("{}: a link to {}, which is not there", path.display(), target.display())]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// What it names.
+        target: PathBuf,
+    },
     /// A pattern matches no file, or cannot be understood.
     #[error("{pattern}: {why}")]
     Pattern {
@@ -71,6 +79,8 @@ pub enum InputError {
         line: u64,
         /// What is wrong.
         why: String,
+        /// What to do about it.
+        hint: String,
     },
     /// A line that is not a JSON object.
     #[error("{}: line {line}: {why}", path.display())]
@@ -165,6 +175,9 @@ impl InputError {
                 "the file may not be read by you; change its permissions, or leave it out of the inputs".into()
             }
             Self::Io { .. } => return None,
+            Self::Dangling { .. } => {
+                "bring back what the link names (a disk that is not mounted?), or remove the link".into()
+            }
             Self::Pattern { .. } => "check the pattern; ** crosses folders, * does not".into(),
             Self::EmptyFolder { .. } => {
                 "files named .txt, .text, .md, .jsonl, .ndjson, .csv, .tsv, .html and .htm are read, also with .gz, .zst, .xz or .bz2 after it, and .parquet; name other \
@@ -181,8 +194,8 @@ impl InputError {
             Self::Utf8 { .. } => {
                 format!("say which encoding it is with --encoding (latin1, shift_jis, detect, …), {SKIP}")
             }
-            Self::Compressed { .. } => {
-                "copy or compress the file again; with --on-bad-input skip, what was read up to here is kept".into()
+            Self::Compressed { hint, .. } => {
+                format!("{hint}; with --on-bad-input skip, what was read up to here is kept")
             }
             Self::Json { .. } => {
                 format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines, `jq -c . FILE` an object that is written over several); repair the line, {SKIP}")

@@ -84,8 +84,9 @@ fn by_library(
         hint: hint.into(),
     };
     let left = Cell::new(MOST_KEPT);
+    // What is open where the line ends is said to be so, not to hold a line break.
     let fields = match parse(
-        text,
+        text.trim_end_matches(['\r', '\n']),
         Wanted {
             options,
             left: &left,

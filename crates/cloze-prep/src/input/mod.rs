@@ -8,6 +8,8 @@ mod documents;
 mod error;
 mod html;
 mod json;
+mod kinds;
+mod members;
 mod remote;
 mod resolve;
 mod stream;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::datasets;
 use super::remote::{Address, Found, Object, Stores, only_a_file};
 use super::{InputError, InputOptions};
+use crate::{Progress, Silent};
 
 /// The name of standard input.
 const STDIN: &str = "-";
@@ -153,6 +154,15 @@ pub fn listed(list: &Path) -> Result<Vec<PathBuf>, InputError> {
 impl InputPlan {
     /// Finds the files and objects that `inputs` (files, folders, patterns, addresses) name.
     pub fn resolve(inputs: &[PathBuf], options: &InputOptions) -> Result<Self, InputError> {
+        Self::resolve_and_say(inputs, options, &Silent)
+    }
+
+    /// As [`InputPlan::resolve`]; `progress` is told where a server lets one wait.
+    pub fn resolve_and_say(
+        inputs: &[PathBuf],
+        options: &InputOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self, InputError> {
         let mut plan = Self {
             sources: Vec::new(),
             ignored: Vec::new(),
@@ -161,7 +171,7 @@ impl InputPlan {
         let addresses = inputs.iter().map(|input| Address::of(input));
         let addresses: Vec<Option<Address>> = addresses.collect::<Result<_, _>>()?;
         let remote: Vec<Address> = addresses.iter().flatten().cloned().collect();
-        let mut found = Stores::new().look_up(&remote)?.into_iter();
+        let mut found = Stores::new().look_up(&remote, progress)?.into_iter();
         for (input, address) in inputs.iter().zip(addresses) {
             if address.is_some() {
                 found.next().map_or(Ok(()), |found| plan.add_found(found))?;
@@ -174,8 +184,7 @@ impl InputPlan {
             } else if is_pattern(input) {
                 plan.add_pattern(input)?;
             } else {
-                let (path, source) = (input.clone(), why_absent(input));
-                return Err(InputError::Io { path, source });
+                return Err(why_absent(input));
             }
         }
         plan.refuse_twice()?;
@@ -214,10 +223,18 @@ impl InputPlan {
     }
 
     fn add_folder(&mut self, folder: &Path) -> Result<(), InputError> {
-        let (all, pipes) = files_below(folder)?;
+        let Below {
+            files: all,
+            others,
+            dangling,
+        } = files_below(folder)?;
         let is_read = |file: &PathBuf| kind(file).is_some() && !is_hidden_below(folder, file);
+        if let Some(link) = dangling.iter().find(|link| is_read(link)) {
+            return Err(why_absent(link));
+        }
         let (read, mut ignored): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_read);
-        ignored.extend(pipes);
+        ignored.extend(others);
+        ignored.extend(dangling);
         datasets::refuse(folder, &all, &read)?;
         if read.is_empty() {
             return Err(empty(folder, &ignored));
@@ -289,13 +306,22 @@ impl InputPlan {
             return Err(fail(format!("{} is not a folder", base.display())));
         }
         let mut found = Vec::new();
-        let (mut all, _) = files_below(&base)?;
+        let Below {
+            files: mut all,
+            mut dangling,
+            ..
+        } = files_below(&base)?;
         if here {
-            for file in &mut all {
+            for file in all.iter_mut().chain(&mut dangling) {
                 if let Ok(inside) = file.strip_prefix(".") {
                     *file = inside.into();
                 }
             }
+        }
+        // Some programs leave links for locks, with hidden names.
+        let mut meant = dangling.iter().filter(|l| !is_hidden_below(&base, l));
+        if let Some(link) = meant.find(|link| glob.is_match(link)) {
+            return Err(why_absent(link));
         }
         for file in &all {
             if glob.is_match(file) {
@@ -423,11 +449,24 @@ fn empty(folder: &Path, ignored: &[PathBuf]) -> InputError {
     }
 }
 
-/// What the system says of a path that does not exist, or cannot be looked at.
-fn why_absent(path: &Path) -> std::io::Error {
-    fs::metadata(path)
-        .err()
-        .unwrap_or_else(|| std::io::ErrorKind::NotFound.into())
+/// Why a path does not exist, or cannot be looked at.
+fn why_absent(path: &Path) -> InputError {
+    let path = path.to_path_buf();
+    match fs::read_link(&path) {
+        Ok(target) if is_dangling(&path) => InputError::Dangling { path, target },
+        _ => InputError::Io {
+            source: fs::metadata(&path)
+                .err()
+                .unwrap_or_else(|| std::io::ErrorKind::NotFound.into()),
+            path,
+        },
+    }
+}
+
+/// Whether a path is a link to what is not there.
+fn is_dangling(path: &Path) -> bool {
+    let absent = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    path.is_symlink() && fs::metadata(path).is_err_and(absent)
 }
 
 pub(super) fn is_pattern(path: &Path) -> bool {
@@ -444,28 +483,57 @@ fn is_hidden_below(folder: &Path, file: &Path) -> bool {
     inside.components().any(hidden)
 }
 
-/// Every file below `folder`, by path, and what is neither file nor folder: a pipe that is meant is named.
-fn files_below(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), InputError> {
-    let (mut files, mut others) = (Vec::new(), Vec::new());
+/// What is below a folder.
+#[derive(Default)]
+struct Below {
+    /// By path.
+    files: Vec<PathBuf>,
+    /// Neither file nor folder: a pipe that is meant is named.
+    others: Vec<PathBuf>,
+    /// Links that lead nowhere, as some programs leave them for locks; by path.
+    dangling: Vec<PathBuf>,
+}
+
+fn files_below(folder: &Path) -> Result<Below, InputError> {
+    let Below {
+        mut files,
+        mut others,
+        mut dangling,
+    } = Below::default();
     for entry in walkdir::WalkDir::new(folder).follow_links(true) {
-        let entry = entry.map_err(|e| InputError::Io {
-            path: e.path().unwrap_or(folder).into(),
-            source: e
-                .into_io_error()
-                .unwrap_or_else(|| std::io::Error::other("a link leads back into itself")),
-        })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) if e.path().is_some_and(is_dangling) => {
+                dangling.extend(e.path().map(Path::to_path_buf));
+                continue;
+            }
+            Err(e) => {
+                return Err(InputError::Io {
+                    path: e.path().unwrap_or(folder).into(),
+                    source: e
+                        .into_io_error()
+                        .unwrap_or_else(|| std::io::Error::other("a link leads back into itself")),
+                });
+            }
+        };
         if entry.file_type().is_file() {
             files.push(entry.into_path());
         } else if !entry.file_type().is_dir() {
             others.push(entry.into_path());
         }
     }
-    files.sort_unstable_by(|a, b| {
-        a.as_os_str()
-            .as_encoded_bytes()
-            .cmp(b.as_os_str().as_encoded_bytes())
-    });
-    Ok((files, others))
+    for all in [&mut files, &mut dangling] {
+        all.sort_unstable_by(|a, b| {
+            a.as_os_str()
+                .as_encoded_bytes()
+                .cmp(b.as_os_str().as_encoded_bytes())
+        });
+    }
+    Ok(Below {
+        files,
+        others,
+        dangling,
+    })
 }
 
 fn extension(path: &Path) -> String {

@@ -5,6 +5,7 @@ use std::io::{BufRead, ErrorKind};
 use memchr::memchr;
 
 use super::bytes::{self, From, Known};
+use super::kinds;
 use super::resolve::Source;
 use super::{InputError, InputOptions};
 use crate::Progress;
@@ -18,6 +19,8 @@ pub struct Lines<'a> {
     pub line: u64,
     /// Whether the line that was read last goes on.
     goes_on: bool,
+    /// What came of looking ahead instead of bytes.
+    failed: Option<std::io::Error>,
 }
 
 impl<'a> Lines<'a> {
@@ -34,7 +37,23 @@ impl<'a> Lines<'a> {
             known,
             line: 0,
             goes_on: false,
+            failed: None,
         })
+    }
+
+    /// As [`Lines::first`]; that there is none to be had is said by whoever reads on.
+    pub fn ahead(&mut self, most: usize) -> Vec<u8> {
+        let reader = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
+        match bytes::peek(reader, most) {
+            Ok((first, reader)) => {
+                self.reader = reader;
+                first
+            }
+            Err(e) => {
+                self.failed = Some(e);
+                Vec::new()
+            }
+        }
     }
 
     /// Up to `most` of the first bytes, which are read again.
@@ -50,7 +69,10 @@ impl<'a> Lines<'a> {
     pub fn next(&mut self, line: &mut Vec<u8>, most: usize) -> Result<bool, InputError> {
         let before = line.len();
         let left = most.saturating_sub(before).max(1);
-        let read = read_line(&mut *self.reader, line, left);
+        let read = match self.failed.take() {
+            Some(failed) => Err(failed),
+            None => read_line(&mut *self.reader, line, left),
+        };
         read.map_err(|e| self.known.error(self.source, self.line, e))?;
         if line.len() == before {
             return Ok(false);
@@ -120,30 +142,8 @@ pub fn utf8<'l>(
             line: number,
             why,
             looks: (number == 1)
-                .then(|| looks(line, source.is_stream()))
+                .then(|| kinds::looks(line, source.is_stream()))
                 .flatten(),
         }
     })
-}
-
-/// What the first bytes of a file that is not UTF-8 say it is.
-fn looks(first: &[u8], is_stdin: bool) -> Option<&'static str> {
-    match first {
-        // It has no name that could say so.
-        [0x1F, 0x8B, ..] if is_stdin => Some("it looks like gzip: send it through zcat"),
-        [0x28, 0xB5, 0x2F, 0xFD, ..] if is_stdin => {
-            Some("it looks like zstd: send it through zstdcat")
-        }
-        [0xFD, b'7', b'z', b'X', b'Z', ..] if is_stdin => {
-            Some("it looks like xz: send it through xzcat")
-        }
-        [0x1F, 0x8B, ..] => Some("it looks like gzip: let its name end in .gz"),
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some("it looks like zstd: let its name end in .zst"),
-        [0xFD, b'7', b'z', b'X', b'Z', ..] => Some("it looks like xz: let its name end in .xz"),
-        [b'P', b'A', b'R', b'1', ..] => Some("it looks like Parquet: let its name end in .parquet"),
-        _ if first.iter().take(512).any(|&b| b == 0) => {
-            Some("it looks like a binary file, not text: leave it out of the inputs")
-        }
-        _ => None,
-    }
 }

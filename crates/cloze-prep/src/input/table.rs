@@ -92,7 +92,11 @@ impl<'a> Table<'a> {
                 (None, _) => {
                     let names = header.iter().take(8).map(String::from_utf8_lossy);
                     let names = names.collect::<Vec<_>>().join(", ");
-                    Err(table.no_column(format!("no column {name:?}; it has [{names}]"), option))
+                    let why = format!("no column {name:?}; it has [{names}]");
+                    Err(match other_delimiter(&header, name) {
+                        Some(other) => table.other_delimiter(why, other),
+                        None => table.no_column(why, option),
+                    })
                 }
             }
         };
@@ -114,6 +118,29 @@ impl<'a> Table<'a> {
             path: self.source.path.clone(),
             why,
             hint: format!("give another {option}; the first line names the columns"),
+        }
+    }
+
+    /// Of a table whose cells another character separates.
+    fn other_delimiter(&self, why: String, other: char) -> InputError {
+        let (said, hint) = match other {
+            '\t' => (
+                "tabs",
+                "--input-format tsv reads it (nothing is quoted there)",
+            ),
+            ',' => ("commas", "--input-format csv reads it"),
+            _ => (
+                "semicolons",
+                "write it with commas: python3 -c 'import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter=\";\"))' < OLD.csv > NEW.csv",
+            ),
+        };
+        InputError::Header {
+            path: self.source.path.clone(),
+            why: format!(
+                "{why}: {said} are between its cells, and not what {} has there",
+                self.name
+            ),
+            hint: hint.into(),
         }
     }
 
@@ -189,4 +216,18 @@ impl<'a> Table<'a> {
             kind => row(format!("broken {}: {kind:?}", self.name), "give JSONL"),
         }
     }
+}
+
+/// Another character that separates the names of `header`, which was read as one cell; `name` is one of them.
+fn other_delimiter(header: &ByteRecord, name: &str) -> Option<char> {
+    let cell = header.get(0).filter(|_| header.len() == 1)?;
+    let has = |delimiter: &char| {
+        let mut names = cell.split(|&b| b == *delimiter as u8);
+        names.any(|n| {
+            let n = n.trim_ascii();
+            let n = n.strip_prefix(b"\"").unwrap_or(n);
+            n.strip_suffix(b"\"").unwrap_or(n) == name.as_bytes()
+        })
+    };
+    [';', '\t', ','].into_iter().find(has)
 }

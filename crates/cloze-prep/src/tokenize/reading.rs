@@ -49,6 +49,8 @@ pub struct Reading<'a> {
     /// Documents of the first source that are passed over.
     passed_over: u64,
     failed: Option<Error>,
+    /// A person was told of a source that is in truth something else.
+    told: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -67,6 +69,7 @@ impl<'a> Reading<'a> {
             number,
             passed_over,
             failed: None,
+            told: false,
         }
     }
 
@@ -104,7 +107,13 @@ impl<'a> Reading<'a> {
                 bytes += SOURCE_BYTES;
                 continue;
             };
-            match reader.next_document()? {
+            let document = reader.next_document()?;
+            if let Some(misread) = reader.misread().filter(|_| !self.told) {
+                self.told = true;
+                self.progress
+                    .say(&format!("warning: {misread} (only the first is named)"));
+            }
+            match document {
                 Some(document) => {
                     bytes += document.text.len();
                     block.documents.push(document);

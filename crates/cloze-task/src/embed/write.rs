@@ -54,6 +54,13 @@ enum Kind {
 const HEADER: usize = 128;
 
 impl Sink {
+    /// What is there of the files of `path` until they are whole: the vectors, and the ids beside them.
+    #[must_use]
+    pub fn partials(path: &Path) -> [PathBuf; 2] {
+        let ids = beside(path, ".ids.jsonl");
+        [beside(path, ".partial"), beside(&ids, ".partial")]
+    }
+
     /// Makes `path`, of the kind that its name ends in: `.npy`, `.parquet` or `.arrow`. What is there already is only replaced if `force`.
     pub fn create(path: &Path, dimension: usize, force: bool) -> Result<Self> {
         if path.is_dir() {
@@ -73,7 +80,7 @@ impl Sink {
                 hint: "give another --out, or --force to replace it".into(),
             });
         }
-        let partial = beside(path, ".partial");
+        let [partial, _] = Self::partials(path);
         let kind = path
             .extension()
             .and_then(|e| e.to_str())
@@ -139,7 +146,7 @@ impl Sink {
                     .collect();
                 file.write_all(&bytes).map_err(io)?;
                 if lines.is_none() && ids.iter().any(Option::is_some) {
-                    let partial = beside(ids_path, ".partial");
+                    let [_, partial] = Self::partials(&self.files.0[0].1);
                     let made = File::create(&partial).map_err(cloze_shard::Error::io(&partial))?;
                     let mut made = BufWriter::new(made);
                     // Those before had none.

@@ -61,7 +61,11 @@ impl Stores {
         Self
     }
 
-    pub fn look_up(&self, addresses: &[Address]) -> Result<Vec<Found>, InputError> {
+    pub fn look_up(
+        &self,
+        addresses: &[Address],
+        _: &dyn Progress,
+    ) -> Result<Vec<Found>, InputError> {
         match addresses {
             [] => Ok(Vec::new()),
             [first, ..] => Err(InputError::Remote {
@@ -77,12 +81,14 @@ impl Stores {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Silent;
 
     #[test]
     fn an_address_is_refused_with_how_to_build_what_reads_it() {
-        assert!(Stores::new().look_up(&[]).unwrap().is_empty());
+        assert!(Stores::new().look_up(&[], &Silent).unwrap().is_empty());
         let address = Address::of(Path::new("https://me:word@host/a.txt")).unwrap();
-        let error = Stores::new().look_up(&[address.unwrap()]).err().unwrap();
+        let error = Stores::new().look_up(&[address.unwrap()], &Silent);
+        let error = error.err().unwrap();
         let text = error.to_string();
         assert!(
             text.starts_with("https://host/a.txt: this cloze was built without"),

@@ -31,6 +31,8 @@ pub struct Manner {
     pub wait: [Duration; 2],
     /// How long one waits for the next bytes.
     pub stall: Duration,
+    /// How long one waits for an answer before a person is told.
+    pub quiet: Duration,
 }
 
 impl Default for Manner {
@@ -42,6 +44,7 @@ impl Default for Manner {
             patience: [Duration::from_secs(5), Duration::from_secs(120)],
             wait: [Duration::from_millis(200), Duration::from_secs(10)],
             stall: Duration::from_secs(30),
+            quiet: Duration::from_secs(4),
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct Again {
     since: Instant,
     wait: Duration,
     waits: [Duration; 2],
+    /// How often it was tried.
+    tries: u32,
 }
 
 impl Again {
@@ -124,6 +129,7 @@ impl Again {
             since: Instant::now(),
             wait: waits[0],
             waits,
+            tries: 0,
         }
     }
 
@@ -133,8 +139,17 @@ impl Again {
     }
 
     /// Waits before the next try, or gives up.
-    pub async fn wait(&mut self, why: Why) -> Result<(), Why> {
-        if !why.passes || self.since.elapsed() + self.wait > self.patience {
+    pub async fn wait(&mut self, mut why: Why) -> Result<(), Why> {
+        self.tries += 1;
+        let since = self.since.elapsed();
+        if !why.passes {
+            return Err(why);
+        }
+        if since + self.wait > self.patience {
+            why.why.push_str(&match self.tries {
+                1 => "; tried once".to_owned(),
+                n => format!("; tried {n} times in {:.0} seconds", since.as_secs_f64()),
+            });
             return Err(why);
         }
         tokio::time::sleep(self.wait).await;

@@ -1,5 +1,6 @@
 //! What an address stands for.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -11,6 +12,7 @@ use super::fetch::{Again, Object, What, modified};
 use super::store::{Engine, Stores};
 use super::why::Why;
 use super::{Address, Found, Scheme};
+use crate::Progress;
 use crate::input::resolve::is_pattern;
 
 /// Looking for what one address stands for.
@@ -18,6 +20,9 @@ pub struct Looking<'a> {
     pub stores: &'a Stores,
     pub address: &'a Address,
     pub engine: &'a Arc<Engine>,
+    pub progress: &'a dyn Progress,
+    /// Whether a person was told that one waits.
+    pub told: &'a Cell<bool>,
 }
 
 impl Looking<'_> {
@@ -133,13 +138,34 @@ impl Looking<'_> {
                 head,
                 ..GetOptions::default()
             };
-            let why = match timeout(manner.stall, store.get_opts(key, options)).await {
-                Ok(Ok(answer)) => return Ok((answer.meta, is_page(&answer.attributes))),
-                Ok(Err(e)) => Why::of(&e, self.address),
-                Err(_) => Why::passing("the server does not answer"),
+            let why = match self.heard(store.get_opts(key, options)).await {
+                Some(Ok(answer)) => return Ok((answer.meta, is_page(&answer.attributes))),
+                Some(Err(e)) => Why::of(&e, self.address),
+                None => Why::passing(format!(
+                    "the server does not answer: nothing came for {:.0} seconds",
+                    manner.stall.as_secs_f64()
+                )),
             };
             again.wait(why).await?;
         }
+    }
+
+    /// What is answered, if anything is in time; a person is told once that one waits.
+    async fn heard<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let manner = &self.stores.manner;
+        let quiet = manner.quiet.min(manner.stall);
+        let mut answer = std::pin::pin!(answer);
+        if let Ok(answer) = timeout(quiet, answer.as_mut()).await {
+            return Some(answer);
+        }
+        if !self.told.replace(true) {
+            self.progress.say(&format!(
+                "{}: waiting for the server to answer, {:.0} seconds at most",
+                self.address.shown().display(),
+                manner.stall.as_secs_f64()
+            ));
+        }
+        timeout(manner.stall - quiet, answer).await.ok()
     }
 
     /// What lies below a prefix, by key; a list that breaks off goes on after its last key.
@@ -161,14 +187,19 @@ impl Looking<'_> {
                 Some(last) => store.list_with_offset(prefix.as_ref(), &last.location),
             };
             let why = loop {
-                match timeout(manner.stall, listed.next()).await {
-                    Ok(Some(Ok(meta))) => {
+                match self.heard(listed.next()).await {
+                    Some(Some(Ok(meta))) => {
                         all.push(meta);
                         again.arrived();
                     }
-                    Ok(Some(Err(e))) => break Why::of(&e, self.address),
-                    Ok(None) => break 'again,
-                    Err(_) => break Why::passing("the server does not go on with the list"),
+                    Some(Some(Err(e))) => break Why::of(&e, self.address),
+                    Some(None) => break 'again,
+                    None => {
+                        break Why::passing(format!(
+                            "the server does not go on with the list: nothing came for {:.0} seconds",
+                            manner.stall.as_secs_f64()
+                        ));
+                    }
                 }
             };
             drop(listed);

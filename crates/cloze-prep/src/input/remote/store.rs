@@ -1,5 +1,6 @@
 //! Stores: clients for each bucket, and the threads that they work on.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::fetch::Manner;
 use super::find::Looking;
 use super::why::Why;
 use super::{Address, Found, Scheme};
+use crate::Progress;
 use crate::input::InputError;
 
 /// Addresses that are looked up at a time.
@@ -79,7 +81,11 @@ impl Stores {
     }
 
     /// What is at each address, in their order.
-    pub fn look_up(&self, addresses: &[Address]) -> Result<Vec<Found>, InputError> {
+    pub fn look_up(
+        &self,
+        addresses: &[Address],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Found>, InputError> {
         let [first, ..] = addresses else {
             return Ok(Vec::new());
         };
@@ -91,11 +97,14 @@ impl Stores {
         let Some(runtime) = &engine.0 else {
             return Ok(Vec::new());
         };
+        let told = Cell::new(false);
         let found = stream::iter(addresses).map(|address| {
             let looking = Looking {
                 stores: self,
                 address,
                 engine: &engine,
+                progress,
+                told: &told,
             };
             async move { looking.find().await.map_err(|why| why.error(address, None)) }
         });

@@ -25,6 +25,7 @@ fn manner() -> Manner {
         patience: [Duration::from_millis(500); 2],
         wait: [Duration::from_millis(5), Duration::from_millis(200)],
         stall: Duration::from_millis(700),
+        quiet: Duration::from_millis(50),
     }
 }
 
@@ -36,7 +37,7 @@ fn look_up(text: &str, variables: &[(&str, &str)]) -> Result<Vec<Object>, InputE
     let variables = variables.iter().map(|(n, v)| ((*n).into(), (*v).into()));
     let stores = Stores::with(variables, manner());
     let mut found = Vec::new();
-    for one in stores.look_up(&[address(text)])? {
+    for one in stores.look_up(&[address(text)], &Silent)? {
         match one {
             Found::Named(objects) | Found::Below(_, objects) => found.extend(objects),
         }
@@ -70,6 +71,20 @@ fn server(
 fn ranges(server: &Server) -> Vec<Option<String>> {
     let gets = server.seen().into_iter().filter(|r| r.method == "GET");
     gets.map(|r| r.header("range").map(str::to_owned)).collect()
+}
+
+/// What a person is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Progress for Told {
+    fn begin(&self, _: Stage, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn count(&self, _: u64, _: u64) {}
+    fn end(&self) {}
+    fn say(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
 }
 
 #[test]
@@ -149,16 +164,6 @@ fn no_fault_makes_other_bytes() {
 
 #[test]
 fn a_part_that_breaks_is_gone_on_with_where_it_broke() {
-    struct Told(Mutex<Vec<String>>);
-    impl Progress for Told {
-        fn begin(&self, _: Stage, _: u64) {}
-        fn advance(&self, _: u64) {}
-        fn count(&self, _: u64, _: u64) {}
-        fn end(&self) {}
-        fn say(&self, text: &str) {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-    }
     let server = server(bytes(3 * PART), |_, r, b| {
         let part = Response::part(r, b);
         match r.header("range") {
@@ -250,7 +255,10 @@ fn patience_ends() {
     });
     let cases = [
         (&short, "after byte 300: "),
-        (&silent, "after byte 0: nothing arrived for 1 seconds"),
+        (
+            &silent,
+            "after byte 0: nothing arrived for 1 seconds; tried once",
+        ),
     ];
     for (server, says) in cases {
         let object = &look_up(&server.url("/a"), &[]).unwrap()[0];
@@ -265,6 +273,35 @@ fn patience_ends() {
         assert!(reader.read_to_end(&mut rest).is_err());
         assert!(reader.read(&mut [0; 8]).is_err());
     }
+}
+
+/// A server that takes the connection and says nothing is given up, and a person knows what is waited for, and for how long.
+#[test]
+fn a_server_that_says_nothing_is_told_of_and_given_up() {
+    let silent = Server::start(|r| {
+        std::thread::sleep(Duration::from_secs(3));
+        Response::part(r, b"text")
+    });
+    let failing = Server::start(|_| Response::status(500));
+    let urls = [silent.url("/a?KEY"), silent.url("/b")];
+    let addresses: Vec<Address> = urls.iter().map(|url| address(url)).collect();
+    let stores = Stores::with([], manner());
+    let (told, started) = (Told::default(), Instant::now());
+    let error = stores.look_up(&addresses, &told).err().unwrap().to_string();
+    assert!(started.elapsed() < Duration::from_millis(2_500));
+    let says = "/a: the server does not answer: nothing came for 1 seconds; tried once";
+    assert!(error.ends_with(says), "{error}");
+    let told = told.0.into_inner().unwrap();
+    let [told] = &told[..] else {
+        panic!("once: {told:?}");
+    };
+    let says = "/a: waiting for the server to answer, 1 seconds at most";
+    assert!(told.ends_with(says), "{told}");
+    let error = look_up(&failing.url("/a"), &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("; tried ") && error.contains(" times in "),
+        "{error}"
+    );
 }
 
 /// Only a few parts are held, however large the object and however slowly it is read.
