@@ -199,7 +199,8 @@ fn documents(
     match (other, &config.id_field) {
         (None, _) => {}
         (Some(_), None) => {
-            claims.wrong("config.id_field: the manifest names none, and documents have ids".into())
+            let why = "config.id_field: the manifest names none, and documents have ids";
+            claims.wrong(why.into());
         }
         (Some((id, doc)), Some(_)) => {
             drop(claims);
