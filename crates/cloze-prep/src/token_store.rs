@@ -16,7 +16,6 @@ use cloze_shard::Ids;
 use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::lists::{IdLists, Lists, array};
 use cloze_shard::schema::{IdType, list_of};
-use rayon::prelude::*;
 
 use crate::input::Document;
 use crate::pairing::DocumentView;
@@ -303,15 +302,18 @@ impl TokenStore {
 
     /// Reads `files` into memory: faster than a map where documents are asked for in no order.
     pub fn hold(files: &TokenFiles) -> Result<Self> {
-        Self::of(files, IpcFile::held)
+        let threads = rayon::current_num_threads();
+        Self::of(files, |file| file.held(threads))
     }
 
     fn of(
         files: &TokenFiles,
-        read: impl Fn(&IpcFile) -> cloze_shard::Result<Vec<RecordBatch>> + Sync + Send,
+        read: impl Fn(&IpcFile) -> cloze_shard::Result<Vec<RecordBatch>>,
     ) -> Result<Self> {
-        let read: Vec<_> = files.files.par_iter().map(read).collect::<Result<_, _>>()?;
-        let batches: Vec<Batch> = read.iter().flatten().map(Batch::new).collect();
+        let mut batches = Vec::new();
+        for file in &files.files {
+            batches.extend(read(file)?.iter().map(Batch::new));
+        }
         let per_document = batches.len() as f64 / files.len().max(1) as f64;
         Ok(Self {
             batches,

@@ -27,6 +27,8 @@ use crate::{Config, Error, Progress, Result};
 
 /// Text that is read ahead while the block before it is tokenized: bounds memory.
 pub const BLOCK_BYTES: usize = 4 << 20;
+/// Pieces of a block for each thread.
+const PIECES: usize = 32;
 
 /// What stage 1 counted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -487,8 +489,11 @@ impl<'a> Worker<'a> {
 
     /// Cleans the texts of the block, and tokenizes them.
     fn block(&self, block: &mut [Document]) -> Result<Vec<Looked>> {
+        // Few enough at a time that no thread has much left when the others are done.
+        let at_a_time = block.len().div_ceil(PIECES * rayon::current_num_threads());
         block
             .par_iter_mut()
+            .with_max_len(at_a_time)
             .map_init(
                 || Borrowed {
                     worker: self,

@@ -6,6 +6,7 @@ mod decode;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 
 use crate::atomic::{AtomicFile, Written};
 use crate::{Error, Result};
+
+/// Bytes of a large page.
+const LARGE_PAGE: usize = 2 << 20;
 
 /// Writes one Arrow IPC file, atomically.
 pub struct IpcFileWriter {
@@ -199,9 +203,9 @@ impl IpcFile {
     }
 
     /// As [`IpcFile::batches`], from a copy of the file in memory that is asked for in large pages: who reads places all over it waits less for
-    /// addresses to be translated.
-    pub fn held(&self) -> Result<Vec<RecordBatch>> {
-        self.decoded(&self.copy()?)
+    /// addresses to be translated. So many threads make the copy.
+    pub fn held(&self, threads: usize) -> Result<Vec<RecordBatch>> {
+        self.decoded(&self.copy(threads)?)
     }
 
     fn decoded(&self, whole: &Buffer) -> Result<Vec<RecordBatch>> {
@@ -237,7 +241,7 @@ impl IpcFile {
         }
     }
 
-    fn copy(&self) -> Result<Buffer> {
+    fn copy(&self, threads: usize) -> Result<Buffer> {
         let made = memmap2::MmapOptions::new().len(self.length).map_anon();
         let Ok(mut copy) = made else {
             return self.map(0, self.length);
@@ -245,8 +249,11 @@ impl IpcFile {
         // Without large pages it is a copy all the same.
         #[cfg(target_os = "linux")]
         let _ = copy.advise(memmap2::Advice::HugePage);
-        let mut file = File::open(&self.path).map_err(Error::io(&self.path))?;
-        file.read_exact(&mut copy).map_err(Error::io(&self.path))?;
+        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
+        // Memory that is new to the process takes longer than what is copied into it.
+        let piece = copy.len().div_ceil(threads.max(1));
+        read_in_pieces(&file, &mut copy, piece.next_multiple_of(LARGE_PAGE))
+            .map_err(Error::io(&self.path))?;
         Ok(Buffer::from(bytes::Bytes::from_owner(copy)))
     }
 
@@ -263,6 +270,23 @@ impl IpcFile {
         let map = unsafe { options.map(&file) }.map_err(Error::io(&self.path))?;
         Ok(Buffer::from(bytes::Bytes::from_owner(map)))
     }
+}
+
+/// Reads the first bytes of `file` into `to`, a thread for each `piece` bytes.
+fn read_in_pieces(file: &File, to: &mut [u8], piece: usize) -> std::io::Result<()> {
+    std::thread::scope(|scope| {
+        let pieces = to.chunks_mut(piece).enumerate();
+        let reading: Vec<_> = pieces
+            .map(|(number, to)| {
+                scope.spawn(move || file.read_exact_at(to, (number * piece) as u64))
+            })
+            .collect();
+        let ended = || Err(std::io::Error::other("a thread that read it ended"));
+        let mut read = reading
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| ended()));
+        read.try_for_each(|read| read)
+    })
 }
 
 /// What a file calls its columns; a stranger's may be many, and long.
@@ -389,7 +413,15 @@ mod tests {
             assert_eq!(file.rows(number).unwrap(), batch.num_rows());
             assert_eq!(file.batch(number).unwrap(), *batch);
         }
-        assert_eq!(file.held().unwrap(), written);
+        assert_eq!(file.held(3).unwrap(), written);
+        let bytes = fs::read(&path).unwrap();
+        for piece in [1 << 20, bytes.len(), bytes.len() - 1, 1_000, 77] {
+            let mut copy = vec![0; bytes.len()];
+            read_in_pieces(&File::open(&path).unwrap(), &mut copy, piece).unwrap();
+            assert!(copy == bytes, "{piece}");
+            let mut more = vec![0; bytes.len() + 1];
+            assert!(read_in_pieces(&File::open(&path).unwrap(), &mut more, piece).is_err());
+        }
     }
 
     /// Whatever happens to a file, reading it gives an error or some values, and never panics.
