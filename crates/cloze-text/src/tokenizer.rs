@@ -555,6 +555,93 @@ mod tests {
         }
     }
 
+    /// Whatever is another in a file, or missing, or more: what is read without the library is what the library reads.
+    #[test]
+    fn what_is_read_without_the_library_is_what_it_reads() {
+        fn places(value: &Value, at: &str, out: &mut Vec<String>) {
+            out.push(at.to_owned());
+            match value {
+                Value::Object(map) => map
+                    .iter()
+                    .for_each(|(key, value)| places(value, &format!("{at}/{key}"), out)),
+                Value::Array(list) => list
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, value)| places(value, &format!("{at}/{i}"), out)),
+                _ => {}
+            }
+        }
+        let json = tokenizer_json(&TOKENS, Settings::default()).unwrap();
+        let whole: Value = serde_json::from_slice(&json).unwrap();
+        let mut all = Vec::new();
+        places(&whole, "", &mut all);
+        let odd = [
+            json!(null),
+            json!(true),
+            json!(false),
+            json!(0),
+            json!(7),
+            json!(-1),
+            json!(2.5),
+            json!(4_294_967_296u64),
+            json!(""),
+            json!("##"),
+            json!("play"),
+            json!("1.0"),
+            json!("Sequence"),
+            json!("NFC"),
+            json!("BertPreTokenizer"),
+            json!([]),
+            json!({}),
+            json!([1]),
+            json!({"type": "Sequence"}),
+        ];
+        let (mut read, mut refused) = (0, 0);
+        let mut check = |value: &Value, what: &str| {
+            let bytes = value.to_string().into_bytes();
+            let Some(usual) = Usual::read(&bytes) else {
+                refused += 1;
+                return;
+            };
+            read += 1;
+            let library = library(&bytes).unwrap_or_else(|why| panic!("{what}: {why}"));
+            let mut vocab: Vec<_> = library.get_vocab(true).into_iter().collect();
+            vocab.sort_by_key(|(_, id)| *id);
+            let lines: String = vocab
+                .iter()
+                .map(|(token, _)| format!("{token}\n"))
+                .collect();
+            assert_eq!(usual.vocab_txt, lines.as_bytes(), "{what}");
+            let mut fast: Vec<u32> = Vec::new();
+            let text = "Playing [SEP] play plåy PLAY 中 []";
+            usual
+                .fast
+                .encode_into(&mut usual.fast.scratch(), text, &mut fast);
+            let slow = library.encode_fast(text, false).unwrap();
+            assert_eq!(fast, slow.get_ids(), "{what}");
+        };
+        for at in &all {
+            for to in &odd {
+                let mut other = whole.clone();
+                *other.pointer_mut(at).unwrap() = to.clone();
+                check(&other, &format!("{at} is {to}"));
+            }
+            let mut more = whole.clone();
+            if let Some(Value::Object(map)) = more.pointer_mut(at) {
+                map.insert("more".into(), json!(9));
+                check(&more, &format!("more in {at}"));
+            }
+            let mut less = whole.clone();
+            if let Some((parent, key)) = at.rsplit_once('/')
+                && let Some(Value::Object(map)) = less.pointer_mut(parent)
+            {
+                map.shift_remove(key);
+                check(&less, &format!("no {at}"));
+            }
+        }
+        assert!(read > 50 && refused > 500, "{read} {refused}");
+    }
+
     #[test]
     fn bad_files_are_named() {
         let folder = tempfile::tempdir().unwrap();

@@ -54,6 +54,21 @@ impl WordPiece {
         if plain > 0 {
             return reason(format!("it has {plain} added tokens that are not special"));
         }
+        // It puts special tokens around a text, which are not asked for; what it does to the text itself counts.
+        let after = &json["post_processor"];
+        let keeps_text = match after["type"].as_str() {
+            None => after.is_null(),
+            Some("BertProcessing" | "RobertaProcessing") => true,
+            Some("TemplateProcessing") => {
+                let single = after["single"].as_array().into_iter().flatten();
+                let texts: Vec<&Value> = single.filter_map(|piece| piece.get("Sequence")).collect();
+                matches!(texts.as_slice(), [text] if text["id"] == "A")
+            }
+            Some(_) => false,
+        };
+        if !keeps_text {
+            return reason("its post_processor is none that puts tokens around a text".into());
+        }
         let normalizer = &json["normalizer"];
         let flag = |name: &str| match &normalizer[name] {
             Value::Bool(on) => Ok(*on),

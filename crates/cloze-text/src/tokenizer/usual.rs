@@ -36,8 +36,7 @@ struct File<'a> {
     added_tokens: Vec<Added>,
     normalizer: Value,
     pre_tokenizer: Value,
-    #[serde(rename = "post_processor")]
-    _post_processor: Option<PostProcessorWrapper>,
+    post_processor: Value,
     #[serde(rename = "decoder")]
     _decoder: Option<DecoderWrapper>,
     #[serde(borrow)]
@@ -164,11 +163,12 @@ impl Usual {
         // That the library takes them.
         NormalizerWrapper::deserialize(&file.normalizer)?;
         PreTokenizerWrapper::deserialize(&file.pre_tokenizer)?;
+        Option::<PostProcessorWrapper>::deserialize(&file.post_processor)?;
         let lowercase = file.normalizer["lowercase"]
             .as_bool()
             .ok_or_else(otherwise)?;
         let rest = json!({
-            "normalizer": file.normalizer, "pre_tokenizer": file.pre_tokenizer,
+            "normalizer": file.normalizer, "pre_tokenizer": file.pre_tokenizer, "post_processor": file.post_processor,
             "model": {
                 "unk_token": model.unk_token, "continuing_subword_prefix": model.continuing_subword_prefix,
                 "max_input_chars_per_word": model.max_input_chars_per_word,
