@@ -343,9 +343,10 @@ fn tokens_are_used_again() {
         let _ = Command::new("umount").arg(&kept).status();
         let _ = ran.status(0).says(&["tokens   as they are in kept"]);
         is_same(&place.files("undisturbed"), &place, "out");
-        let _ = other
-            .status(2)
-            .says(&["kept holds tokens of other inputs", "in/b.jsonl.gz is gone"]);
+        let _ = other.status(2).says(&[
+            "kept holds tokens of other inputs",
+            "in/b.jsonl.gz is not among the inputs now",
+        ]);
     } else {
         let _ = Command::new("umount").arg(&kept).status();
         eprintln!("skipped: a folder cannot be made read-only here");
@@ -514,12 +515,25 @@ fn kept_tokens_are_not_replaced_in_silence() {
     };
     refused(
         "in/a.jsonl",
-        &["in/b.jsonl.gz is gone", "in/c.jsonl is gone"],
+        &[
+            "in/b.jsonl.gz is not among the inputs now",
+            "in/c.jsonl is not among the inputs now",
+        ],
     );
     refused(
         "in/b.jsonl.gz in/a.jsonl in/c.jsonl",
         &["source 0 was in/a.jsonl, is in/b.jsonl.gz now"],
     );
+    // Nor is anything written into a folder of somebody else's, a lock too.
+    place.write("foreign/lock", "mine");
+    place.write("foreign/notes", "mine, too");
+    let foreign = place.files("foreign");
+    for tokens in ["foreign", "foreign/notes", "first/tokens", "refused/tokens"] {
+        let line = format!("prepare in {OPTIONS} --tokens {tokens} --out refused");
+        let _ = place.cloze(&line).status(2).says(&["hint: give"]);
+        assert!(place.files("foreign") == foreign, "{tokens}");
+        assert!(!place.path("first/tokens").exists(), "{tokens}");
+    }
     place.write("in/ab.jsonl", lines(5, 3_000));
     refused("in", &["in/ab.jsonl is new"]);
     fs::remove_file(place.path("in/ab.jsonl")).unwrap();
@@ -561,7 +575,7 @@ fn kept_tokens_are_not_replaced_in_silence() {
     let _ = place
         .cloze(&line)
         .status(0)
-        .says(&["moved/cc.jsonl is gone"]);
+        .says(&["moved/cc.jsonl is not among the inputs now"]);
     let _ = place
         .cloze(&format!("prepare moved/a.jsonl {OPTIONS} --out less"))
         .status(0);
@@ -687,4 +701,46 @@ fn a_signal_is_answered() {
         is_same(&whole, &place, "out");
         fs::remove_dir_all(place.path("out")).unwrap();
     }
+}
+
+/// A file that is written to while it is read is not taken as what it was when the run began, nor as what it is.
+#[test]
+fn inputs_that_change_while_they_are_read() {
+    let place = place(40_000);
+    let mut child = Command::new(cloze_tests::executable("cloze"))
+        .args(format!("prepare - in {OPTIONS} --jobs 1 --out out").split_whitespace())
+        .current_dir(place.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !place.path("out/.work/key.json").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it hangs");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // What comes through the pipe is read first.
+    let text = fs::read_to_string(place.path("in/c.jsonl")).unwrap();
+    let half: String = text
+        .lines()
+        .take(3)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(place.path("in/c.jsonl"), half).unwrap();
+    drop(child.stdin.take());
+    let mut said = String::new();
+    let _ = child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{said}");
+    assert!(
+        said.contains("in/c.jsonl: changed while it was read"),
+        "{said}"
+    );
+    assert!(said.contains("hint: let nothing write to it"), "{said}");
+    assert!(!place.path("out/manifest.json").exists());
 }

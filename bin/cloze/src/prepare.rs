@@ -70,8 +70,8 @@ pub fn run(args: &PrepareArgs) -> anyhow::Result<Status> {
     if let Some(path) = &args.report {
         written::may_be("--report", path, &args.out, "{\n  \"documents\": ")?;
     }
-    let out = args.out.clone();
-    cloze_cli::when_stopped(move || cloze_prep::left_in(&out))?;
+    let (out, tokens) = (args.out.clone(), args.work.tokens.clone());
+    cloze_cli::when_stopped(move || cloze_prep::left_in(&out, tokens.as_deref()))?;
     let report = cloze_prep::prepare(
         &args.inputs.all()?,
         &args.tokenizer,

@@ -84,6 +84,9 @@ fn audit(args: &VerifyArgs, sources: &[PathBuf], report: &mut Report) -> anyhow:
     Ok(())
 }
 
+/// Notes that are shown.
+const NOTES: usize = 20;
+
 fn as_text(report: &Report) -> String {
     let rows: Vec<Vec<String>> = report
         .found
@@ -124,8 +127,12 @@ fn as_text(report: &Report) -> String {
             text.push_str(&format!("{}: and {more} more\n", check.name()));
         }
     }
-    for note in &report.notes {
+    for note in report.notes.iter().take(NOTES) {
         text.push_str(&format!("\nnote: {note}\n"));
+    }
+    if report.notes.len() > NOTES {
+        let more = format::count((report.notes.len() - NOTES) as u64);
+        text.push_str(&format!("\nnote: and {more} more (--json has all)\n"));
     }
     let all: u64 = report.found.values().sum();
     text.push_str(&if all == 0 {

@@ -29,6 +29,8 @@ pub struct Builder {
     lengths: Vec<usize>,
     texts: u64,
     texts_before_set: u64,
+    /// Texts of few words.
+    short: u64,
 }
 
 /// What is looked for.
@@ -37,6 +39,8 @@ pub struct Exclusion {
     sets: Vec<String>,
     rows: Vec<Row>,
     texts: u64,
+    /// Of which few words, see [`FEW_WORDS`].
+    short: u64,
     /// Lengths of runs, ascending.
     lengths: Vec<usize>,
     runs: [Index; 2],
@@ -114,6 +118,7 @@ impl Builder {
             rows.len() as u32 - 1
         });
         let whole = found.len() < FEW_WORDS.min(self.n);
+        self.short += u64::from(whole);
         let length = found.len().min(self.n);
         let mut hashes = Vec::new();
         words::runs(&found, length, &mut hashes);
@@ -142,6 +147,7 @@ impl Builder {
             sets: self.sets,
             rows: self.rows,
             texts: self.texts,
+            short: self.short,
             lengths: self.lengths,
             runs: self.runs.map(Index::new),
         }
@@ -159,6 +165,12 @@ impl Exclusion {
     #[must_use]
     pub fn texts(&self) -> u64 {
         self.texts
+    }
+
+    /// How many of them have so few words that they must be all of a document.
+    #[must_use]
+    pub fn short(&self) -> u64 {
+        self.short
     }
 
     /// The rows that share a run of words with a document of these words, ascending.

@@ -67,7 +67,7 @@ pub struct CleanOptions {
         arg(long, value_name = "FIELD", default_value = "text")
     )]
     pub exclude_field: Vec<String>,
-    /// Words in a row that must be the same; shorter texts of an evaluation set must occur whole
+    /// Words in a row that must be the same; shorter texts of an evaluation set must occur whole, and those of less than 5 words must be all of a document
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 13, value_name = "N"))]
     pub exclude_ngram: usize,
     /// blake3 of each file in `exclude`, as it was read.

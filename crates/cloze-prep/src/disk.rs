@@ -151,7 +151,8 @@ pub fn refuse(path: &Path, needed: u64, free: Option<u64>) -> Result<()> {
         Some(free) if needed > free => Err(Error::Disk {
             path: path.into(),
             needed: megabytes(needed),
-            free: megabytes(free),
+            // Downwards, so that it is less than what is needed, which is rounded upwards.
+            free: megabytes(free / 1_000_000 * 1_000_000),
         }),
         _ => Ok(()),
     }

@@ -95,6 +95,8 @@ pub enum Error {
     NothingToWrite {
         /// What was seen.
         why: String,
+        /// What to look at.
+        hint: &'static str,
     },
     /// A document holds more tokens than a batch of the token store can.
     #[error("{source_path}: document {index} has {tokens} tokens, at most {limit} are possible")]
@@ -154,16 +156,14 @@ impl Error {
                 source.hint()
             }
             Self::Stopped { source, out } => Some(format!(
-                "{}what was done is kept in {}: the same command with --resume goes on from there",
+                "{}{}",
                 source
                     .hint()
                     .map_or_else(String::new, |hint| format!("{hint}; ")),
-                out.display()
+                crate::left_in(out, None)
             )),
             Self::Disk { .. } => Some("free some, or give another --out (and --tokens)".into()),
-            Self::NothingToWrite { .. } => {
-                Some("check that the inputs hold text, and --text-field and --text-form".into())
-            }
+            Self::NothingToWrite { hint, .. } => Some((*hint).into()),
             Self::DocumentTooLong { .. } => Some(
                 "split the document: a form feed or a JSONL line of its own begins another".into(),
             ),

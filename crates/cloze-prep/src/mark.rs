@@ -59,6 +59,16 @@ impl Mark {
         mark
     }
 
+    /// The size of a file whose bytes or size are not what they were; what is elsewhere, or comes through a pipe, is known by other means.
+    pub fn was_written_to(&self, source: &Source) -> Option<u64> {
+        if source.object.is_some() || source.is_stream() {
+            return None;
+        }
+        let now = fs::metadata(&source.path).ok()?;
+        let same = now.len() == self.bytes && modified(&now) == self.modified;
+        (now.is_file() && !same).then_some(now.len())
+    }
+
     /// Whether all that is known of `source` without reading it is as it was.
     fn is(&self, source: &Source) -> bool {
         let tells = self.modified > 0 || self.etag.is_some();
@@ -160,6 +170,22 @@ mod tests {
         fs::write(&copy, "one").unwrap();
         assert!(mark.holds(&source(&copy), Some(&digest)));
         assert!(!mark.holds(&source(&copy), None));
+    }
+
+    #[test]
+    fn what_is_written_while_it_is_read_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        fs::write(&path, "one").unwrap();
+        touch(&path, 5);
+        let source = source(&path);
+        let mark = Mark::of(&source);
+        assert_eq!(mark.was_written_to(&source), None);
+        touch(&path, 6);
+        assert_eq!(mark.was_written_to(&source), Some(3));
+        fs::write(&path, "on").unwrap();
+        touch(&path, 5);
+        assert_eq!(mark.was_written_to(&source), Some(2));
     }
 
     #[test]

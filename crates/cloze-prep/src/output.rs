@@ -117,15 +117,30 @@ impl Output {
     }
 }
 
-/// What a preparation that is killed leaves in `out`, in words.
+/// What a preparation that is killed leaves in `out`, and in the folder of tokens if it has one of its own, in words.
 #[must_use]
-pub fn left_in(out: &Path) -> String {
-    match out.join(WORK_FOLDER).exists() {
+pub fn left_in(out: &Path, tokens: Option<&Path>) -> String {
+    let work = out.join(WORK_FOLDER);
+    if !work.exists() {
+        return "nothing was begun".into();
+    }
+    let own = work.join("tokens");
+    // Of tokens elsewhere nothing is known where they are not named.
+    let is_elsewhere = tokens.is_none() && !own.exists();
+    let folder = tokens.unwrap_or(&own);
+    let is_safe = ["part-00000.json", "whole.json"]
+        .iter()
+        .any(|name| folder.join(name).exists());
+    match is_safe || is_elsewhere {
         true => format!(
             "what was done is kept in {}: the same command with --resume goes on from there",
             out.display()
         ),
-        false => "nothing was begun".into(),
+        false => format!(
+            "no tokens are safe in {} yet: the same command with --resume begins anew (--save-every says after how much text they are; with deduplication, when \
+             all of it was read)",
+            out.display()
+        ),
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Work {
     /// sorted on disk, with the same result [default: half of what the machine or its control group has]
     #[cfg_attr(feature = "clap", arg(long, value_name = "SIZE", value_parser = crate::parse_memory))]
     pub memory: Option<u64>,
-    /// Text after which the tokens so far are safe from a stop
+    /// Text after which the tokens so far are safe from a stop; with deduplication they are when all text was read
     #[cfg_attr(feature = "clap", arg(long, default_value_t = 256, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=65_536)))]
     pub save_every: u64,
 }
@@ -126,6 +126,9 @@ pub fn prepare(
         config.clean.exclude_blake3.push(digest);
     }
     sources::outside(out, inputs)?;
+    if let Some(tokens) = &work.tokens {
+        sources::tokens_outside(tokens, out)?;
+    }
     let sources = InputPlan::resolve_and_say(inputs, &InputOptions::of(&config), progress)?;
     fields::check(&sources, &config)?;
     sources::no_vocabulary(tokenizer, &sources)?;
@@ -197,6 +200,14 @@ impl Preparation<'_> {
         let of = |config: &serde_json::Value, digest: &str| Key::of(config, digest);
         let then = of(&manifest.config, &manifest.tokenizer.vocab_digest);
         let mut differences = then.differences(&of(&now, &self.vocabulary.digest()));
+        let now = self.tokenizer.files().iter();
+        let same = now.clone().count() == manifest.tokenizer.files.len()
+            && now
+                .zip(&manifest.tokenizer.files)
+                .all(|((_, bytes), then)| blake3::hash(bytes).to_hex().as_str() == then.blake3);
+        if !same && differences.is_empty() {
+            differences.push("the tokenizer".into());
+        }
         differences.extend(sources::other(&manifest, self.out, &self.sources)?);
         if !differences.is_empty() {
             return Err(Error::OtherConfig {
@@ -266,6 +277,12 @@ impl Preparation<'_> {
             why.extend(tokenized.warnings());
             return Err(Error::NothingToWrite {
                 why: why.join("; "),
+                hint: match tokenized.dropped().is_empty() {
+                    true => "check that the inputs hold text, and --text-field and --text-form",
+                    false => {
+                        "look at the options of cleaning; --report FILE says what each of them dropped"
+                    }
+                },
             });
         }
         let (indexes, table) = self.list_documents(&files)?;

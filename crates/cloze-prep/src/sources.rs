@@ -63,6 +63,27 @@ pub fn no_vocabulary(tokenizer: &Path, plan: &InputPlan) -> Result<()> {
     }
 }
 
+/// Refuses a folder of tokens in a dataset, that which is to be made or another: it holds nothing but its own files.
+pub fn tokens_outside(tokens: &Path, out: &Path) -> Result<()> {
+    let (is, out_is) = (real(tokens), real(out));
+    let dataset = match is.starts_with(&out_is) {
+        true => Some(out.to_path_buf()),
+        // One that is a dataset itself holds files that are no tokens.
+        false => dataset_around(&is.join("tokens")),
+    };
+    match dataset {
+        None => Ok(()),
+        Some(dataset) => Err(Error::OutputExists {
+            path: tokens.into(),
+            why: format!(
+                "lies in the dataset {}, which holds nothing but its own files",
+                dataset.display()
+            ),
+            hint: "give --tokens a folder elsewhere",
+        }),
+    }
+}
+
 /// What is another in `now` than in the sources that tokens up to `then` were made of, of which the first `same` are the same, in words: which files are gone,
 /// new or changed. What comes behind all that was read is not looked at.
 pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
@@ -72,9 +93,23 @@ pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
         .map(|source| source.path.to_string_lossy().into_owned())
         .collect();
     let mut all = Vec::new();
+    // A corpus that was moved or copied: one file stands for another.
+    let moved = names.len() == before.len() && !names.iter().any(|n| before.contains(&n.as_str()));
+    if moved {
+        for (i, mark) in then.sources.iter().enumerate().skip(same) {
+            let digest = then.report.sources.get(i).map(|s| s.blake3.as_str());
+            if !mark.holds(&now[i], digest) {
+                all.push(format!(
+                    "{} holds other bytes than {} did",
+                    names[i], mark.path
+                ));
+            }
+        }
+        return named(all);
+    }
     for (i, mark) in then.sources.iter().enumerate().skip(same) {
         let Some(place) = names.iter().position(|name| *name == mark.path) else {
-            all.push(format!("{} is gone", mark.path));
+            all.push(format!("{} is not among the inputs now", mark.path));
             continue;
         };
         let is = Mark::of(&now[place]);
@@ -103,6 +138,11 @@ pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
             .map_or_else(|| "missing".into(), |name| format!("{name} now"));
         all.push(format!("source {same} was {was}, is {is}"));
     }
+    named(all)
+}
+
+/// The first of them, and how many there are more.
+fn named(mut all: Vec<String>) -> Vec<String> {
     let more = all.len().saturating_sub(NAMED);
     all.truncate(NAMED);
     if more > 0 {
@@ -123,7 +163,10 @@ pub fn other(manifest: &Manifest, out: &Path, plan: &InputPlan) -> Result<Vec<St
             .iter()
             .filter(|name| !names.iter().any(|n| n == *name));
         let new = names.iter().filter(|name| !before.contains(&name.as_str()));
-        found.extend(gone.map(|name| format!("{name} is gone")).take(NAMED));
+        found.extend(
+            gone.map(|name| format!("{name} is not among the inputs now"))
+                .take(NAMED),
+        );
         found.extend(new.map(|name| format!("{name} is new")).take(NAMED));
         return Ok(found);
     }
@@ -169,6 +212,22 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::input::InputOptions;
+
+    #[test]
+    fn tokens_are_in_no_dataset() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (tokens, good) in [
+            ("out", false),
+            ("out/tokens", false),
+            ("out/../out/x/y", false),
+            ("out2", true),
+            ("tokens/out", true),
+        ] {
+            let refused = tokens_outside(&at(tokens), &at("out")).is_err();
+            assert_eq!(refused, !good, "{tokens}");
+        }
+    }
 
     #[test]
     fn an_output_among_the_inputs_is_refused() {

@@ -6,8 +6,10 @@ pub mod reading;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 
+use cloze_clean::exclude::FEW_WORDS;
 use cloze_clean::{Changes, CleanReport, Cleaner, Dropped, Keys, Ledger, Place as FoundAt};
 use cloze_shard::manifest::SourceRecord;
 use cloze_shard::schema::IdType;
@@ -152,8 +154,9 @@ impl TokenizeReport {
         if let Some(first) = self.ignored.first() {
             let count = self.ignored.len();
             warnings.push(format!(
-                "{count} file{} in the folders not read because of hidden or unknown names, or being pipes, such as {first}",
-                if count == 1 { "" } else { "s" }
+                "{count} file{} in the folders not read because of hidden or unknown names, or being pipes ({}), such as {first}",
+                if count == 1 { "" } else { "s" },
+                by_ending(&self.ignored)
             ));
         }
         let unknown = self.unknown_tokens as f64 / self.tokens.max(1) as f64;
@@ -166,6 +169,35 @@ impl TokenizeReport {
         }
         warnings
     }
+}
+
+/// How many of `paths` end how, the most frequent first.
+fn by_ending(paths: &[String]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for path in paths {
+        let name = Path::new(path)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let ending = match name.rsplit_once('.') {
+            Some(("", _)) => "hidden".to_owned(),
+            Some((_, ending)) if ending.len() <= 12 => format!(".{ending}"),
+            _ => "no ending".to_owned(),
+        };
+        *counts.entry(ending).or_default() += 1;
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
+    let more = counts.len().saturating_sub(6);
+    let shown = counts
+        .iter()
+        .take(6)
+        .map(|(ending, n)| format!("{ending} {n}"));
+    let mut shown: Vec<String> = shown.collect();
+    if more > 0 {
+        shown.push(format!("{more} others"));
+    }
+    shown.join(", ")
 }
 
 /// Reads, segments and tokenizes every source of `plan` into `folder`, or what is not there yet. A part of the folder ends after `part_bytes` of text.
@@ -194,6 +226,15 @@ pub fn tokenize(
             None => part_bytes,
         };
         let worker = Worker::new(cleaner, tokenizer, config)?;
+        if let Some(exclusion) = worker.cleaner.as_ref().and_then(Cleaner::exclusion)
+            && exclusion.short() > 0
+        {
+            progress.say(&format!(
+                "warning: {} of the {} texts of --exclude have less than {FEW_WORDS} words: a document goes only where it is nothing else",
+                exclusion.short(),
+                exclusion.texts()
+            ));
+        }
         let parts = Parts {
             id_type: IdType::for_vocab_size(tokenizer.vocab_size()),
             part_bytes,

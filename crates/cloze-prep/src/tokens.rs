@@ -61,7 +61,22 @@ impl TokenFolder {
     /// What was made of sources that are others now is not used again: it is an error that names them, unless `reuse` says that it may be made anew. Only a source
     /// that was not read to its end may be another, since it may have failed and been mended.
     pub fn open(path: &Path, key: &Key, sources: &[Source], reuse: Reuse) -> Result<Self> {
+        if path.is_file() {
+            return Err(Error::OutputExists {
+                path: path.into(),
+                why: "is a file, where tokens have a folder".into(),
+                hint: "give a folder that does not exist yet, or one that --tokens made",
+            });
+        }
         fs::create_dir_all(path).map_err(cloze_shard::Error::io(path))?;
+        // Before anything is written there, a lock too.
+        if !path.join(KEY).exists() && is_foreign(path)? {
+            return Err(Error::OutputExists {
+                path: path.into(),
+                why: "holds files that are no tokens".into(),
+                hint: "give a folder that does not exist yet, or one that --tokens made",
+            });
+        }
         let lock = match lock(path) {
             Err(error) if path.join(WHOLE).exists() && is_read_only(&error) => None,
             lock => Some(lock?),
@@ -77,13 +92,6 @@ impl TokenFolder {
                         hint: "give the same options, or another folder for the tokens",
                     });
                 }
-            }
-            None if is_foreign(path)? => {
-                return Err(Error::OutputExists {
-                    path: path.into(),
-                    why: "holds files that are no tokens".into(),
-                    hint: "give a folder that does not exist yet, or one that --tokens made",
-                });
             }
             None => key::write(&key_path, key)?,
         }
@@ -236,11 +244,11 @@ impl TokenFolder {
     }
 
     fn forget_later_parts(&self) -> Result<()> {
-        for part in self.place.parts.. {
+        let is_there = |part: &u32| self.note(*part).exists() || self.part(*part).exists();
+        let later: Vec<u32> = (self.place.parts..).take_while(is_there).collect();
+        // From the last on, so that a stop leaves none behind a gap, where nobody looks.
+        for part in later.into_iter().rev() {
             let (note, file) = (self.note(part), self.part(part));
-            if !note.exists() && !file.exists() {
-                break;
-            }
             // The note first: without it, the part does not count.
             for path in [note, file] {
                 match fs::remove_file(&path) {
@@ -372,7 +380,10 @@ pub fn counted(path: &Path, key: &Key, sources: &[Source]) -> Result<Option<Toke
 /// Locks the unfinished work in `folder`; the lock ends with the process.
 pub fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
-    let file = File::create(&path).map_err(cloze_shard::Error::io(&path))?;
+    let mut options = File::options();
+    // What stands in it, if it is somebody's, stays.
+    let options = options.write(true).create(true).truncate(false);
+    let file = options.open(&path).map_err(cloze_shard::Error::io(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(Error::OutputExists {

@@ -95,7 +95,7 @@ impl Objective {
 
 /// When masks are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Masking {
     /// By the trainer, anew each epoch.
     Dynamic,
@@ -119,6 +119,7 @@ impl Masking {
 
 /// What the ids mean.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenizerRecord {
     /// Number of ids.
     pub vocab_size: usize,
@@ -151,6 +152,7 @@ impl TokenizerRecord {
 
 /// A file of the dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FileRecord {
     /// Path in the dataset's folder, with `/`.
     pub path: String,
@@ -162,6 +164,7 @@ pub struct FileRecord {
 
 /// A source file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SourceRecord {
     /// Path as it was found, from the folder that preparation ran in.
     pub path: String,
@@ -178,6 +181,7 @@ pub struct SourceRecord {
 
 /// A split of the dataset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SplitRecord {
     /// Rows in all shards.
     pub rows: u64,
@@ -193,9 +197,9 @@ pub struct SplitRecord {
 
 /// A shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ShardFields", into = "ShardFields")]
 pub struct ShardRecord {
     /// Path, size, digest.
-    #[serde(flatten)]
     pub file: FileRecord,
     /// Rows.
     pub rows: u64,
@@ -207,8 +211,63 @@ pub struct ShardRecord {
     pub lengths: BTreeMap<u16, u64>,
 }
 
+/// A shard as it is written: what its file is beside what is in it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShardFields {
+    path: String,
+    bytes: u64,
+    blake3: String,
+    rows: u64,
+    tokens: u64,
+    labels: LabelCounts,
+    lengths: BTreeMap<u16, u64>,
+}
+
+impl From<ShardFields> for ShardRecord {
+    fn from(fields: ShardFields) -> Self {
+        let ShardFields {
+            path,
+            bytes,
+            blake3,
+            ..
+        } = fields;
+        Self {
+            file: FileRecord {
+                path,
+                bytes,
+                blake3,
+            },
+            rows: fields.rows,
+            tokens: fields.tokens,
+            labels: fields.labels,
+            lengths: fields.lengths,
+        }
+    }
+}
+
+impl From<ShardRecord> for ShardFields {
+    fn from(shard: ShardRecord) -> Self {
+        let FileRecord {
+            path,
+            bytes,
+            blake3,
+        } = shard.file;
+        Self {
+            path,
+            bytes,
+            blake3,
+            rows: shard.rows,
+            tokens: shard.tokens,
+            labels: shard.labels,
+            lengths: shard.lengths,
+        }
+    }
+}
+
 /// Rows by `next_sentence_label`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LabelCounts {
     /// 0
     pub is_next: u64,

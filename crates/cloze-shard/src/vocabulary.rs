@@ -17,6 +17,7 @@ const LONGEST: u64 = 32 << 20;
 
 /// Ids of BERT's special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SpecialTokens {
     /// `[PAD]`
     pub pad: u32,

@@ -153,6 +153,7 @@ impl Tokenizer {
     ) -> Result<Self, String> {
         if let Some(usual) = Usual::read(&json) {
             let lowercase = usual.lowercase;
+            agrees(config.as_deref(), lowercase)?;
             return Ok(Self {
                 library: OnceLock::new(),
                 vocab_size: usual.vocab_size,
@@ -170,14 +171,37 @@ impl Tokenizer {
         if let Some(missing) = SPECIAL.iter().find(|t| library.token_to_id(t).is_none()) {
             return Err(format!("has no {missing} token"));
         }
-        let lowercase = value["normalizer"]["lowercase"].as_bool().unwrap_or(true);
+        let lowercase = value["normalizer"]["lowercase"].as_bool();
+        if let Some(lowercase) = lowercase {
+            agrees(config.as_deref(), lowercase)?;
+        }
+        let lowercase = lowercase.unwrap_or(true);
+        for added in value["added_tokens"].as_array().into_iter().flatten() {
+            let (Some(token), id) = (added["content"].as_str(), &added["id"]) else {
+                continue;
+            };
+            let found = library.token_to_id(token);
+            if found.map(Value::from).as_ref() != Some(id) {
+                let found = found.map_or_else(|| "none".into(), |id| id.to_string());
+                return Err(format!(
+                    "its added token {token:?} has the id {id}, for which `tokenizers` takes {found}: save it with transformers once (AutoTokenizer, save_pretrained)"
+                ));
+            }
+        }
         let mut entries: Vec<(String, u32)> = library.get_vocab(true).into_iter().collect();
         entries.sort_unstable_by(|(a, i), (b, j)| (i, a).cmp(&(j, b)));
         let vocab_size = entries.last().map_or(0, |(_, id)| *id as usize + 1);
         let mut vocab_txt = Vec::new();
-        for (token, _) in &entries {
+        let mut lines = 0;
+        for (token, id) in &entries {
+            // The line is the id, also after one that no token has.
+            while lines < *id {
+                vocab_txt.push(b'\n');
+                lines += 1;
+            }
             vocab_txt.extend_from_slice(token.as_bytes());
             vocab_txt.push(b'\n');
+            lines += 1;
         }
         Ok(Self {
             library: OnceLock::from(Ok(library)),
@@ -278,6 +302,18 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         path: path.into(),
         why,
     })
+}
+
+/// Refuses a folder whose two files say different things: transformers goes by `tokenizer_config.json`, and would make other tokens of the same text.
+fn agrees(config: Option<&[u8]>, lowercase: bool) -> Result<(), String> {
+    let config: Option<Value> = config.and_then(|config| serde_json::from_slice(config).ok());
+    let said = config.and_then(|config| config["do_lower_case"].as_bool());
+    match said {
+        Some(said) if said != lowercase => Err(format!(
+            "its normalizer says \"lowercase\": {lowercase}, and tokenizer_config.json beside it \"do_lower_case\": {said}, by which transformers goes: make them the same"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The library's tokenizer of a `tokenizer.json`, with truncation and padding off and `encode_special_tokens` on.
@@ -440,6 +476,33 @@ mod tests {
             fs::read(&file).unwrap(),
             "the file goes on as it came"
         );
+    }
+
+    /// Two files of a folder say the same, ids are those of the library, and the line of `vocab.txt` is the id.
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let json = tokenizer_json(&TOKENS, Settings::default()).unwrap();
+        let of = |json: &[u8], config: &str| {
+            Tokenizer::new(json.to_vec(), Some(config.into()), None)
+                .map(|t| t.file("vocab.txt").to_vec())
+        };
+        assert!(of(&json, r#"{"do_lower_case": true}"#).is_ok());
+        assert!(of(&json, "{}").is_ok());
+        let why = of(&json, r#"{"do_lower_case": false}"#).unwrap_err();
+        assert!(
+            why.contains("do_lower_case") && why.contains("lowercase"),
+            "{why}"
+        );
+        let mut value: Value = serde_json::from_slice(&json).unwrap();
+        value["model"]["vocab"]["]"] = json!(11);
+        let bytes = value.to_string().into_bytes();
+        assert!(Usual::read(&bytes).is_none());
+        let lines = String::from_utf8(of(&bytes, "{}").unwrap()).unwrap();
+        assert_eq!(lines.split('\n').position(|line| line == "]"), Some(11));
+        let added = json!({"id": 20, "content": "more", "special": false, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false});
+        value["added_tokens"].as_array_mut().unwrap().push(added);
+        let why = of(value.to_string().as_bytes(), "{}").unwrap_err();
+        assert!(why.contains("more") && why.contains("20"), "{why}");
     }
 
     #[test]

@@ -215,7 +215,8 @@ impl<'a> SourceReader<'a> {
                     return Ok(Some(Document {
                         source: self.number,
                         index: self.index - 1,
-                        id,
+                        // An empty one is none: all that have it would be one document.
+                        id: id.filter(|id| !id.is_empty()),
                         meta,
                         text,
                     }));
@@ -314,7 +315,11 @@ impl<'a> SourceReader<'a> {
 
     /// Where it is read as plain text and begins as something else does: what is to be said of it. Known once the first document was asked for.
     pub fn misread(&self) -> Option<String> {
-        let misread = self.misread.as_ref()?;
+        let quoted = match &self.body {
+            Some(Body::Table(table)) => table.quoted(),
+            _ => None,
+        };
+        let misread = self.misread.as_deref().or(quoted)?;
         Some(format!("{} {misread}", self.source.path.display()))
     }
 

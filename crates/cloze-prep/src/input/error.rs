@@ -52,6 +52,16 @@ pub enum InputError {
         /// As it was found first.
         other: PathBuf,
     },
+    /// A file was written to while it was read.
+    #[error("{}: changed while it was read: it had {was} bytes, has {is}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its size when it was begun.
+        was: u64,
+        /// Its size when it was read.
+        is: u64,
+    },
     /// No input holds anything.
     #[error("no text: {why}")]
     NoText {
@@ -195,13 +205,16 @@ impl InputError {
                 format!("say which encoding it is with --encoding (latin1, shift_jis, detect, …), {SKIP}")
             }
             Self::Compressed { hint, .. } => {
-                format!("{hint}; with --on-bad-input skip, what was read up to here is kept")
+                format!("{hint}; with --on-bad-input skip, what was read up to here is kept, some of which may be scrambled")
             }
             Self::Json { .. } => {
                 format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines, `jq -c . FILE` an object that is written over several); repair the line, {SKIP}")
             }
             Self::Field { hint, .. } => format!("{hint}, {SKIP}"),
             Self::Row { hint, .. } => format!("{hint}, {SKIP}"),
+            Self::Changed { .. } => {
+                "let nothing write to it while it is read: give a copy of it, or a part that is not written to any more".into()
+            }
             Self::Header { hint, .. } | Self::Remote { hint, .. } => hint.clone(),
             Self::Damaged { .. } => {
                 "write the file again; with --on-bad-input skip, what was read up to here is kept".into()
@@ -226,7 +239,9 @@ impl InputError {
             Self::Row { reason, .. } => Some(reason),
             Self::Damaged { .. } => Some("damaged file, rest lost"),
             Self::TooLong { .. } => Some("too long"),
-            Self::Compressed { .. } => Some("damaged archive, rest lost"),
+            Self::Compressed { .. } => {
+                Some("damaged archive, rest lost, and what was read of it may be scrambled")
+            }
             Self::Json { .. } => Some("broken JSON"),
             Self::Field { .. } => Some("field missing or not text"),
             _ => None,

@@ -6,6 +6,9 @@ use super::{InputError, InputOptions};
 
 /// The name of the format, and the beginning of the first page's header.
 const PARQUET: &[u8] = b"PAR1\x15";
+/// What stands at this byte of a tar archive.
+const TAR: &[u8] = b"ustar";
+const TAR_AT: usize = 257;
 /// Bytes of a TFRecord before its data: their number, and a CRC of that.
 const TFRECORD_HEAD: usize = 12;
 
@@ -40,6 +43,11 @@ pub fn refuse(source: &Source, options: &InputOptions, first: &[u8]) -> Result<(
         (
             "a file of TFRecords, which are no text",
             "`cloze convert --from tfrecord` imports rows that BERT's create_pretraining_data.py wrote; of text in TFRecords write JSONL first",
+        )
+    } else if first.get(TAR_AT..TAR_AT + TAR.len()) == Some(TAR) {
+        (
+            "a tar archive, which holds files, and is none that is read itself",
+            "unpack it (`tar xf FILE -C FOLDER`), and give the folder",
         )
     } else if first.starts_with(PARQUET) && source.is_stream() {
         (
@@ -152,6 +160,11 @@ mod tests {
         assert!(refused("a.bin", record, &as_text).is_none());
         assert!(refused("a.bin", &wrong, &options).is_none());
         assert!(refused("a.txt", b"text", &options).is_none());
+        let mut tar = [b'a'; 512];
+        assert!(refused("a.txt.gz", &tar, &options).is_none());
+        tar[257..262].copy_from_slice(b"ustar");
+        let why = refused("a.txt.gz", &tar, &options).unwrap();
+        assert!(why.contains("tar xf"), "{why}");
         let why = refused("-", b"PAR1\x15\x04", &options).unwrap();
         assert!(why.contains("write it to a file first"), "{why}");
         let why = refused("a.txt", b"PAR1\x15\x04", &options).unwrap();

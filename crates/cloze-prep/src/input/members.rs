@@ -7,6 +7,9 @@ use super::resolve::Compression;
 /// KiB that decompression of xz may take: it takes 64 MiB where nobody asked for more.
 const XZ_MEMORY: u32 = 1 << 20;
 
+/// Two to this power is the largest window of zstd, in bytes: what `--long=31` makes, the most there is. Less is taken where nobody asked for more.
+const ZSTD_WINDOW: u32 = 31;
+
 /// What is there instead of compressed data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Other {
@@ -56,7 +59,9 @@ impl<R: BufRead> Member<R> {
         Ok(match compression {
             Compression::Gzip => Self::Gzip(Box::new(flate2::bufread::GzDecoder::new(from))),
             Compression::Zstd => {
-                Self::Zstd(zstd::stream::read::Decoder::with_buffer(from)?.single_frame())
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?.single_frame();
+                decoder.window_log_max(ZSTD_WINDOW)?;
+                Self::Zstd(decoder)
             }
             Compression::Xz => {
                 let reader = lzma_rust2::XzReader::new_mem_limit(from, false, XZ_MEMORY);
@@ -102,6 +107,8 @@ pub struct Members<R: BufRead> {
     whole: u64,
     /// Whether the member that was begun gave anything.
     gave: bool,
+    /// Whether nothing but a member begins as it did.
+    surely: bool,
 }
 
 impl<R: BufRead> Members<R> {
@@ -111,6 +118,7 @@ impl<R: BufRead> Members<R> {
             state: State::Between(Counted { from, taken: 0 }),
             whole: 0,
             gave: false,
+            surely: false,
         }
     }
 
@@ -129,9 +137,11 @@ impl<R: BufRead> Members<R> {
                 }
                 continue;
             };
-            if !begins(self.compression, &there[zeros..]) || (self.whole == 0 && zeros > 0) {
+            let there = &there[zeros..];
+            if !begins(self.compression, there) || (self.whole == 0 && zeros > 0) {
                 return Err(self.other());
             }
+            self.surely = surely_begins(self.compression, there);
             from.consume(zeros);
             self.gave = false;
             return Ok(State::In(Member::begin(self.compression, from)?));
@@ -171,7 +181,7 @@ impl<R: BufRead> Read for Members<R> {
                         return Err(e);
                     }
                     // What only begins as a member does.
-                    Err(e) if self.whole > 0 && !self.gave && !is_end(&e) => {
+                    Err(e) if self.whole > 0 && !self.gave && !self.surely && !is_end(&e) => {
                         return Err(self.other());
                     }
                     Err(e) => return Err(e),
@@ -183,6 +193,19 @@ impl<R: BufRead> Read for Members<R> {
 
 fn is_end(error: &Error) -> bool {
     error.kind() == ErrorKind::UnexpectedEof
+}
+
+/// Whether `there` begins as hardly anything but a member does: one that gives nothing then is damaged.
+fn surely_begins(compression: Compression, there: &[u8]) -> bool {
+    match compression {
+        // Deflate, and no flag that does not exist.
+        Compression::Gzip => matches!(there, [0x1F, 0x8B, 8, flags, ..] if flags & 0xE0 == 0),
+        Compression::Zstd => there.len() >= 4,
+        Compression::Xz => there.len() >= 6,
+        // The block's magic, which are digits of π.
+        Compression::Bzip2 => there.get(4..10) == Some(b"\x31\x41\x59\x26\x53\x59"),
+        Compression::None => false,
+    }
 }
 
 /// Whether `there` begins as a member does, as far as it goes.

@@ -227,7 +227,7 @@ impl InputPlan {
             files: all,
             others,
             dangling,
-        } = files_below(folder)?;
+        } = files_below(folder, usize::MAX)?;
         let is_read = |file: &PathBuf| kind(file).is_some() && !is_hidden_below(folder, file);
         if let Some(link) = dangling.iter().find(|link| is_read(link)) {
             return Err(why_absent(link));
@@ -300,6 +300,15 @@ impl InputPlan {
             .components()
             .take_while(|c| !is_pattern(Path::new(c.as_os_str())))
             .collect();
+        // As deep as the pattern is.
+        let parts = pattern.components().skip(base.components().count());
+        let depth = match parts
+            .clone()
+            .any(|c| c.as_os_str().to_string_lossy().contains("**"))
+        {
+            true => usize::MAX,
+            false => parts.count(),
+        };
         let here = base.as_os_str().is_empty();
         let base = if here { PathBuf::from(".") } else { base };
         if !base.is_dir() {
@@ -310,7 +319,7 @@ impl InputPlan {
             files: mut all,
             mut dangling,
             ..
-        } = files_below(&base)?;
+        } = files_below(&base, depth)?;
         if here {
             for file in all.iter_mut().chain(&mut dangling) {
                 if let Ok(inside) = file.strip_prefix(".") {
@@ -494,13 +503,16 @@ struct Below {
     dangling: Vec<PathBuf>,
 }
 
-fn files_below(folder: &Path) -> Result<Below, InputError> {
+fn files_below(folder: &Path, depth: usize) -> Result<Below, InputError> {
     let Below {
         mut files,
         mut others,
         mut dangling,
     } = Below::default();
-    for entry in walkdir::WalkDir::new(folder).follow_links(true) {
+    for entry in walkdir::WalkDir::new(folder)
+        .follow_links(true)
+        .max_depth(depth)
+    {
         let entry = match entry {
             Ok(entry) => entry,
             Err(e) if e.path().is_some_and(is_dangling) => {

@@ -49,6 +49,8 @@ pub struct Table<'a> {
     meta: Vec<(String, usize)>,
     record: ByteRecord,
     name: &'static str,
+    /// Whether a text stood between quotation marks that are part of it.
+    is_quoted: bool,
 }
 
 impl<'a> Table<'a> {
@@ -81,6 +83,7 @@ impl<'a> Table<'a> {
             meta: Vec::new(),
             record: ByteRecord::new(),
             name: if delimiter == b',' { "CSV" } else { "TSV" },
+            is_quoted: false,
         };
         let header = table.reader.byte_headers().cloned();
         let header = header.map_err(|e| table.broken(e))?;
@@ -183,7 +186,16 @@ impl<'a> Table<'a> {
         let names: Vec<String> = self.meta.iter().map(|(name, _)| name.clone()).collect();
         let meta = metadata(&names, |name| cells.get(name).map(|c| c.as_str().into()));
         let text = cell(self.text)?;
+        self.is_quoted |=
+            self.name == "TSV" && text.len() > 1 && text.starts_with('"') && text.ends_with('"');
         Ok(Some(Found { id, meta, text }))
+    }
+
+    /// What is to be said where texts have quotation marks around them that may be those of another format.
+    pub fn quoted(&self) -> Option<&'static str> {
+        self.is_quoted.then_some(
+            "has texts between double quotation marks, which TSV takes for a part of them: if they are not, write it as CSV (with commas), as JSONL or as Parquet",
+        )
     }
 
     fn broken(&self, error: csv::Error) -> InputError {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cloze_shard::manifest::SourceRecord;
 
-use crate::input::{Document, InputPlan, SourceReader};
+use crate::input::{Document, InputError, InputPlan, SourceReader};
 use crate::mark::{Mark, ReadUpTo};
 use crate::{Error, Progress, Result};
 
@@ -51,6 +51,8 @@ pub struct Reading<'a> {
     failed: Option<Error>,
     /// A person was told of a source that is in truth something else.
     told: bool,
+    /// The source as it was when it was begun.
+    begun: Option<Mark>,
 }
 
 impl<'a> Reading<'a> {
@@ -70,6 +72,7 @@ impl<'a> Reading<'a> {
             passed_over,
             failed: None,
             told: false,
+            begun: None,
         }
     }
 
@@ -96,7 +99,9 @@ impl<'a> Reading<'a> {
                     break;
                 };
                 let passed_over = std::mem::take(&mut self.passed_over);
-                block.push(Event::Begins(Mark::of(source), passed_over));
+                let mark = Mark::of(source);
+                self.begun = Some(mark.clone());
+                block.push(Event::Begins(mark, passed_over));
                 let number = self.number as u32;
                 let mut reader =
                     SourceReader::open(source, number, &self.plan.options, self.progress);
@@ -120,6 +125,17 @@ impl<'a> Reading<'a> {
                 }
                 None => {
                     let ended = self.reader.take().map(Ended::of).transpose()?;
+                    if let Some(source) = self.plan.sources.get(self.number)
+                        && let Some(begun) = self.begun.take()
+                        && let Some(is) = begun.was_written_to(source)
+                    {
+                        return Err(InputError::Changed {
+                            path: source.path.clone(),
+                            was: source.bytes,
+                            is,
+                        }
+                        .into());
+                    }
                     block
                         .events
                         .extend(ended.map(|e| (block.documents.len(), e)));
