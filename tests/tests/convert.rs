@@ -286,7 +286,10 @@ fn manifests_are_not_trusted() {
         found.contains("rows: the manifest says 3, found 69"),
         "{found}"
     );
-    let padded = export.replace("\"files\": [", "\"padded_to\": 128,\n  \"files\": [");
+    let padded = export.replace(
+        "\n  \"files\": [",
+        "\n  \"padded_to\": 128,\n  \"files\": [",
+    );
     place.write("t/manifest.json", padded);
     let found = place.cloze("verify t").status(1).out();
     assert!(found.contains("not all as long as"), "{found}");

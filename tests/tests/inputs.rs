@@ -557,3 +557,30 @@ fn a_tokenizer_is_no_text() {
         .cloze("prepare bert/texts --tokenizer bert --seq-len 32 --out beside")
         .status(0);
 }
+
+/// Rows that the model beside the tokenizer has no positions for are told of before they are made.
+#[test]
+fn rows_that_are_too_long_for_the_model() {
+    let place = Place::new();
+    place.write(
+        "a.txt",
+        "One sentence stands here. Another one follows it.\n",
+    );
+    place.write(
+        "tokenizer/config.json",
+        r#"{"max_position_embeddings": 64}"#,
+    );
+    for (length, told) in [(64, false), (65, true)] {
+        let ran = place.prepare(
+            "a.txt",
+            &format!("out{length}"),
+            &format!("--seq-len {length}"),
+        );
+        let said = ran.err();
+        assert_eq!(
+            said.contains("has 64 positions (config.json)"),
+            told,
+            "{said}"
+        );
+    }
+}

@@ -693,7 +693,7 @@ fn a_signal_is_answered() {
             .collect();
         assert_eq!(stopped.len(), 1, "{said}");
         assert!(
-            stopped[0].contains("out: the same command with --resume"),
+            stopped[0].contains("no tokens are safe in out yet: the same command with --resume"),
             "{said}"
         );
         assert!(!place.path("out/manifest.json").exists());

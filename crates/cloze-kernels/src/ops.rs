@@ -97,7 +97,8 @@ pub struct Unpack {
 }
 
 /// Masks drawn where the step is computed, as BERT's are: of a row's tokens that are not special, those with the smallest draws are predicted;
-/// of these some become `[MASK]`, some another token, and the rest stay. The draws of a token are Philox4x32-10 of (row, epoch, index in the row).
+/// of these some become `[MASK]`, some another token, and the rest stay. Draws are Philox4x32-10 of (row, epoch, block), as
+/// `cloze_shard::masking` defines them: the token at `i` has word `i mod 4` of block `i / 4`, and what becomes of it is said by the first two words of block 65,536 + `i`.
 #[derive(Clone, Copy, Debug)]
 pub struct Masks {
     /// `[T]`, masked in place.

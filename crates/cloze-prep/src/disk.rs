@@ -276,7 +276,7 @@ mod tests {
         let why = refuse(&inside, 7_500_000_000, Some(1_200_000)).unwrap_err();
         assert!(
             why.to_string()
-                .ends_with("about 7500 MB are needed, 2 MB are free"),
+                .ends_with("about 7500 MB are needed, 1 MB are free"),
             "{why}"
         );
         refuse(&inside, u64::MAX, None).unwrap();

@@ -132,6 +132,12 @@ pub fn prepare(
     let sources = InputPlan::resolve_and_say(inputs, &InputOptions::of(&config), progress)?;
     fields::check(&sources, &config)?;
     sources::no_vocabulary(tokenizer, &sources)?;
+    if let Some(most) = positions(tokenizer).filter(|&most| u64::from(config.seq_len) > most) {
+        progress.say(&format!(
+            "warning: rows have up to {} tokens, and the model beside the tokenizer has {most} positions (config.json): it cannot be trained on them",
+            config.seq_len
+        ));
+    }
     let vocabulary = Vocabulary::read(tokenizer)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
     if let Masking::Static { rule } = config.masking_record() {
@@ -174,6 +180,17 @@ pub fn prepare(
         }
         Err(error) => Err(error),
     }
+}
+
+/// How many positions the model has that lies beside a tokenizer, if one does.
+fn positions(tokenizer: &Path) -> Option<u64> {
+    let config = tokenizer.join("config.json");
+    if !config.is_file() {
+        return None;
+    }
+    let text = cloze_shard::read_small(&config, 1 << 20).ok()?;
+    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
+    config["max_position_embeddings"].as_u64()
 }
 
 impl Preparation<'_> {

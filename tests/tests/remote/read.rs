@@ -205,7 +205,7 @@ fn from_s3() {
         let named = [("s3://corpora/".to_owned(), "disk/".to_owned())];
         same(&place, [out, &from_disk], &named);
     };
-    let ignored = "1 file in the folders not read because of hidden or unknown names, or being pipes, such as s3://corpora/texts/picture.png";
+    let ignored = "1 file in the folders not read because of hidden or unknown names, or being pipes (.png 1), such as s3://corpora/texts/picture.png";
     both("s3://corpora/texts/", "disk/texts/", "below", ignored);
     both("s3://corpora/texts", "disk/texts", "unslashed", ignored);
     both(

@@ -43,6 +43,9 @@ pub struct Drawing<'a> {
     pub below: [u64; 2],
 }
 
+/// The block that says what becomes of a row's first token.
+const FATES: usize = 1 << 16;
+
 /// Masks `ids` in place.
 pub fn mask(d: Drawing<'_>, ids: &mut [u32], positions: &mut [u32], labels: &mut [u32]) {
     let rows = d.cu_seqlens.len() - 1;
@@ -88,7 +91,7 @@ pub fn mask(d: Drawing<'_>, ids: &mut [u32], positions: &mut [u32], labels: &mut
         };
         let mut ranked: Vec<(u32, usize)> = (0..n)
             .filter(|&i| d.special.binary_search(&ids[i]).is_err())
-            .map(|i| (draw(i)[0], i))
+            .map(|i| (draw(i / 4)[i % 4], i))
             .collect();
         assert!(count <= ranked.len(), "more masks than tokens");
         if count > 0 && count < ranked.len() {
@@ -98,7 +101,7 @@ pub fn mask(d: Drawing<'_>, ids: &mut [u32], positions: &mut [u32], labels: &mut
         ranked.sort_unstable_by_key(|&(_, i)| i);
         for (k, (_, i)) in ranked.into_iter().enumerate() {
             (positions[k], labels[k]) = ((first + i) as u32, ids[i]);
-            let [_, action, pick, _] = draw(i);
+            let [action, pick, ..] = draw(FATES + i);
             if u64::from(action) < d.below[0] {
                 ids[i] = d.mask_id;
             } else if u64::from(action) < d.below[1] {

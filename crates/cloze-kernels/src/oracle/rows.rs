@@ -60,11 +60,11 @@ impl<O: Ops> Bench<O> {
             let count = ((rate * order.len() as f64).round() as usize)
                 .max(1)
                 .min(order.len());
-            order.sort_by_key(|&i| (draw(row, i)[0], i));
+            order.sort_by_key(|&i| (draw(row, i / 4)[i % 4], i));
             order.truncate(count);
             order.sort_unstable();
             for i in order {
-                let [_, action, pick, _] = draw(row, i);
+                let [action, pick, ..] = draw(row, 65_536 + i);
                 positions.push((first + i) as u32);
                 labels.push(ids[first + i]);
                 let share = f64::from(action) / 4_294_967_296.0;

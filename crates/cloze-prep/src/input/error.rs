@@ -204,8 +204,12 @@ impl InputError {
             Self::Utf8 { .. } => {
                 format!("say which encoding it is with --encoding (latin1, shift_jis, detect, …), {SKIP}")
             }
-            Self::Compressed { hint, .. } => {
-                format!("{hint}; with --on-bad-input skip, what was read up to here is kept, some of which may be scrambled")
+            Self::Compressed { hint, why, .. } => {
+                let scrambled = match why.contains("too early") {
+                    true => "",
+                    false => ", some of which may be scrambled",
+                };
+                format!("{hint}; with --on-bad-input skip, what was read up to here is kept{scrambled}")
             }
             Self::Json { .. } => {
                 format!("every line must hold one JSON object (`jq -c '.[]' FILE` turns an array into lines, `jq -c . FILE` an object that is written over several); repair the line, {SKIP}")
@@ -239,6 +243,9 @@ impl InputError {
             Self::Row { reason, .. } => Some(reason),
             Self::Damaged { .. } => Some("damaged file, rest lost"),
             Self::TooLong { .. } => Some("too long"),
+            Self::Compressed { why, .. } if why.contains("too early") => {
+                Some("damaged archive, rest lost")
+            }
             Self::Compressed { .. } => {
                 Some("damaged archive, rest lost, and what was read of it may be scrambled")
             }
