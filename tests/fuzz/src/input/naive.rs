@@ -58,7 +58,7 @@ impl Reading<'_> {
                 self.documents.push(Document {
                     source: 3,
                     index,
-                    id,
+                    id: id.filter(|id| !id.is_empty()),
                     meta,
                     text,
                 });
