@@ -30,6 +30,8 @@ pub fn read(bytes: &[u8], format: Format, options: &InputOptions) -> Option<(Vec
         Format::Text => reading.text(bytes),
         Format::JsonLines => reading.json(bytes),
         Format::Tsv => reading.tsv(bytes),
+        // What becomes of rows that were joined is not told here.
+        Format::Csv if is_misquoted(bytes) => return None,
         Format::Csv => reading.csv(bytes),
         Format::Html | Format::Parquet => return None,
     };
@@ -38,6 +40,31 @@ pub fn read(bytes: &[u8], format: Format, options: &InputOptions) -> Option<(Vec
 
 /// An id, metadata and a text, or what cannot be read.
 type Found = Option<(Option<String>, Option<String>, String)>;
+
+/// Whether a quoted cell is not closed, or goes on behind its closing quote.
+fn is_misquoted(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let find = |rest: &[u8], any: &[u8]| rest.iter().position(|b| any.contains(b));
+    while !rest.is_empty() {
+        if let [b'"', inside @ ..] = rest {
+            rest = inside;
+            loop {
+                let Some(quote) = find(rest, b"\"") else {
+                    return true;
+                };
+                rest = &rest[quote + 1..];
+                match rest {
+                    [b'"', more @ ..] => rest = more,
+                    [] | [b',' | b'\r' | b'\n', ..] => break,
+                    _ => return true,
+                }
+            }
+        }
+        let end = find(rest, b",\r\n").map_or(rest.len(), |end| end + 1);
+        rest = &rest[end..];
+    }
+    false
+}
 
 struct Reading<'a> {
     options: &'a InputOptions,
