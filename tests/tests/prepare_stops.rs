@@ -662,7 +662,10 @@ fn a_signal_is_answered() {
     let _ = place.cloze(&line("undisturbed")).status(0);
     let whole = place.files("undisturbed");
     for (name, code) in [("INT", 130), ("TERM", 143)] {
-        let mut child = Command::new(cloze_tests::executable("cloze"))
+        // Who runs the tests in the background has its children ignore Ctrl-C.
+        let mut child = Command::new("env")
+            .arg("--default-signal=INT,TERM")
+            .arg(cloze_tests::executable("cloze"))
             .args(line("out").split_whitespace())
             .current_dir(place.path(""))
             .stdin(Stdio::piped())
