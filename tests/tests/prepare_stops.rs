@@ -695,8 +695,11 @@ fn a_signal_is_answered() {
             .filter(|l| l.starts_with("stopped: "))
             .collect();
         assert_eq!(stopped.len(), 1, "{said}");
+        // Whether tokens are safe by then is chance.
+        let kept = "what was done is kept in out: the same command with --resume goes on";
+        let none = "no tokens are safe in out yet: the same command with --resume begins anew";
         assert!(
-            stopped[0].contains("no tokens are safe in out yet: the same command with --resume"),
+            stopped[0].contains(kept) || stopped[0].contains(none),
             "{said}"
         );
         assert!(!place.path("out/manifest.json").exists());
