@@ -174,3 +174,33 @@ impl Drop for Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_said_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (out, kept) = (at("out"), at("kept"));
+        let says = |tokens: Option<&Path>, what: &str| {
+            let said = left_in(&out, tokens);
+            assert!(said.contains(what), "{said}");
+        };
+        says(None, "nothing was begun");
+        fs::create_dir_all(out.join(WORK_FOLDER)).unwrap();
+        fs::create_dir(&kept).unwrap();
+        // Of tokens elsewhere, which nobody names, nothing is known.
+        says(None, "goes on from there");
+        says(Some(&kept), "begins anew");
+        fs::write(kept.join("part-00000.json"), "").unwrap();
+        says(Some(&kept), "goes on from there");
+        let own = out.join(WORK_FOLDER).join("tokens");
+        fs::create_dir(&own).unwrap();
+        fs::write(own.join("part-00000.arrow.partial"), "").unwrap();
+        says(None, "begins anew");
+        fs::write(own.join("whole.json"), "").unwrap();
+        says(None, "goes on from there");
+    }
+}
