@@ -653,6 +653,27 @@ fn damaged_work_is_not_used() {
     assert!(damaged > 3, "{damaged}");
 }
 
+/// A preparation into `out` that has begun, and waits for its standard input.
+fn begun(place: &Place, line: &str) -> std::process::Child {
+    // Who runs the tests in the background has its children ignore Ctrl-C.
+    let child = Command::new("env")
+        .arg("--default-signal=INT,TERM")
+        .arg(cloze_tests::executable("cloze"))
+        .args(line.split_whitespace())
+        .current_dir(place.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !place.path("out/.work/key.json").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it hangs");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child
+}
+
 /// Ctrl-C and SIGTERM say in one line what to do, and are as safe as any other stop.
 #[test]
 fn a_signal_is_answered() {
@@ -713,19 +734,8 @@ fn a_signal_is_answered() {
 #[test]
 fn inputs_that_change_while_they_are_read() {
     let place = place(40_000);
-    let mut child = Command::new(cloze_tests::executable("cloze"))
-        .args(format!("prepare - in {OPTIONS} --jobs 1 --out out").split_whitespace())
-        .current_dir(place.path(""))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    while !place.path("out/.work/key.json").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it hangs");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let line = format!("prepare - in {OPTIONS} --jobs 1 --out out");
+    let mut child = begun(&place, &line);
     // What comes through the pipe is read first.
     let text = fs::read_to_string(place.path("in/c.jsonl")).unwrap();
     let half: String = text
