@@ -14,49 +14,25 @@ const PACKAGES: [&str; 8] = [
     "scipy",
 ];
 
-/// Everything is built once, with what reads remote inputs: other features would build most of what we depend on again.
-const REMOTE: [&str; 2] = ["--features", "cloze/remote,cloze-tests/remote"];
+/// Everything is built once, with all that can be had: remote inputs, and CUDA, whose libraries are looked for at run time only.
+const ALL: [&str; 2] = [
+    "--features",
+    "cloze/remote,cloze-tests/remote,cloze-train-bin/cuda,cloze-gpu/cuda,cloze-kernels/cuda",
+];
 
 pub fn run(python: Option<&str>) -> Result<(), String> {
     run_program("cargo", &["fmt", "--all", "--check"])?;
     let cargo = |verb: &str, rest: &[&str]| {
-        let arguments = [&[verb, "--workspace"], &REMOTE[..], rest].concat();
+        let arguments = [&[verb, "--workspace"], &ALL[..], rest].concat();
         run_program("cargo", &arguments)
     };
     cargo("clippy", &["--all-targets", "--", "-D", "warnings"])?;
     // The tests of the executables run what is built here.
     cargo("build", &["--bins", "--examples"])?;
     cargo("test", &[])?;
-    // The same executable with CUDA in it builds, and starts where there is none; and cloze without remote inputs is looked at by the way.
-    let cuda = ["--features", "cloze-train-bin/cuda,cloze-kernels/cuda"];
-    let ours = [
-        "-p",
-        "cloze-kernels",
-        "-p",
-        "cloze-train",
-        "-p",
-        "cloze-train-bin",
-        "-p",
-        "cloze",
-    ];
-    let lint = [
-        &["clippy"],
-        &ours[..],
-        &cuda,
-        &["--all-targets", "--", "-D", "warnings"],
-    ]
-    .concat();
-    run_program("cargo", &lint)?;
-    let test = [
-        "test",
-        "-p",
-        "cloze-kernels",
-        "--features",
-        "cuda",
-        "--test",
-        "driver",
-    ];
-    run_program("cargo", &test)?;
+    // What is built where nothing of that is asked for.
+    let plain = ["clippy", "-p", "cloze", "-p", "cloze-train-bin", "--bins"];
+    run_program("cargo", &[&plain[..], &["--", "-D", "warnings"]].concat())?;
     let Some(python) = python else {
         println!(
             "\nskipped: the comparisons with Python. To run them: pip install {}, and pass --python PYTHON",
