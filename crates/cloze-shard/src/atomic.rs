@@ -1,14 +1,14 @@
 //! Files that are whole or absent: temporary file, fsync, rename, fsync of the folder.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Bytes that are held before they are written.
-const BUFFER: usize = 1 << 20;
+/// Bytes that are held before they are digested and written: enough for all lanes of the digest, and little enough to be still near the processor then.
+const BUFFER: usize = 256 << 10;
 /// Bytes after which the system is told to bring them to the disk: who makes the file durable at its end does not wait for all of it then.
 const STEP: u64 = 4 << 20;
 
@@ -20,8 +20,12 @@ const STEP: u64 = 4 << 20;
 pub struct AtomicFile {
     path: PathBuf,
     partial: PathBuf,
-    file: Option<BufWriter<File>>,
+    /// `None` once it is committed, or where writing failed: what it holds then is not known.
+    file: Option<File>,
+    /// What is not in the file yet.
+    held: Vec<u8>,
     hasher: Option<blake3::Hasher>,
+    /// Bytes in the file.
     bytes: u64,
     /// How many of the first bytes are on their way to the disk.
     begun: u64,
@@ -57,7 +61,8 @@ impl AtomicFile {
         Ok(Self {
             path: path.into(),
             partial,
-            file: Some(BufWriter::with_capacity(BUFFER, file)),
+            file: Some(file),
+            held: Vec::with_capacity(BUFFER),
             hasher,
             bytes: 0,
             begun: 0,
@@ -73,12 +78,11 @@ impl AtomicFile {
 
     /// Makes the file durable and gives it its name.
     pub fn commit(mut self) -> Result<Written> {
-        if let Some(writer) = self.file.take() {
-            let file = writer
-                .into_inner()
-                .map_err(|e| Error::io(&self.path)(e.into_error()))?;
-            file.sync_all().map_err(Error::io(&self.path))?;
-        }
+        let end = |file: &mut Self| {
+            file.flush()?;
+            file.file.take().ok_or_else(ended)?.sync_all()
+        };
+        end(&mut self).map_err(Error::io(&self.path))?;
         fs::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
         self.is_named = true;
         if let Some(folder) = self.path.parent() {
@@ -94,28 +98,55 @@ impl AtomicFile {
     }
 }
 
+impl AtomicFile {
+    /// Digests `bytes` and writes them, after those that were written before.
+    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut file = self.file.take().ok_or_else(ended)?;
+        for bytes in bytes.chunks(BUFFER) {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(bytes);
+            }
+            file.write_all(bytes)?;
+        }
+        self.bytes += bytes.len() as u64;
+        if self.bytes >= self.begun + STEP {
+            begin_writing(&file, self.begun..self.bytes);
+            self.begun = self.bytes;
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let Some(file) = &mut self.file else {
-            return Err(std::io::Error::other("the file is already committed"));
-        };
-        let written = file.write(bytes)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&bytes[..written]);
+        if self.held.len() + bytes.len() > BUFFER {
+            self.flush()?;
         }
-        self.bytes += written as u64;
-        // What is in the buffer still goes with the next.
-        let there = self.bytes.saturating_sub(BUFFER as u64);
-        if there >= self.begun + STEP {
-            begin_writing(file.get_ref(), self.begun..there);
-            self.begun = there;
+        if bytes.len() >= BUFFER {
+            self.put(bytes)?;
+        } else {
+            self.held.extend_from_slice(bytes);
         }
-        Ok(written)
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), Write::flush)
+        let mut held = std::mem::take(&mut self.held);
+        let put = if held.is_empty() {
+            Ok(())
+        } else {
+            self.put(&held)
+        };
+        held.clear();
+        self.held = held;
+        put
     }
+}
+
+/// Why nothing can be written any more.
+fn ended() -> std::io::Error {
+    std::io::Error::other("an earlier write to the file failed")
 }
 
 impl Drop for AtomicFile {
