@@ -281,7 +281,9 @@ impl Parts<'_> {
         let from = (done, self.place.documents);
         // Several blocks to a part, so that a source that fails, and is mended, costs little of what was read before it.
         let block_bytes = usize::try_from(self.part_bytes / 4).unwrap_or(usize::MAX);
-        let mut reading = Reading::new(plan, from, BLOCK_BYTES.min(block_bytes), progress);
+        // What few threads work on stays near them.
+        let enough = BLOCK_BYTES.min(rayon::current_num_threads() * BLOCK_BYTES / 4);
+        let mut reading = Reading::new(plan, from, enough.min(block_bytes), progress);
         let mut read = reading.next()?;
         let mut tokenized = None;
         while let Some(mut block) = read {
