@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::buckets::{self, BucketWriter, Buckets, Content, SEGMENT_BYTES, Segment};
-use crate::pairing::{Cursor, Span, sentence_of};
+use crate::pairing::{Cursor, Span};
 use crate::plan::{Planned, Sorting, decode, each};
 use crate::shards::{Drawn, Kept, Part, RowMaker};
 use crate::{Config, Error, ObjectiveKind, Progress, Result, key};
@@ -204,7 +204,7 @@ impl Gather<'_> {
             let (start, len) = ((span >> 32) as usize, span as u32 as usize);
             let document = cursor.get(index)?;
             let ids = document.input_ids.slice(start, start + len);
-            let sentence = sentence_of(document.sentence_ends, start as u32) as u32;
+            let sentence = document.sentence_of(start as u32) as u32;
             let place = key >> PLACE_BITS;
             let unit = &units[units.partition_point(|unit| unit.rows.end <= place)];
             buckets.push(unit.bucket(place), key, document.doc, sentence, ids)?;

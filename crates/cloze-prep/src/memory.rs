@@ -42,11 +42,6 @@ impl Memory {
         bytes <= self.0 / 2
     }
 
-    /// Whether so many bytes of files may be held in memory beside that.
-    pub fn holds(self, bytes: u64) -> bool {
-        bytes <= self.0 / 4
-    }
-
     /// For deduplication, while tokens are made.
     pub fn deduplication(self) -> usize {
         to_usize(self.0 / 2)

@@ -307,10 +307,7 @@ impl Preparation<'_> {
         let amounts = Amounts::counted(&tokenized);
         let recipes = self.needed(&amounts).recipes;
         let (planned, splits) = if self.memory.maps(files.bytes() + recipes) {
-            let store = match self.memory.holds(files.bytes()) {
-                true => TokenStore::hold(&files)?,
-                false => TokenStore::map(&files)?,
-            };
+            let store = TokenStore::map(&files)?;
             let map = |index| SplitDocuments::map(&store, index);
             let documents = [map(&indexes[0])?, map(&indexes[1])?];
             let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;

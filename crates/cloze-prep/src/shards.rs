@@ -12,11 +12,11 @@ use cloze_shard::random::{Key, Permutation, Stage};
 use cloze_shard::rules::RowRules;
 use cloze_shard::schema::IdType;
 use cloze_shard::{
-    Id, NextSentenceLabel, ROWS_PER_BATCH, Row, RowBatch, ShardWriter, Vocabulary, atomic, prefetch,
+    Id, NextSentenceLabel, ROWS_PER_BATCH, Row, RowBatch, ShardWriter, Vocabulary, atomic,
 };
 use rayon::prelude::*;
 
-use crate::pairing::{DocumentView, Documents, Recipe, Span, likely_sentence, packed, sentence_of};
+use crate::pairing::{DocumentView, Documents, Recipe, Span, packed};
 use crate::plan::Plan;
 use crate::{Config, ObjectiveKind, Progress, Result, key};
 
@@ -104,6 +104,14 @@ impl<D: Documents> RowMaker<'_, D> {
         self.fill_from(&self.sources(recipe), number, recipe, row, drawn);
     }
 
+    /// Has the processor fetch where the documents lie that [`RowMaker::sources`] will name.
+    fn prefetch(&self, recipe: &Recipe) {
+        self.documents.prefetch(recipe.a.document);
+        if let Some((b, _)) = recipe.b {
+            self.documents.prefetch(b.document);
+        }
+    }
+
     /// The documents that the segments of `recipe` begin in.
     fn sources(&self, recipe: &Recipe) -> Sources<'_> {
         let get = |span: Span| self.documents.get(span.document);
@@ -150,23 +158,13 @@ impl<D: Documents> RowMaker<'_, D> {
 /// The documents that the segments of a row begin in.
 type Sources<'a> = (DocumentView<'a>, Option<DocumentView<'a>>);
 
-/// Has the processor fetch what [`append`] will read.
-fn prefetch_span(document: &DocumentView<'_>, span: Span) {
-    let (start, end) = (span.start as usize, span.end() as usize);
-    document.input_ids.slice(start, end).prefetch();
-    let ends = document.sentence_ends;
-    let likely = likely_sentence(ends, span.start);
-    prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
-}
-
 /// Appends the tokens of `span`, which begins in `document`: the document's hash id, and the sentence.
 fn append<T: Id>(document: &DocumentView<'_>, span: Span, ids: &mut Vec<T>) -> (i64, u32) {
     document
         .input_ids
         .slice(span.start as usize, span.end() as usize)
         .extend_into(ids);
-    let sentence = sentence_of(document.sentence_ends, span.start);
-    (document.doc, sentence as u32)
+    (document.doc, document.sentence_of(span.start) as u32)
 }
 
 /// Memory for drawing masks, used again.
@@ -351,13 +349,14 @@ impl<T: Id> Making<T> {
             }
             for (number, recipe) in group.iter_mut() {
                 *recipe = plan.recipe(*number);
+                maker.prefetch(recipe);
             }
             sources.clear();
             sources.extend(group.iter().map(|(_, recipe)| maker.sources(recipe)));
             for ((_, recipe), (a, b)) in group.iter().zip(&sources) {
-                prefetch_span(a, recipe.a);
+                a.prefetch(recipe.a);
                 if let (Some((span, _)), Some(b)) = (recipe.b, b) {
-                    prefetch_span(b, span);
+                    b.prefetch(span);
                 }
             }
             for (((number, recipe), sources), place) in group.iter().zip(&sources).zip(at..) {

@@ -294,25 +294,21 @@ pub struct TokenStore {
     per_document: f64,
 }
 
+/// Where a document lies in a store: all that is needed to see it, in half a line of the processor's cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    doc: i64,
+    batch: u32,
+    ids: [u32; 2],
+    ends: [u32; 2],
+}
+
 impl TokenStore {
     /// Maps `files`.
     pub fn map(files: &TokenFiles) -> Result<Self> {
-        Self::of(files, IpcFile::batches)
-    }
-
-    /// Reads `files` into memory: faster than a map where documents are asked for in no order.
-    pub fn hold(files: &TokenFiles) -> Result<Self> {
-        let threads = rayon::current_num_threads();
-        Self::of(files, |file| file.held(threads))
-    }
-
-    fn of(
-        files: &TokenFiles,
-        read: impl Fn(&IpcFile) -> cloze_shard::Result<Vec<RecordBatch>>,
-    ) -> Result<Self> {
         let mut batches = Vec::new();
         for file in &files.files {
-            batches.extend(read(file)?.iter().map(Batch::new));
+            batches.extend(file.batches()?.iter().map(Batch::new));
         }
         let per_document = batches.len() as f64 / files.len().max(1) as f64;
         Ok(Self {
@@ -328,8 +324,8 @@ impl TokenStore {
     /// If `i` is not below the number of documents.
     #[must_use]
     pub fn document(&self, i: u64) -> StoredDocument<'_> {
-        let (batch, i) = self.place(i);
-        batch.document(i)
+        let (batch, i) = self.find(i);
+        self.batches[batch].document(i)
     }
 
     /// What pairing sees of document `i`.
@@ -338,12 +334,37 @@ impl TokenStore {
     /// If `i` is not below the number of documents.
     #[must_use]
     pub fn view(&self, i: u64) -> DocumentView<'_> {
-        let (batch, i) = self.place(i);
-        batch.view(i)
+        let (batch, i) = self.find(i);
+        self.batches[batch].view(i)
+    }
+
+    /// Where document `i` lies.
+    ///
+    /// # Panics
+    /// If `i` is not below the number of documents.
+    #[must_use]
+    pub fn place(&self, i: u64) -> Place {
+        let (number, i) = self.find(i);
+        let batch = &self.batches[number];
+        // Offsets of Arrow's lists are not negative, and there are fewer batches than documents in 2³² of them.
+        let between = |offsets: &OffsetBuffer<i32>| [offsets[i], offsets[i + 1]].map(|o| o as u32);
+        Place {
+            doc: batch.doc[i],
+            batch: number as u32,
+            ids: between(&batch.ids.0),
+            ends: between(&batch.ends.0),
+        }
+    }
+
+    /// As [`TokenStore::view`], of the document at `place`, which is one of this store.
+    #[must_use]
+    pub fn at(&self, place: &Place) -> DocumentView<'_> {
+        let [ids, ends] = [place.ids, place.ends].map(|[from, to]| from as usize..to as usize);
+        self.batches[place.batch as usize].cut(place.doc, ids, ends)
     }
 
     /// The batch that holds document `i`, and its number there.
-    fn place(&self, i: u64) -> (&Batch, usize) {
+    fn find(&self, i: u64) -> (usize, usize) {
         let documents = self.starts.last().copied().unwrap_or(0);
         assert!(i < documents, "document {i} of {documents}");
         // Most batches hold about as many documents.
@@ -352,7 +373,7 @@ impl TokenStore {
             true => likely,
             false => self.starts.partition_point(|&start| start <= i) - 1,
         };
-        (&self.batches[batch], (i - self.starts[batch]) as usize)
+        (batch, (i - self.starts[batch]) as usize)
     }
 }
 
@@ -421,14 +442,18 @@ impl Batch {
     #[inline]
     fn view(&self, i: usize) -> DocumentView<'_> {
         let range = |offsets: &OffsetBuffer<i32>| offsets[i] as usize..offsets[i + 1] as usize;
-        let ids = range(&self.ids.0);
+        self.cut(self.doc[i], range(&self.ids.0), range(&self.ends.0))
+    }
+
+    #[inline]
+    fn cut(&self, doc: i64, ids: Range<usize>, ends: Range<usize>) -> DocumentView<'_> {
         DocumentView {
-            doc: self.doc[i],
+            doc,
             input_ids: match &self.ids.1 {
                 IdValues::U16(values) => Ids::U16(&values[ids]),
                 IdValues::U32(values) => Ids::U32(&values[ids]),
             },
-            sentence_ends: &self.ends.1[range(&self.ends.0)],
+            sentence_ends: &self.ends.1[ends],
         }
     }
 }

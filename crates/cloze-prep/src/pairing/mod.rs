@@ -8,8 +8,8 @@ pub mod elsewhere;
 pub mod labels;
 pub mod packed;
 
-use cloze_shard::Ids;
 use cloze_shard::random::Stream;
+use cloze_shard::{Ids, prefetch};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -25,10 +25,29 @@ pub struct DocumentView<'a> {
     pub sentence_ends: &'a [u32],
 }
 
+impl DocumentView<'_> {
+    /// The sentence that token `position` belongs to.
+    pub(crate) fn sentence_of(&self, position: u32) -> usize {
+        sentence_of(self.sentence_ends, self.input_ids.len(), position)
+    }
+
+    /// Has the processor fetch the tokens of `span`, which begins here, and what [`DocumentView::sentence_of`] its first will read.
+    pub(crate) fn prefetch(&self, span: Span) {
+        let (start, end) = (span.start as usize, span.end() as usize);
+        self.input_ids.slice(start, end).prefetch();
+        let ends = self.sentence_ends;
+        let likely = likely_sentence(ends.len(), self.input_ids.len(), span.start);
+        prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
+    }
+}
+
 /// The documents of a split, by number, in any order.
 pub trait Documents: Sync {
     /// Document `i`, below the number of documents.
     fn get(&self, i: u64) -> DocumentView<'_>;
+
+    /// Has the processor fetch what [`Documents::get`] will read of document `i`, where that is worth it.
+    fn prefetch(&self, _i: u64) {}
 
     /// The document and its sentence that hold the `n`-th sentence of the split, `n` below the number of sentences.
     fn nth_sentence(&self, n: u64) -> (u64, usize);
@@ -256,16 +275,16 @@ pub(crate) fn sentence_start(ends: &[u32], i: usize) -> u32 {
 }
 
 /// Where [`sentence_of`] begins to search: there, were all sentences of one length.
-pub(crate) fn likely_sentence(ends: &[u32], position: u32) -> usize {
-    let Some(&last) = ends.last() else { return 0 };
-    let share = f64::from(position) / f64::from(last.max(1));
-    ((ends.len() as f64 * share) as usize).min(ends.len() - 1)
+fn likely_sentence(sentences: usize, tokens: usize, position: u32) -> usize {
+    let share = f64::from(position) / tokens.max(1) as f64;
+    ((sentences as f64 * share) as usize).min(sentences.saturating_sub(1))
 }
 
-/// The sentence that token `position` belongs to. The search goes outwards from the likely one, in steps that double: the middle of a long document
-/// lies elsewhere in memory.
-pub(crate) fn sentence_of(ends: &[u32], position: u32) -> usize {
-    let (mut low, mut high) = (likely_sentence(ends, position), ends.len());
+/// The sentence that token `position` of `tokens` belongs to. The search goes outwards from the likely one, in steps that double: the middle of a long
+/// document lies elsewhere in memory, and so does its end.
+fn sentence_of(ends: &[u32], tokens: usize, position: u32) -> usize {
+    let likely = likely_sentence(ends.len(), tokens, position);
+    let (mut low, mut high) = (likely, ends.len());
     let mut step = 1;
     // All before `low` end at or before `position`, all from `high` on after it.
     if ends.get(low).is_some_and(|&end| end <= position) {
@@ -398,7 +417,10 @@ mod tests {
             let mut sum = 0;
             ends.iter_mut().for_each(|n| { sum += *n; *n = sum; });
             for position in (0..sum + past).step_by(1 + sum as usize / 400).chain([sum.saturating_sub(1)]) {
-                prop_assert_eq!(sentence_of(&ends, position), ends.partition_point(|&end| end <= position));
+                // A number of tokens that is not true costs time alone.
+                for tokens in [sum as usize, 0, 7, 3 * sum as usize] {
+                    prop_assert_eq!(sentence_of(&ends, tokens, position), ends.partition_point(|&end| end <= position));
+                }
             }
         }
     }

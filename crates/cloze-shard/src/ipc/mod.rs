@@ -6,7 +6,6 @@ mod decode;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,9 +18,6 @@ use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 
 use crate::atomic::{AtomicFile, Written};
 use crate::{Error, Result};
-
-/// Bytes of a large page.
-const LARGE_PAGE: usize = 2 << 20;
 
 /// Writes one Arrow IPC file, atomically.
 pub struct IpcFileWriter {
@@ -199,16 +195,7 @@ impl IpcFile {
 
     /// All batches, as [`map_batches`] has them.
     pub fn batches(&self) -> Result<Vec<RecordBatch>> {
-        self.decoded(&self.map(0, self.length)?)
-    }
-
-    /// As [`IpcFile::batches`], from a copy of the file in memory that is asked for in large pages: who reads places all over it waits less for
-    /// addresses to be translated. So many threads make the copy.
-    pub fn held(&self, threads: usize) -> Result<Vec<RecordBatch>> {
-        self.decoded(&self.copy(threads)?)
-    }
-
-    fn decoded(&self, whole: &Buffer) -> Result<Vec<RecordBatch>> {
+        let whole = self.map(0, self.length)?;
         let batch = |(number, block): (usize, &Block)| {
             self.decode(number, &whole.slice_with_length(block.offset, block.bytes))
         };
@@ -241,22 +228,6 @@ impl IpcFile {
         }
     }
 
-    fn copy(&self, threads: usize) -> Result<Buffer> {
-        let made = memmap2::MmapOptions::new().len(self.length).map_anon();
-        let Ok(mut copy) = made else {
-            return self.map(0, self.length);
-        };
-        // Without large pages it is a copy all the same.
-        #[cfg(target_os = "linux")]
-        let _ = copy.advise(memmap2::Advice::HugePage);
-        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
-        // Memory that is new to the process takes longer than what is copied into it.
-        let piece = copy.len().div_ceil(threads.max(1));
-        read_in_pieces(&file, &mut copy, piece.next_multiple_of(LARGE_PAGE))
-            .map_err(Error::io(&self.path))?;
-        Ok(Buffer::from(bytes::Bytes::from_owner(copy)))
-    }
-
     fn map(&self, offset: usize, bytes: usize) -> Result<Buffer> {
         if bytes == 0 {
             return Ok(Buffer::from(Vec::<u8>::new()));
@@ -270,23 +241,6 @@ impl IpcFile {
         let map = unsafe { options.map(&file) }.map_err(Error::io(&self.path))?;
         Ok(Buffer::from(bytes::Bytes::from_owner(map)))
     }
-}
-
-/// Reads the first bytes of `file` into `to`, a thread for each `piece` bytes.
-fn read_in_pieces(file: &File, to: &mut [u8], piece: usize) -> std::io::Result<()> {
-    std::thread::scope(|scope| {
-        let pieces = to.chunks_mut(piece).enumerate();
-        let reading: Vec<_> = pieces
-            .map(|(number, to)| {
-                scope.spawn(move || file.read_exact_at(to, (number * piece) as u64))
-            })
-            .collect();
-        let ended = || Err(std::io::Error::other("a thread that read it ended"));
-        let mut read = reading
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| ended()));
-        read.try_for_each(|read| read)
-    })
 }
 
 /// What a file calls its columns; a stranger's may be many, and long.
@@ -412,15 +366,6 @@ mod tests {
         for (number, batch) in written.iter().enumerate() {
             assert_eq!(file.rows(number).unwrap(), batch.num_rows());
             assert_eq!(file.batch(number).unwrap(), *batch);
-        }
-        assert_eq!(file.held(3).unwrap(), written);
-        let bytes = fs::read(&path).unwrap();
-        for piece in [1 << 20, bytes.len(), bytes.len() - 1, 1_000, 77] {
-            let mut copy = vec![0; bytes.len()];
-            read_in_pieces(&File::open(&path).unwrap(), &mut copy, piece).unwrap();
-            assert!(copy == bytes, "{piece}");
-            let mut more = vec![0; bytes.len() + 1];
-            assert!(read_in_pieces(&File::open(&path).unwrap(), &mut more, piece).is_err());
         }
     }
 
