@@ -290,8 +290,6 @@ impl TokenCursor<'_> {
 pub struct TokenStore {
     batches: Vec<Batch>,
     starts: Vec<u64>,
-    /// Batches for each document.
-    per_document: f64,
 }
 
 /// Where a document lies in a store: all that is needed to see it, in half a line of the processor's cache.
@@ -310,32 +308,10 @@ impl TokenStore {
         for file in &files.files {
             batches.extend(file.batches()?.iter().map(Batch::new));
         }
-        let per_document = batches.len() as f64 / files.len().max(1) as f64;
         Ok(Self {
             batches,
             starts: files.starts.clone(),
-            per_document,
         })
-    }
-
-    /// Document `i`.
-    ///
-    /// # Panics
-    /// If `i` is not below the number of documents.
-    #[must_use]
-    pub fn document(&self, i: u64) -> StoredDocument<'_> {
-        let (batch, i) = self.find(i);
-        self.batches[batch].document(i)
-    }
-
-    /// What pairing sees of document `i`.
-    ///
-    /// # Panics
-    /// If `i` is not below the number of documents.
-    #[must_use]
-    pub fn view(&self, i: u64) -> DocumentView<'_> {
-        let (batch, i) = self.find(i);
-        self.batches[batch].view(i)
     }
 
     /// Where document `i` lies.
@@ -344,9 +320,10 @@ impl TokenStore {
     /// If `i` is not below the number of documents.
     #[must_use]
     pub fn place(&self, i: u64) -> Place {
-        let (number, i) = self.find(i);
+        let number = self.starts.partition_point(|&start| start <= i) - 1;
+        let i = (i - self.starts[number]) as usize;
         let batch = &self.batches[number];
-        // Offsets of Arrow's lists are not negative, and there are fewer batches than documents in 2³² of them.
+        // Offsets of Arrow's lists are not negative, and 2³² batches would be more than a disk holds.
         let between = |offsets: &OffsetBuffer<i32>| [offsets[i], offsets[i + 1]].map(|o| o as u32);
         Place {
             doc: batch.doc[i],
@@ -356,24 +333,11 @@ impl TokenStore {
         }
     }
 
-    /// As [`TokenStore::view`], of the document at `place`, which is one of this store.
+    /// What pairing sees of the document at `place`, which is one of this store.
     #[must_use]
     pub fn at(&self, place: &Place) -> DocumentView<'_> {
         let [ids, ends] = [place.ids, place.ends].map(|[from, to]| from as usize..to as usize);
         self.batches[place.batch as usize].cut(place.doc, ids, ends)
-    }
-
-    /// The batch that holds document `i`, and its number there.
-    fn find(&self, i: u64) -> (usize, usize) {
-        let documents = self.starts.last().copied().unwrap_or(0);
-        assert!(i < documents, "document {i} of {documents}");
-        // Most batches hold about as many documents.
-        let likely = ((i as f64 * self.per_document) as usize).min(self.batches.len() - 1);
-        let batch = match (self.starts[likely]..self.starts[likely + 1]).contains(&i) {
-            true => likely,
-            false => self.starts.partition_point(|&start| start <= i) - 1,
-        };
-        (batch, (i - self.starts[batch]) as usize)
     }
 }
 

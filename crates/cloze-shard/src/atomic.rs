@@ -209,6 +209,59 @@ pub fn digest(path: &Path) -> Result<Written> {
 mod tests {
     use super::*;
 
+    /// However much comes at a time.
+    #[test]
+    fn what_is_written_is_there_and_digested() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let sizes = [
+            0,
+            1,
+            BUFFER - 2,
+            1,
+            1,
+            BUFFER - 1,
+            2,
+            BUFFER,
+            BUFFER + 1,
+            7,
+            3 * BUFFER + 5,
+            9,
+        ];
+        let all: Vec<u8> = (0..sizes.iter().sum::<usize>())
+            .map(|i| (i ^ (i >> 9)) as u8)
+            .collect();
+        let mut file = AtomicFile::create(&path).unwrap();
+        let mut rest = &all[..];
+        for size in sizes {
+            let (piece, after) = rest.split_at(size);
+            file.write_all(piece).unwrap();
+            rest = after;
+        }
+        let written = file.commit().unwrap();
+        assert!(fs::read(&path).unwrap() == all);
+        let blake3 = blake3::hash(&all).to_hex().to_string();
+        let bytes = all.len() as u64;
+        assert_eq!(written, Written { bytes, blake3 });
+    }
+
+    /// What a file holds after a write that failed is not known: it gets no name, whatever is done with it then.
+    #[test]
+    fn a_file_that_could_not_be_written_gets_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        for more in [&b""[..], b"more"] {
+            let mut file = AtomicFile::create(&path).unwrap();
+            file.write_all(b"some").unwrap();
+            // A file that can only be read refuses what is written to it.
+            file.file = Some(File::open(&file.partial).unwrap());
+            assert!(file.flush().is_err());
+            file.write_all(more).unwrap();
+            assert!(file.commit().is_err());
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+
     #[test]
     fn a_file_is_whole_or_absent() {
         let folder = tempfile::tempdir().unwrap();
