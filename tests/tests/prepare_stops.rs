@@ -683,22 +683,7 @@ fn a_signal_is_answered() {
     let _ = place.cloze(&line("undisturbed")).status(0);
     let whole = place.files("undisturbed");
     for (name, code) in [("INT", 130), ("TERM", 143)] {
-        // Who runs the tests in the background has its children ignore Ctrl-C.
-        let mut child = Command::new("env")
-            .arg("--default-signal=INT,TERM")
-            .arg(cloze_tests::executable("cloze"))
-            .args(line("out").split_whitespace())
-            .current_dir(place.path(""))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        while !place.path("out/.work/key.json").exists() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "it hangs");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let mut child = begun(&place, &line("out"));
         let sent = Command::new("kill")
             .args(["-s", name, &child.id().to_string()])
             .status();
