@@ -96,9 +96,9 @@ pub struct Unpack {
     pub position_ids: View,
 }
 
-/// Masks drawn where the step is computed, as BERT's are: of a row's tokens that are not special, those with the smallest draws are predicted;
-/// of these some become `[MASK]`, some another token, and the rest stay. Draws are Philox4x32-10 of (row, epoch, block), as
-/// `cloze_shard::masking` defines them: the token at `i` has word `i mod 4` of block `i / 4`, and what becomes of it is said by the first two words of block 65,536 + `i`.
+/// Masks drawn where the step is computed, as BERT's are: of a row's tokens that are not special, so many are predicted as there are places for them;
+/// of these some become `[MASK]`, some another token, and the rest stay. Draws are Philox4x32-10 of (row, epoch, block), and which tokens they choose is said by
+/// `cloze_shard::masking`: the first words of the first blocks choose them, and the second and third word of block `i` say what becomes of the `i`-th.
 #[derive(Clone, Copy, Debug)]
 pub struct Masks {
     /// `[T]`, masked in place.

@@ -43,9 +43,6 @@ pub struct Drawing<'a> {
     pub below: [u64; 2],
 }
 
-/// The block that says what becomes of a row's first token.
-const FATES: usize = 1 << 16;
-
 /// Masks `ids` in place.
 pub fn mask(d: Drawing<'_>, ids: &mut [u32], positions: &mut [u32], labels: &mut [u32]) {
     let rows = d.cu_seqlens.len() - 1;
@@ -89,19 +86,20 @@ pub fn mask(d: Drawing<'_>, ids: &mut [u32], positions: &mut [u32], labels: &mut
                 ],
             )
         };
-        let mut ranked: Vec<(u32, usize)> = (0..n)
+        let may: Vec<usize> = (0..n)
             .filter(|&i| d.special.binary_search(&ids[i]).is_err())
-            .map(|i| (draw(i / 4)[i % 4], i))
             .collect();
-        assert!(count <= ranked.len(), "more masks than tokens");
-        if count > 0 && count < ranked.len() {
-            ranked.select_nth_unstable(count - 1);
+        assert!(count <= may.len(), "more masks than tokens");
+        let mut taken = vec![false; may.len()];
+        for (t, last) in (may.len() - count..may.len()).enumerate() {
+            let at = (u64::from(draw(t)[0]) * (last as u64 + 1)) >> 32;
+            let at = at as usize;
+            taken[if taken[at] { last } else { at }] = true;
         }
-        ranked.truncate(count);
-        ranked.sort_unstable_by_key(|&(_, i)| i);
-        for (k, (_, i)) in ranked.into_iter().enumerate() {
+        let chosen = may.into_iter().zip(taken).filter(|&(_, taken)| taken);
+        for (k, (i, _)) in chosen.enumerate() {
             (positions[k], labels[k]) = ((first + i) as u32, ids[i]);
-            let [action, pick, ..] = draw(FATES + i);
+            let [_, action, pick, _] = draw(k);
             if u64::from(action) < d.below[0] {
                 ids[i] = d.mask_id;
             } else if u64::from(action) < d.below[1] {

@@ -44,6 +44,7 @@ impl<M: Machine> Cuda<M> {
             .word(m.positions.len())
             .word(longest);
         let blocks = [rows + 1, 1, 1];
-        self.launch("mask_rows", blocks, 128, longest * 8, arguments)
+        // Three words a token.
+        self.launch("mask_rows", blocks, 128, longest * 12, arguments)
     }
 }

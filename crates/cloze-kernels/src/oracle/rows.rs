@@ -44,7 +44,7 @@ impl<O: Ops> Bench<O> {
         let numbers: Vec<u32> = (0..2 * lengths.len() as u32).map(|i| i * 7_919).collect();
         let epoch = 11;
         let plain = |id: u32| !special.contains(&id);
-        // Straight from the definition: all that may be predicted by draw, the first of them by place.
+        // Straight from the definition: Floyd's sampling by places in a list.
         let (key, replacements) = ([5, 6], 36);
         let draw = |row: usize, i: usize| {
             block(
@@ -56,15 +56,23 @@ impl<O: Ops> Bench<O> {
         let (mut positions, mut labels) = (Vec::new(), Vec::new());
         for (row, &n) in lengths.iter().enumerate() {
             let first = cu[row] as usize;
-            let mut order: Vec<usize> = (0..n).filter(|&i| plain(ids[first + i])).collect();
-            let count = ((rate * order.len() as f64).round() as usize)
+            let may: Vec<usize> = (0..n).filter(|&i| plain(ids[first + i])).collect();
+            let count = ((rate * may.len() as f64).round() as usize)
                 .max(1)
-                .min(order.len());
-            order.sort_by_key(|&i| (draw(row, i / 4)[i % 4], i));
-            order.truncate(count);
+                .min(may.len());
+            let mut order: Vec<usize> = Vec::new();
+            for t in 0..count {
+                let among = may.len() - count + t + 1;
+                let share = f64::from(draw(row, t)[0]) / 4_294_967_296.0;
+                let picked = may[(share * among as f64) as usize];
+                order.push(match order.contains(&picked) {
+                    true => may[among - 1],
+                    false => picked,
+                });
+            }
             order.sort_unstable();
-            for i in order {
-                let [action, pick, ..] = draw(row, 65_536 + i);
+            for (number, i) in order.into_iter().enumerate() {
+                let [_, action, pick, _] = draw(row, number);
                 positions.push((first + i) as u32);
                 labels.push(ids[first + i]);
                 let share = f64::from(action) / 4_294_967_296.0;

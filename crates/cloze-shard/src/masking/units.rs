@@ -4,7 +4,7 @@
 //! holds, mostly; where these leave something of it, the others come after them.
 
 use super::spans::{Lengths, Span, pick};
-use super::tokens::{draw, is_one_of};
+use super::tokens::is_one_of;
 use super::words::Pieces;
 use super::{FATES, FIRST_SPAN, MaskKey, Masker, Scratch as All};
 use crate::random::Begun;
@@ -148,15 +148,15 @@ impl Masker {
         begun: &Begun,
         ids: &[T],
     ) {
+        let maskable = self.find(scratch, ids);
         let All {
             draws,
             chosen,
             units,
             ..
         } = scratch;
-        let special = self.five();
-        let (draws, maskable) = draw(begun, ids, &special, draws);
-        units.find(pieces, ids, &special);
+        begun.fill(ids.len(), draws);
+        units.find(pieces, ids, &self.five());
         units.choose(self.rule.count(maskable), draws);
         chosen.clear();
         for &word in &units.words {
@@ -174,11 +174,9 @@ impl Masker {
         places: &mut Vec<u32>,
         labels: &mut Vec<T>,
     ) {
+        let maskable = self.find(scratch, ids);
         let units = &mut scratch.units;
-        let special = self.five();
-        let count = |&&id: &&T| !is_one_of(&special, id);
-        let maskable = ids.iter().filter(count).count();
-        units.find(pieces, ids, &special);
+        units.find(pieces, ids, &self.five());
         let block = |block: u32| key.key.block(row, key.epoch, block);
         let of_span = |number: u32| block(FIRST_SPAN + number);
         units.choose_spans(self.rule.count(maskable), lengths, of_span);

@@ -55,19 +55,24 @@ impl Begun {
         fill(self, out);
     }
 
+    /// The first three words of each of the first `n` blocks.
+    pub(crate) fn blocks(&self, n: usize, out: &mut [Vec<u32>; 3]) {
+        let out = out.each_mut().map(|words| room(words, n));
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { super::x86::blocks_avx2(self, out) };
+        }
+        blocks(self, out);
+    }
+
     /// The first two words of each of the blocks `base | number`; what is after them means nothing. `base` is a power of two, above all `numbers`.
-    pub(crate) fn pairs(&self, base: u32, numbers: &[u32], out: &mut [Vec<u32>; 2]) {
+    pub(crate) fn pairs(&self, base: u32, numbers: &[u32], out: [&mut Vec<u32>; 2]) {
         let begun = Self {
             first: self.first ^ u64::from(base),
             ..self.clone()
         };
-        let rounded = numbers.len().next_multiple_of(PAIRS);
-        for words in out.iter_mut() {
-            if words.len() < rounded {
-                words.resize(rounded, 0);
-            }
-        }
-        let out = out.each_mut().map(|words| &mut words[..rounded]);
+        let out = out.map(|words| room(words, numbers.len()));
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has these instructions.
@@ -124,8 +129,25 @@ impl Begun {
     }
 }
 
-/// Numbers of blocks that [`Begun::pairs`] takes at a time.
-pub(super) const PAIRS: usize = 8;
+/// Numbers of blocks that [`Begun::pairs`] takes at a time, and blocks that [`Begun::blocks`] makes.
+pub(super) const EIGHT: usize = 8;
+
+/// Room for `n` words, and up to a whole group of them.
+fn room(words: &mut Vec<u32>, n: usize) -> &mut [u32] {
+    let rounded = n.next_multiple_of(EIGHT);
+    if words.len() < rounded {
+        words.resize(rounded, 0);
+    }
+    &mut words[..rounded]
+}
+
+/// [`Begun::blocks`], block by block.
+fn blocks(begun: &Begun, [first, second, third]: [&mut [u32]; 3]) {
+    let words = first.iter_mut().zip(second).zip(third);
+    for (block, ((first, second), third)) in (0u32..).zip(words) {
+        [*first, *second, *third, _] = begun.block(block);
+    }
+}
 
 /// [`Begun::fill`], block by block.
 fn fill(begun: &Begun, out: &mut [u32]) {
@@ -187,7 +209,7 @@ mod tests {
             let key = Key::new(seed, Stage::DynamicMask);
             let begun = key.begin(a, b);
             let mut out = [vec![5; 31], vec![]];
-            begun.pairs(65_536, &numbers, &mut out);
+            begun.pairs(65_536, &numbers, out.each_mut());
             let mut plain = [(); 2].map(|()| vec![7; numbers.len()]);
             let of_base = Begun { first: begun.first ^ 65_536, ..begun };
             pairs(&of_base, &numbers, plain.each_mut().map(Vec::as_mut_slice));
@@ -195,6 +217,21 @@ mod tests {
                 let block = key.block(a, b, 65_536 + number);
                 prop_assert_eq!([out[0][i], out[1][i]], [block[0], block[1]]);
                 prop_assert_eq!([plain[0][i], plain[1][i]], [block[0], block[1]]);
+            }
+        }
+
+        #[test]
+        fn blocks_are_those_of_the_stream(seed: u64, a: u64, b: u32, n in 0usize..100) {
+            let key = Key::new(seed, Stage::StaticMask);
+            let begun = key.begin(a, b);
+            let mut out = [vec![5; 31], vec![], vec![6]];
+            begun.blocks(n, &mut out);
+            let mut plain = [(); 3].map(|()| vec![7; n]);
+            blocks(&begun, plain.each_mut().map(Vec::as_mut_slice));
+            for i in 0..n {
+                let [first, second, third, _] = key.block(a, b, i as u32);
+                prop_assert_eq!([out[0][i], out[1][i], out[2][i]], [first, second, third]);
+                prop_assert_eq!([plain[0][i], plain[1][i], plain[2][i]], [first, second, third]);
             }
         }
     }

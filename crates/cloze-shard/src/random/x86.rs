@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
-use super::lanes::{Begun, LANES, M0, M1, PAIRS};
+use super::lanes::{Begun, EIGHT, LANES, M0, M1};
 
 /// Defines what is the same in all lanes, in vectors, and the words of two vectors of blocks after all rounds.
 macro_rules! rounds {
@@ -142,12 +142,32 @@ fn both(even: __m256i, odd: __m256i) -> __m256i {
 /// # Safety
 /// The processor has AVX2.
 #[target_feature(enable = "avx2")]
+pub(super) unsafe fn blocks_avx2(begun: &Begun, [first, second, third]: [&mut [u32]; 3]) {
+    let same = Same256::new(begun);
+    let groups = [first, second, third].map(|words| words.as_chunks_mut::<EIGHT>().0);
+    let [first, second, third] = groups;
+    let groups = first.iter_mut().zip(second).zip(third);
+    for (at, ((first, second), third)) in groups.enumerate() {
+        let at = _mm256_set1_epi64x((EIGHT * at) as i64);
+        let even = _mm256_xor_si256(_mm256_set_epi64x(6, 4, 2, 0), at);
+        let odd = _mm256_xor_si256(_mm256_set_epi64x(7, 5, 3, 1), at);
+        let [low, high] = same.blocks([even, odd]);
+        for (to, word) in [(first, 0), (second, 1), (third, 2)] {
+            // SAFETY: a group is 32 bytes.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), both(low[word], high[word])) };
+        }
+    }
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
 pub(super) unsafe fn pairs_avx2(begun: &Begun, numbers: &[u32], [first, second]: [&mut [u32]; 2]) {
     let same = Same256::new(begun);
-    let chunks = first.as_chunks_mut::<PAIRS>().0.iter_mut();
-    let chunks = chunks.zip(second.as_chunks_mut::<PAIRS>().0);
-    for (numbers, (first, second)) in numbers.chunks(PAIRS).zip(chunks) {
-        let mut eight = [0; PAIRS];
+    let chunks = first.as_chunks_mut::<EIGHT>().0.iter_mut();
+    let chunks = chunks.zip(second.as_chunks_mut::<EIGHT>().0);
+    for (numbers, (first, second)) in numbers.chunks(EIGHT).zip(chunks) {
+        let mut eight = [0; EIGHT];
         eight[..numbers.len()].copy_from_slice(numbers);
         // SAFETY: eight numbers are 32 bytes.
         let even = unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) };

@@ -50,8 +50,7 @@ typedef struct {
     uint longest;
 } Masks;
 
-/* A block of a row's stream. The word at a token's position says whether it is predicted, blocks from FATES on what becomes of it. */
-#define FATES 65536
+/* A block of a row's stream. */
 FUNCTION void mask_draw(const Masks *a, uint row, uint block, uint out[4]) {
     uint counter[4];
     counter[0] = a->numbers[2 * row];
@@ -61,8 +60,9 @@ FUNCTION void mask_draw(const Masks *a, uint row, uint block, uint out[4]) {
     philox(counter, a->key, out);
 }
 
-/* A block takes a row: the tokens whose draw is smaller than all but `count` - 1 others, of equals the first. One block more takes what no row
-   fills. */
+/* A block takes a row: `count` of the tokens that may be predicted, by Floyd's sampling. Draw t picks by its first word one of all but the last
+   `count` - t - 1 of them; where that is predicted already, the last of these is. What becomes of the i-th that is predicted, the other words of draw i say. One
+   block more takes what no row fills. */
 KERNEL(mask_rows, 128, Masks) {
     uint row = BLOCK_X;
     if (row == a.rows) {
@@ -76,28 +76,40 @@ KERNEL(mask_rows, 128, Masks) {
     uint to = a.starts[row], count = a.starts[row + 1] - to;
     uint *draws = (uint *)SHARED;
     uint *state = draws + a.longest; /* 1: may be predicted, 3: is */
+    uint *may = state + a.longest; /* those that may be */
     for (uint i = THREAD; i < n; i += THREADS) {
-        uint id = a.ids[first + i], may = 1;
+        uint id = a.ids[first + i], plain = 1;
         for (uint s = 0; s < a.specials; s++) {
-            may &= a.special[s] != id;
+            plain &= a.special[s] != id;
         }
-        state[i] = may;
+        state[i] = plain;
     }
-    for (uint block = THREAD; 4 * block < n; block += THREADS) {
+    for (uint t = THREAD; t < count; t += THREADS) {
         uint words[4];
-        mask_draw(&a, row, block, words);
-        for (uint w = 0; w < 4 && 4 * block + w < n; w++) {
-            draws[4 * block + w] = words[w];
-        }
+        mask_draw(&a, row, t, words);
+        draws[t] = words[0];
     }
     SYNC();
     for (uint i = THREAD; i < n; i += THREADS) {
-        uint before = 0, own = draws[i];
-        for (uint j = 0; j < n; j++) {
-            before += (state[j] & 1) && (draws[j] < own || (draws[j] == own && j < i));
+        uint before = 0;
+        for (uint j = 0; j < i; j++) {
+            before += state[j];
         }
-        if ((state[i] & 1) && before < count) {
-            state[i] = 3;
+        if (state[i]) {
+            may[before] = i;
+        }
+    }
+    SYNC();
+    if (THREAD == 0) {
+        uint all = 0;
+        for (uint i = 0; i < n; i++) {
+            all += state[i];
+        }
+        uint among = all - count;
+        for (uint t = 0; t < count; t++) {
+            uint last = may[among + t];
+            uint at = may[(uint)(((uint64)draws[t] * (among + t + 1)) >> 32)];
+            state[state[at] == 3 ? last : at] = 3;
         }
     }
     SYNC();
@@ -105,18 +117,18 @@ KERNEL(mask_rows, 128, Masks) {
         if (state[i] != 3) {
             continue;
         }
-        uint place = to;
+        uint number = 0;
         for (uint j = 0; j < i; j++) {
-            place += state[j] == 3;
+            number += state[j] == 3;
         }
         uint words[4], id = a.ids[first + i];
-        a.positions[place] = first + i;
-        a.labels[place] = id;
-        mask_draw(&a, row, FATES + i, words);
-        if (words[0] < a.mask_below) {
+        a.positions[to + number] = first + i;
+        a.labels[to + number] = id;
+        mask_draw(&a, row, number, words);
+        if (words[1] < a.mask_below) {
             id = a.mask_id;
-        } else if (words[0] < a.random_below) {
-            id = (uint)(((uint64)words[1] * a.replacements) >> 32);
+        } else if (words[1] < a.random_below) {
+            id = (uint)(((uint64)words[2] * a.replacements) >> 32);
             for (uint s = 0; s < a.specials; s++) {
                 id += a.special[s] != NONE && a.special[s] <= id;
             }
