@@ -94,7 +94,8 @@ pub fn mask(d: Drawing<'_>, ids: &mut [u32], positions: &mut [u32], labels: &mut
         for (t, last) in (may.len() - count..may.len()).enumerate() {
             let at = (u64::from(draw(t)[0]) * (last as u64 + 1)) >> 32;
             let at = at as usize;
-            taken[if taken[at] { last } else { at }] = true;
+            let at = if taken[at] { last } else { at };
+            taken[at] = true;
         }
         let chosen = may.into_iter().zip(taken).filter(|&(_, taken)| taken);
         for (k, (i, _)) in chosen.enumerate() {
