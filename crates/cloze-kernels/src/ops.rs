@@ -107,7 +107,7 @@ pub struct Masks {
     pub cu_seqlens: View,
     /// `[B, 2]`: each row's number, low half first.
     pub numbers: View,
-    /// `[B + 1]`: where each row's predicted tokens begin in `positions`, then where the last end.
+    /// `[B + 1]`: where each row's predicted tokens begin in `positions`, then where the last end. No row has more of them than tokens that may be predicted.
     pub starts: View,
     /// `[1]`.
     pub epoch: View,

@@ -228,8 +228,11 @@ struct Masks {
 }
 
 impl Masks {
-    /// Of the dataset `path`, where it has static masks that can be drawn again.
+    /// Of the dataset `path`, where it has static masks that can be drawn again: other versions may have drawn others of the same seed.
     fn of(path: &Path, manifest: &Manifest) -> Option<Self> {
+        if manifest.created_by != crate::CREATED_BY {
+            return None;
+        }
         let Masking::Static { rule } = manifest.masking else {
             return None;
         };

@@ -421,3 +421,68 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    /// What was pushed is seen by a cursor and by place: over several files, one of none, of either width, and several batches of a file.
+    #[test]
+    fn documents_are_seen_both_ways() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut paths, mut all) = (Vec::new(), Vec::new());
+        for (id_type, count) in [
+            (IdType::UInt16, 5u32),
+            (IdType::UInt32, 0),
+            (IdType::UInt32, 7),
+            (IdType::UInt16, 1),
+        ] {
+            let path = folder.path().join(format!("{}.arrow", paths.len()));
+            let mut writer = TokenStoreWriter::create(&path, id_type).unwrap();
+            for i in 0..count {
+                let sentence_ends: Vec<u32> = (1..=i % 3 + 1).map(|s| s * (i + 2)).collect();
+                let tokens = sentence_ends[sentence_ends.len() - 1];
+                let tokenized = TokenizedDocument {
+                    doc: i64::from(i) - 3,
+                    input_ids: (0..tokens).map(|t| 1_000 * i + t).collect(),
+                    sentence_ends,
+                    ..TokenizedDocument::default()
+                };
+                let id = format!("document {i}");
+                let kept = [(i % 2 == 0).then_some(id.as_str()), None];
+                writer
+                    .push_of(3, u64::from(i) + 9, kept, &tokenized)
+                    .unwrap();
+                if i % 2 == 1 {
+                    writer.flush().unwrap();
+                }
+                all.push((i, id, tokenized));
+            }
+            writer.finish().unwrap();
+            paths.push(path);
+        }
+        let files = TokenFiles::open(paths).unwrap();
+        assert_eq!((files.len(), files.is_empty()), (13, false));
+        let store = TokenStore::map(&files).unwrap();
+        let mut cursor = files.cursor();
+        // Not in order, so that the cursor takes batches again.
+        for i in (0..13).map(|i| (i * 5) % 13) {
+            let (number, id, tokens) = &all[i as usize];
+            let stored = cursor.document(i).unwrap();
+            let named = stored.id.map(str::to_owned);
+            assert_eq!(named, (number % 2 == 0).then(|| id.clone()));
+            assert_eq!((stored.meta, stored.source), (None, 3));
+            assert_eq!(stored.index, u64::from(*number) + 9);
+            let seen = store.at(&store.place(i));
+            for (doc, ids, ends) in [
+                (stored.doc, stored.input_ids, stored.sentence_ends),
+                (seen.doc, seen.input_ids, seen.sentence_ends),
+            ] {
+                assert_eq!(doc, tokens.doc);
+                assert_eq!(ids.to_vec(), tokens.input_ids);
+                assert_eq!(ends, tokens.sentence_ends);
+            }
+        }
+    }
+}

@@ -15,8 +15,6 @@ pub struct RowRules {
     static_masks: bool,
     /// Whether a first segment may go on into the next documents, each after a `[SEP]`.
     crossing: bool,
-    /// The lowest id that is no token of the frame.
-    low: u16,
 }
 
 impl RowRules {
@@ -35,9 +33,6 @@ impl RowRules {
             max_seq_length: usize::from(max_seq_length),
             static_masks,
             crossing: false,
-            low: (0..4)
-                .find(|id| !special.is_frame(u32::from(*id)))
-                .unwrap_or(4),
         }
     }
 

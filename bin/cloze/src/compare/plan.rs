@@ -51,6 +51,9 @@ pub struct Key {
     pub asked: Asked,
 }
 
+/// Program and version.
+const CREATED_BY: &str = concat!("cloze ", env!("CARGO_PKG_VERSION"));
+
 /// A comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -182,11 +185,18 @@ impl Plan {
                 }
                 // Where things lie may have changed.
                 plan.key = key;
+                if plan.created_by != CREATED_BY {
+                    eprintln!(
+                        "warning: {} was begun by {}, this is {CREATED_BY}: what is still to be trained may be masked otherwise than what is there",
+                        args.out.display(),
+                        plan.created_by
+                    );
+                }
                 Ok((plan, lock))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let plan = Self {
-                    created_by: concat!("cloze ", env!("CARGO_PKG_VERSION")).into(),
+                    created_by: CREATED_BY.into(),
                     key,
                     settled: None,
                 };

@@ -80,9 +80,9 @@ pub struct Replacing {
     pub mask_id: u32,
     /// Tokens that are not special.
     pub replacements: u32,
-    /// Tokens whose word of the stream is below this become `[MASK]`.
+    /// The `i`-th token that is predicted becomes `[MASK]` where the second word of block `i` is below this.
     pub mask_below: u64,
-    /// Others below this become the token that another word picks.
+    /// Others below this become the token that the third word picks.
     pub random_below: u64,
 }
 

@@ -19,9 +19,9 @@ pub struct Scratch {
     /// A bit for each token that may be, whether it is.
     taken: Vec<u64>,
     pub(super) chosen: Vec<u32>,
-    /// The first words of blocks: by tokens what chooses one, and then, for each that is chosen, what becomes of it and which random token it would be.
+    /// Words of blocks: by tokens what chooses one, and then, for each that is chosen, what becomes of it and which random token it would be.
     words: [Vec<u32>; 3],
-    /// A draw for each position.
+    /// By words a draw for each position.
     pub(super) draws: Vec<u32>,
     pub(super) units: super::units::Scratch,
 }
@@ -194,10 +194,9 @@ mod tests {
                 _ => u64::MAX >> (places % 64),
             };
             let mut expected = 0;
-            let mut number = 0;
-            for place in (0..64).filter(|place| places >> place & 1 == 1) {
+            let there = (0..64).filter(|place| places >> place & 1 == 1);
+            for (number, place) in there.enumerate() {
                 expected |= (numbers >> number & 1) << place;
-                number += 1;
             }
             prop_assert_eq!(deposit(numbers, places), expected);
         }

@@ -266,13 +266,25 @@ proptest! {
             }
         }
     }
+}
 
-    /// Where every word is one token, as many words are predicted as tokens.
-    #[test]
-    fn words_of_one_token_are_as_many_as_tokens(ids in prop::collection::vec(100u32..600, 0..300), seed: u64, rate in 0.01f64..1.0) {
-        let key = MaskKey::new(seed, Stage::DynamicMask, 2);
-        let count = |unit| masked(&by(unit, rate), key, 7, &ids).1.len();
-        prop_assert_eq!(count(MaskUnit::Word), count(MaskUnit::Token));
+/// Rows of whole words of bits and of one more or less, to the longest there is, in memory that held longer ones.
+#[test]
+fn rows_of_any_length_are_masked_alike() {
+    let mut scratch = Scratch::default();
+    for n in [65_536, 4_096, 129, 128, 127, 65, 64, 63, 1, 0] {
+        let ids: Vec<u32> = (0..n)
+            .map(|i| if i % 97 == 5 { 102 } else { 200 + i % 399 })
+            .collect();
+        for rate in [0.15, 1.0] {
+            let (m, key) = (
+                by(MaskUnit::Token, rate),
+                MaskKey::new(9, Stage::StaticMask, 4),
+            );
+            let expected = masked(&m, key, 3, &ids);
+            assert_eq!(masked_in::<u32>(&m, &mut scratch, key, 3, &ids), expected);
+            assert_eq!(masked_in::<u16>(&m, &mut scratch, key, 3, &ids), expected);
+        }
     }
 }
 

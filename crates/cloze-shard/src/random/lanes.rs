@@ -55,7 +55,7 @@ impl Begun {
         fill(self, out);
     }
 
-    /// The first three words of each of the first `n` blocks.
+    /// The first three words of each of the first `n` blocks; what is after them means nothing.
     pub(crate) fn blocks(&self, n: usize, out: &mut [Vec<u32>; 3]) {
         let out = out.each_mut().map(|words| room(words, n));
         #[cfg(target_arch = "x86_64")]

@@ -1,43 +1,38 @@
 //! Rows that keep the rules, recognised fast. What is wrong with others, [`RowRules::check`] says.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use super::RowRules;
 use crate::row::{Id, Ids, MasksRef, RowRef};
-use crate::vocabulary::SpecialTokens;
-use crate::wide::wide;
 
-/// What is special in a row, as wide as its ids are.
-struct Frame<T> {
-    most: T,
+/// What is seen of ids at one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    /// The largest.
+    most: u32,
+    /// How many are frame tokens.
     frames: u32,
 }
 
-wide! {
-    /// Of ids whose number is a multiple of 16.
-    fn look_u16(ids: &[u16], frame: [u16; 4]) -> Frame<u16> {
-        let (mut most, mut frames) = ([0; 16], [0u16; 16]);
-        for ids in ids.as_chunks::<16>().0 {
-            for ((&id, most), frames) in ids.iter().zip(&mut most).zip(&mut frames) {
-                *most = id.max(*most);
-                // A row has less than 65,536 tokens.
-                *frames += u16::from((id == frame[0]) | (id == frame[1]) | (id == frame[2]) | (id == frame[3]));
-            }
-        }
-        Frame {
-            most: most.iter().fold(0, |most, &id| id.max(most)),
-            frames: frames.iter().map(|&n| u32::from(n)).sum(),
-        }
+/// Of less than 65,536 ids.
+fn look<T: Id>(ids: &[T], frame: [T; 4]) -> Seen {
+    let mut seen = Seen { most: 0, frames: 0 };
+    for &id in ids {
+        seen.most = id.id().max(seen.most);
+        seen.frames += u32::from(frame.contains(&id));
     }
+    seen
 }
 
-wide! {
-    fn look_u32(ids: &[u32], frame: [u32; 4]) -> Frame<u32> {
-        let (mut most, mut frames) = (0, 0);
-        for &id in ids {
-            most = most.max(id);
-            frames += u32::from((id == frame[0]) | (id == frame[1]) | (id == frame[2]) | (id == frame[3]));
-        }
-        Frame { most, frames }
+/// [`look`], of ids of 16 bits.
+fn look_u16(ids: &[u16], frame: [u16; 4]) -> Seen {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has these instructions.
+        return unsafe { x86::look(ids, frame) };
     }
+    look(ids, frame)
 }
 
 impl RowRules {
@@ -51,20 +46,15 @@ impl RowRules {
             return false;
         }
         let has_b = b_start < n;
-        let special = &self.special;
-        let Some((most, frames)) = self.look(&row.input_ids) else {
+        let Some(seen) = self.look(&row.input_ids) else {
             return false;
         };
-        let at = |i: usize| row.input_ids.get(i);
         // What stands in place of text, mostly [MASK], is no frame; and what stands in place of a frame would be counted as text.
-        let Some(hidden) = row
-            .masks
-            .map_or(Some(0), |masks| self.hidden(&row.input_ids, &masks, n))
-        else {
+        let Some(hidden) = row.masks.map_or(Some(0), |masks| self.hidden(row, &masks)) else {
             return false;
         };
         // Segments of a row without B, after the first.
-        let more = match self.crossing && !has_b && frames > 2 + hidden {
+        let more = match self.crossing && !has_b && seen.frames > 2 + hidden {
             true => match self.crossings(&row.input_ids) {
                 Some(more) => more,
                 None => return false,
@@ -78,37 +68,26 @@ impl RowRules {
                 && row.next_sentence_label.is_none()
                 && (more > 0 || (row.doc_a == row.doc_b && row.sentence_a == row.sentence_b))
         };
+        let special = &self.special;
+        let at = |i: usize| row.input_ids.get(i);
         segments
-            && most < self.vocab_size
-            && frames == 2 + u32::from(has_b) + more + hidden
+            && seen.most < self.vocab_size
+            && seen.frames == 2 + u32::from(has_b) + more + hidden
             && at(0) == Some(special.cls)
             && at(n - 1) == Some(special.sep)
             && (!has_b || at(b_start - 1) == Some(special.sep))
     }
 
-    /// The largest of `ids`, and how many are frame tokens; `None` where these are wider than ids are.
-    fn look(&self, ids: &Ids<'_>) -> Option<(u32, u32)> {
+    /// What there is in ids; `None` where frame tokens are wider than these are.
+    fn look(&self, ids: &Ids<'_>) -> Option<Seen> {
         let special = &self.special;
         let frame = [special.pad, special.cls, special.sep, special.mask];
         match ids {
             Ids::U16(ids) => {
                 let narrow = frame.map(|id| id as u16);
-                if narrow.map(u32::from) != frame {
-                    return None;
-                }
-                let (whole, rest) = ids.split_at(ids.len() / 16 * 16);
-                let seen = look_u16(whole, narrow);
-                // What is left, and ids of text that are not over what there is.
-                let mut last = [self.low; 16];
-                last[..rest.len()].copy_from_slice(rest);
-                let seen_last = look_u16(&last, narrow);
-                let most = seen.most.max(seen_last.most);
-                Some((most.into(), seen.frames + seen_last.frames))
+                (narrow.map(u32::from) == frame).then(|| look_u16(ids, narrow))
             }
-            Ids::U32(ids) => {
-                let seen = look_u32(ids, frame);
-                Some((seen.most, seen.frames))
-            }
+            Ids::U32(ids) => Some(look(ids, frame)),
         }
     }
 
@@ -129,56 +108,54 @@ impl RowRules {
         Some(found)
     }
 
-    /// Masked positions that hold `[MASK]` now; `None` where masks break a rule, or where one holds another frame token: no mask makes one, and it could be taken
-    /// for what it is not.
-    fn hidden(&self, ids: &Ids<'_>, masks: &MasksRef<'_>, n: usize) -> Option<u32> {
+    /// Masked positions that hold `[MASK]` now; `None` where masks break a rule, or where one is a place of the frame: no mask makes one, and it could be taken for
+    /// what it is not. Another frame token at one of them is one too many in its row.
+    fn hidden(&self, row: &RowRef<'_>, masks: &MasksRef<'_>) -> Option<u32> {
         let positions = masks.positions;
-        let ascending = || {
-            let later = positions.get(1..).unwrap_or_default();
-            positions
-                .iter()
-                .zip(later)
-                .fold(true, |all, (p, q)| all & (p < q))
-        };
-        let last = positions.last().map_or(0, |p| usize::from(*p));
-        let good = positions.len() == masks.labels.len()
-            && last < n
-            && ascending()
-            && matches!(self.look(&masks.labels), Some((most, 0)) if most < self.vocab_size);
-        if !good {
+        if positions.len() != masks.labels.len() {
             return None;
         }
-        let (masks, others) = match ids {
-            Ids::U16(ids) => self.frames_at(ids, positions),
-            Ids::U32(ids) => self.frames_at(ids, positions),
+        let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else {
+            return Some(0);
         };
-        (others == 0).then_some(masks)
+        let labels = self.look(&masks.labels)?;
+        let pairs = positions.iter().zip(&positions[1..]);
+        let ascending = pairs.fold(true, |all, (p, q)| all & (p < q));
+        let separator = row.b_start.wrapping_sub(1);
+        let apart = positions
+            .iter()
+            .fold(true, |all, &p| all & (p != separator));
+        let inside = first > 0 && usize::from(last) < row.len() - 1;
+        if !(inside && ascending && apart && labels.frames == 0 && labels.most < self.vocab_size) {
+            return None;
+        }
+        match row.input_ids {
+            Ids::U16(ids) => self.masks_at(ids, positions),
+            Ids::U32(ids) => self.masks_at(ids, positions),
+        }
     }
 
-    /// How many of the positions hold `[MASK]`, and how many another frame token or lie outside.
-    fn frames_at<T: Id>(&self, ids: &[T], positions: &[u16]) -> (u32, u32) {
-        let SpecialTokens {
-            pad,
-            cls,
-            sep,
-            mask,
-            ..
-        } = self.special;
-        let (mut masks, mut others) = (0, 0);
-        for position in positions {
-            let id = ids.get(usize::from(*position)).map_or(pad, |id| id.id());
-            masks += u32::from(id == mask);
-            others += u32::from((id == pad) | (id == cls) | (id == sep));
+    /// How many of the positions hold `[MASK]`; `None` where one holds a `[SEP]` that may be a place of the frame.
+    fn masks_at<T: Id>(&self, ids: &[T], positions: &[u16]) -> Option<u32> {
+        let (mask, separator) = (self.special.mask, self.special.sep);
+        let at = |position: &u16| ids.get(usize::from(*position)).map(|id| id.id());
+        if self.crossing && positions.iter().any(|p| at(p) == Some(separator)) {
+            return None;
         }
-        (masks, others)
+        Some(
+            positions
+                .iter()
+                .map(|p| u32::from(at(p) == Some(mask)))
+                .sum(),
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NextSentenceLabel;
     use crate::row::{Masks, Row};
+    use crate::{NextSentenceLabel, SpecialTokens};
     use proptest::prelude::*;
 
     const SPECIAL: SpecialTokens = SpecialTokens {
@@ -299,6 +276,17 @@ mod tests {
             let fast = rules.is_plain(&row.view());
             let hidden = masked.is_some_and(|(_, now, _)| now == 3);
             prop_assert!(fast == slow || (slow && hidden), "{:?}", row);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ids_of_16_bits_are_seen_as_others(ids in prop::collection::vec(prop_oneof![0u16..6, any::<u16>()], 0..100), frame: [u16; 4]) {
+            for frame in [frame, [0, 2, 3, 4]] {
+                prop_assert_eq!(look_u16(&ids, frame), look(&ids, frame));
+            }
+            let many: Vec<u16> = ids.iter().copied().cycle().take(if ids.is_empty() { 0 } else { 65_535 }).collect();
+            prop_assert_eq!(look_u16(&many, [0, 2, 3, 4]), look(&many, [0, 2, 3, 4]));
         }
     }
 

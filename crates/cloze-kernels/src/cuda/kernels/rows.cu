@@ -84,7 +84,7 @@ KERNEL(mask_rows, 128, Masks) {
         }
         state[i] = plain;
     }
-    for (uint t = THREAD; t < count; t += THREADS) {
+    for (uint t = THREAD; t < count && t < n; t += THREADS) {
         uint words[4];
         mask_draw(&a, row, t, words);
         draws[t] = words[0];
@@ -105,11 +105,9 @@ KERNEL(mask_rows, 128, Masks) {
         for (uint i = 0; i < n; i++) {
             all += state[i];
         }
-        uint among = all - count;
-        for (uint t = 0; t < count; t++) {
-            uint last = may[among + t];
-            uint at = may[(uint)(((uint64)draws[t] * (among + t + 1)) >> 32)];
-            state[state[at] == 3 ? last : at] = 3;
+        for (uint last = count < all ? all - count : 0, t = 0; last < all; last++, t++) {
+            uint at = may[(uint)(((uint64)draws[t] * (last + 1)) >> 32)];
+            state[state[at] == 3 ? may[last] : at] = 3;
         }
     }
     SYNC();
