@@ -5,6 +5,7 @@ mod x86;
 
 use super::RowRules;
 use crate::row::{Id, Ids, MasksRef, RowRef};
+use crate::wide::wide;
 
 /// What is seen of ids at one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +16,16 @@ struct Seen {
     frames: u32,
 }
 
-/// Of less than 65,536 ids.
-fn look<T: Id>(ids: &[T], frame: [T; 4]) -> Seen {
-    let mut seen = Seen { most: 0, frames: 0 };
-    for &id in ids {
-        seen.most = id.id().max(seen.most);
-        seen.frames += u32::from(frame.contains(&id));
+wide! {
+    /// Of less than 65,536 ids.
+    fn look<T: Id>(ids: &[T], frame: [T; 4]) -> Seen {
+        let (mut most, mut frames) = (0, 0);
+        for &id in ids {
+            most = id.id().max(most);
+            frames += u32::from((id == frame[0]) | (id == frame[1]) | (id == frame[2]) | (id == frame[3]));
+        }
+        Seen { most, frames }
     }
-    seen
 }
 
 /// [`look`], of ids of 16 bits.
