@@ -30,6 +30,8 @@ pub trait Id: Copy + Default + Ord + Send + Sync {
     fn id(self) -> u32;
     /// Ids of this width.
     fn view(ids: &[Self]) -> Ids<'_>;
+    /// The ids, where they have this width.
+    fn of_ids<'a>(ids: &Ids<'a>) -> Option<&'a [Self]>;
 }
 
 impl Id for u16 {
@@ -46,6 +48,13 @@ impl Id for u16 {
     fn view(ids: &[Self]) -> Ids<'_> {
         Ids::U16(ids)
     }
+
+    fn of_ids<'a>(ids: &Ids<'a>) -> Option<&'a [Self]> {
+        match ids {
+            Ids::U16(ids) => Some(ids),
+            Ids::U32(_) => None,
+        }
+    }
 }
 
 impl Id for u32 {
@@ -61,6 +70,13 @@ impl Id for u32 {
 
     fn view(ids: &[Self]) -> Ids<'_> {
         Ids::U32(ids)
+    }
+
+    fn of_ids<'a>(ids: &Ids<'a>) -> Option<&'a [Self]> {
+        match ids {
+            Ids::U16(_) => None,
+            Ids::U32(ids) => Some(ids),
+        }
     }
 }
 
@@ -129,6 +145,9 @@ impl<'a> Ids<'a> {
     /// Appends the ids to `out`, whose width must hold them.
     #[inline]
     pub fn extend_into<T: Id>(&self, out: &mut Vec<T>) {
+        if let Some(ids) = T::of_ids(self) {
+            return out.extend_from_slice(ids);
+        }
         match self {
             Self::U16(ids) => out.extend(ids.iter().map(|&id| T::of(id.into()))),
             Self::U32(ids) => out.extend(ids.iter().map(|&id| T::of(id))),

@@ -8,6 +8,8 @@ pub mod elsewhere;
 pub mod labels;
 pub mod packed;
 
+use std::ops::Range;
+
 use cloze_shard::random::Stream;
 use cloze_shard::{Ids, prefetch};
 use serde::{Deserialize, Serialize};
@@ -37,7 +39,7 @@ impl DocumentView<'_> {
         self.input_ids.slice(start, end).prefetch();
         let ends = self.sentence_ends;
         let likely = likely_sentence(ends.len(), self.input_ids.len(), span.start);
-        prefetch(&ends[likely.saturating_sub(16)..ends.len().min(likely + 16)]);
+        prefetch(&ends[near(ends, likely)]);
     }
 }
 
@@ -280,10 +282,29 @@ fn likely_sentence(sentences: usize, tokens: usize, position: u32) -> usize {
     ((sentences as f64 * share) as usize).min(sentences.saturating_sub(1))
 }
 
-/// The sentence that token `position` of `tokens` belongs to. The search goes outwards from the likely one, in steps that double: the middle of a long
-/// document lies elsewhere in memory, and so does its end.
+/// The sentences around the likely one that are looked at together.
+fn near(ends: &[u32], likely: usize) -> Range<usize> {
+    likely.saturating_sub(16)..ends.len().min(likely + 16)
+}
+
+/// The sentence that token `position` of `tokens` belongs to, which is mostly near the likely one: there, all that end before are counted, without a branch.
 fn sentence_of(ends: &[u32], tokens: usize, position: u32) -> usize {
     let likely = likely_sentence(ends.len(), tokens, position);
+    let near = near(ends, likely);
+    let begins_before = near.start == 0 || ends[near.start] <= position;
+    let ends_behind = near.end == ends.len() || ends[near.end - 1] > position;
+    if begins_before && ends_behind {
+        let before = ends[near.clone()]
+            .iter()
+            .map(|&end| u32::from(end <= position));
+        return near.start + before.sum::<u32>() as usize;
+    }
+    sentence_from(ends, likely, position)
+}
+
+/// [`sentence_of`], sought outwards from the likely one, in steps that double: the middle of a long document lies elsewhere in memory, and so does its end.
+#[cold]
+fn sentence_from(ends: &[u32], likely: usize, position: u32) -> usize {
     let (mut low, mut high) = (likely, ends.len());
     let mut step = 1;
     // All before `low` end at or before `position`, all from `high` on after it.

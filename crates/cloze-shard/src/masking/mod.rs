@@ -27,6 +27,8 @@ mod spans;
 mod tokens;
 mod units;
 mod words;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,10 @@
 use super::spans::pick;
 use super::{FATES, MaskKey, Masker, Unit};
 use crate::random::Begun;
-use crate::row::Id;
-use crate::wide::wide;
+use crate::row::{Id, Ids};
 
 /// Tokens whose bits are in one word.
-const BITS: usize = u64::BITS as usize;
+pub(super) const BITS: usize = u64::BITS as usize;
 
 /// Memory to mask in.
 #[derive(Clone, Debug, Default)]
@@ -26,28 +25,32 @@ pub struct Scratch {
     pub(super) units: super::units::Scratch,
 }
 
-wide! {
-    /// A bit for each of `ids` that is not one of `special`, and none behind them. How many there are.
-    fn maskable<T: Id>(ids: &[T], special: &[T; 5], bits: &mut [u64]) -> usize {
-        let mut count = 0;
-        for (bits, ids) in bits.iter_mut().zip(ids.chunks(BITS)) {
-            // A number of turns that is known is made into vectors.
-            let mut last = [special[0]; BITS];
-            let ids = ids.as_array::<BITS>().unwrap_or_else(|| {
-                last[..ids.len()].copy_from_slice(ids);
-                &last
-            });
-            let plain = ids.map(|id| u8::from(!is_one_of(special, id)));
-            *bits = 0;
-            for (i, eight) in plain.as_chunks::<8>().0.iter().enumerate() {
-                // The lowest bit of each byte, moved to the highest byte: to its bit 0 that of the first, to bit 7 that of the last.
-                let packed = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-                *bits |= packed << (8 * i);
-            }
-            count += bits.count_ones() as usize;
+/// A bit for each of `ids` that is not one of `special`, and none behind them. How many there are.
+fn maskable<T: Id>(ids: &[T], special: &[T; 5], bits: &mut [u64]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if let Ids::U16(ids) = T::view(ids) {
+        let special = special.map(|id| id.id() as u16);
+        if is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { super::x86::maskable_avx512(ids, special, bits) };
         }
-        count
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { super::x86::maskable_avx2(ids, special, bits) };
+        }
     }
+    plainly(ids, special, bits)
+}
+
+/// [`maskable`], id by id.
+fn plainly<T: Id>(ids: &[T], special: &[T; 5], bits: &mut [u64]) -> usize {
+    let mut count = 0;
+    for (bits, ids) in bits.iter_mut().zip(ids.chunks(BITS)) {
+        let plain = |bit: u32, id: &T| u64::from(!is_one_of(special, *id)) << bit;
+        *bits = (0..).zip(ids).fold(0, |all, (i, id)| all | plain(i, id));
+        count += bits.count_ones() as usize;
+    }
+    count
 }
 
 /// The bits of `numbers`, each moved to the place of the set bit of `places` that has its number; those that are too many are left out.
@@ -121,18 +124,23 @@ impl Masker {
         let Scratch { chosen, words, .. } = scratch;
         places.extend(chosen.iter().map(|&position| start + position));
         let [_, actions, replacements] = words;
-        let fates = chosen.iter().zip(actions).zip(replacements);
-        labels.extend(fates.map(|((&position, &mut action), &mut draw)| {
-            let action = u64::from(action);
-            let at = &mut ids[position as usize];
-            let id = *at;
-            let is_mask = action < self.mask_below;
-            *at = if is_mask { T::of(self.mask_id) } else { id };
-            if !is_mask & (action < self.random_below) {
-                *at = T::of(self.replacement(draw));
-            }
-            id
-        }));
+        let fates = actions.iter().zip(&*replacements);
+        labels.extend(
+            chosen
+                .iter()
+                .zip(fates)
+                .map(|(&position, (&action, &draw))| {
+                    let action = u64::from(action);
+                    let at = &mut ids[position as usize];
+                    let id = *at;
+                    if action < self.mask_below {
+                        *at = T::of(self.mask_id);
+                    } else if action < self.random_below {
+                        *at = T::of(self.replacement(draw));
+                    }
+                    id
+                }),
+        );
     }
 
     /// How many tokens of a row may be predicted; a bit for each of its tokens says whether it may.
@@ -157,25 +165,42 @@ impl Masker {
         taken.clear();
         // One more than there are blocks, for what is read beyond the last.
         taken.resize(maskable.len() + 1, 0);
-        for (&draw, last) in words[0].iter().zip(n - k..n) {
-            let at = pick(last + 1, draw);
-            let is_taken = taken[at / BITS] >> (at % BITS) & 1 == 1;
-            let at = if is_taken { last } else { at };
-            taken[at / BITS] |= 1 << (at % BITS);
+        choose(&words[0][..k], n, taken);
+        chosen.resize(k, 0);
+        collect(maskable, taken, chosen);
+    }
+}
+
+/// Sets a bit of `taken`, which has none, for each of `draws`: the numbers that are chosen of those below `n`.
+#[inline]
+fn choose(draws: &[u32], n: usize, taken: &mut [u64]) {
+    let first = n - draws.len();
+    for (t, &draw) in draws.iter().enumerate() {
+        let last = first + t;
+        let at = pick(last + 1, draw);
+        let is_taken = taken[at / BITS] >> (at % BITS) & 1 == 1;
+        let at = std::hint::select_unpredictable(is_taken, last, at);
+        taken[at / BITS] |= 1 << (at % BITS);
+    }
+}
+
+/// Puts the places of those that are `taken` by their number into `chosen`, which has room for just these: the places that `maskable` has bits for are numbered.
+#[inline]
+fn collect(maskable: &[u64], taken: &[u64], chosen: &mut [u32]) {
+    let mut to = chosen.iter_mut();
+    let mut before = 0;
+    for (begin, &places) in (0u32..).step_by(BITS).zip(maskable) {
+        let (block, bit) = (before / BITS, before % BITS);
+        // Twice, because a shift by all bits is none.
+        let numbers = taken[block] >> bit | taken[block + 1] << 1 << (BITS - 1 - bit);
+        let mut bits = deposit(numbers, places);
+        while bits != 0
+            && let Some(to) = to.next()
+        {
+            *to = begin + bits.trailing_zeros();
+            bits &= bits - 1;
         }
-        chosen.clear();
-        let mut before = 0;
-        for (begin, &places) in (0u32..).step_by(BITS).zip(&*maskable) {
-            let (block, bit) = (before / BITS, before % BITS);
-            // Twice, because a shift by all bits is none.
-            let numbers = taken[block] >> bit | taken[block + 1] << 1 << (BITS - 1 - bit);
-            let mut bits = deposit(numbers, places);
-            while bits != 0 {
-                chosen.push(begin + bits.trailing_zeros());
-                bits &= bits - 1;
-            }
-            before += places.count_ones() as usize;
-        }
+        before += places.count_ones() as usize;
     }
 }
 
@@ -201,15 +226,34 @@ mod tests {
             prop_assert_eq!(deposit(numbers, places), expected);
         }
 
+        /// With each set of instructions that the processor has.
         #[test]
-        fn a_bit_for_each_that_is_not_special(ids in prop::collection::vec(0u16..9, 0..300)) {
-            let mut bits = vec![u64::MAX; ids.len().div_ceil(BITS)];
-            let count = maskable(&ids, &[3, 4, 0, 0, 0], &mut bits);
-            let plain = |id: &u16| ![0, 3, 4].contains(id);
-            prop_assert_eq!(count, ids.iter().filter(|id| plain(id)).count());
-            for at in 0..bits.len() * BITS {
-                let bit = bits[at / BITS] >> (at % BITS) & 1 == 1;
-                prop_assert_eq!(bit, ids.get(at).is_some_and(plain), "{}", at);
+        fn a_bit_for_each_that_is_not_special(ids in prop::collection::vec(0u16..9, 0..300), special: [u16; 5]) {
+            let wide: Vec<u32> = ids.iter().map(|&id| id.into()).collect();
+            for special in [[3, 4, 0, 0, 0], [8, 7, 6, 5, 1], special] {
+                let plain = |id: &u16| !special.contains(id);
+                let count = ids.iter().filter(|id| plain(id)).count();
+                let with = |maskable: &dyn Fn(&mut [u64]) -> usize| {
+                    let mut bits = vec![u64::MAX; ids.len().div_ceil(BITS)];
+                    (maskable(&mut bits), bits)
+                };
+                let mut all = vec![
+                    with(&|bits| maskable(&ids, &special, bits)),
+                    with(&|bits| maskable(&wide, &special.map(u32::from), bits)),
+                    with(&|bits| plainly(&ids, &special, bits)),
+                ];
+                #[cfg(target_arch = "x86_64")]
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has these instructions.
+                    all.push(with(&|bits| unsafe { super::super::x86::maskable_avx2(&ids, special, bits) }));
+                }
+                for (counted, bits) in all {
+                    prop_assert_eq!(counted, count);
+                    for at in 0..bits.len() * BITS {
+                        let bit = bits[at / BITS] >> (at % BITS) & 1 == 1;
+                        prop_assert_eq!(bit, ids.get(at).is_some_and(plain), "{}", at);
+                    }
+                }
             }
         }
     }

@@ -57,12 +57,20 @@ impl Begun {
 
     /// The first three words of each of the first `n` blocks; what is after them means nothing.
     pub(crate) fn blocks(&self, n: usize, out: &mut [Vec<u32>; 3]) {
-        let out = out.each_mut().map(|words| room(words, n));
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has these instructions.
-            return unsafe { super::x86::blocks_avx2(self, out) };
+        {
+            if is_x86_feature_detected!("avx512f") {
+                let out = out.each_mut().map(|words| room::<LANES>(words, n));
+                // SAFETY: the processor has these instructions.
+                return unsafe { super::x86::blocks_avx512(self, out) };
+            }
+            if is_x86_feature_detected!("avx2") {
+                let out = out.each_mut().map(|words| room::<EIGHT>(words, n));
+                // SAFETY: as above.
+                return unsafe { super::x86::blocks_avx2(self, out) };
+            }
         }
+        let out = out.each_mut().map(|words| room::<1>(words, n));
         blocks(self, out);
     }
 
@@ -72,7 +80,7 @@ impl Begun {
             first: self.first ^ u64::from(base),
             ..self.clone()
         };
-        let out = out.map(|words| room(words, numbers.len()));
+        let out = out.map(|words| room::<EIGHT>(words, numbers.len()));
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has these instructions.
@@ -129,12 +137,12 @@ impl Begun {
     }
 }
 
-/// Numbers of blocks that [`Begun::pairs`] takes at a time, and blocks that [`Begun::blocks`] makes.
+/// Numbers of blocks that [`Begun::pairs`] takes at a time.
 pub(super) const EIGHT: usize = 8;
 
-/// Room for `n` words, and up to a whole group of them.
-fn room(words: &mut Vec<u32>, n: usize) -> &mut [u32] {
-    let rounded = n.next_multiple_of(EIGHT);
+/// Room for `n` words, and up to a whole `GROUP` of them.
+fn room<const GROUP: usize>(words: &mut Vec<u32>, n: usize) -> &mut [u32] {
+    let rounded = n.next_multiple_of(GROUP);
     if words.len() < rounded {
         words.resize(rounded, 0);
     }
@@ -228,10 +236,19 @@ mod tests {
             begun.blocks(n, &mut out);
             let mut plain = [(); 3].map(|()| vec![7; n]);
             blocks(&begun, plain.each_mut().map(Vec::as_mut_slice));
+            let mut all = vec![out, plain];
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                let mut words = [(); 3].map(|()| vec![7; n.next_multiple_of(EIGHT)]);
+                // SAFETY: the processor has these instructions.
+                unsafe { super::super::x86::blocks_avx2(&begun, words.each_mut().map(Vec::as_mut_slice)) };
+                all.push(words);
+            }
             for i in 0..n {
                 let [first, second, third, _] = key.block(a, b, i as u32);
-                prop_assert_eq!([out[0][i], out[1][i], out[2][i]], [first, second, third]);
-                prop_assert_eq!([plain[0][i], plain[1][i], plain[2][i]], [first, second, third]);
+                for words in &all {
+                    prop_assert_eq!([words[0][i], words[1][i], words[2][i]], [first, second, third]);
+                }
             }
         }
     }

@@ -160,6 +160,34 @@ pub(super) unsafe fn blocks_avx2(begun: &Begun, [first, second, third]: [&mut [u
 }
 
 /// # Safety
+/// The processor has AVX-512 F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn blocks_avx512(begun: &Begun, [first, second, third]: [&mut [u32]; 3]) {
+    let same = Same512::new(begun);
+    let groups = [first, second, third].map(|words| words.as_chunks_mut::<LANES>().0);
+    let [first, second, third] = groups;
+    let groups = first.iter_mut().zip(second).zip(third);
+    for (at, ((first, second), third)) in groups.enumerate() {
+        let at = _mm512_set1_epi64((LANES * at) as i64);
+        let even = _mm512_xor_si512(_mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0), at);
+        let odd = _mm512_xor_si512(_mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1), at);
+        let [low, high] = same.blocks([even, odd]);
+        for (to, word) in [(first, 0), (second, 1), (third, 2)] {
+            let words = both_512(low[word], high[word]);
+            // SAFETY: a group is 64 bytes.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) };
+        }
+    }
+}
+
+/// The words of two vectors, in turn.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn both_512(even: __m512i, odd: __m512i) -> __m512i {
+    _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64::<32>(odd))
+}
+
+/// # Safety
 /// The processor has AVX2.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn pairs_avx2(begun: &Begun, numbers: &[u32], [first, second]: [&mut [u32]; 2]) {
@@ -189,9 +217,6 @@ pub(super) unsafe fn fill_avx512(begun: &Begun, out: &mut [u32]) {
         _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0),
         _mm512_set_epi64(15, 11, 14, 10, 13, 9, 12, 8),
     ];
-    let both = |even: __m512i, odd: __m512i| {
-        _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64::<32>(odd))
-    };
     for (at, to) in out
         .as_chunks_mut::<{ 4 * LANES }>()
         .0
@@ -202,7 +227,7 @@ pub(super) unsafe fn fill_avx512(begun: &Begun, out: &mut [u32]) {
         let made = same.blocks(order.map(|order| _mm512_xor_si512(order, at)));
         for (to, words) in to.as_chunks_mut::<32>().0.iter_mut().zip(made) {
             let [a, b, c, d] = words;
-            let (low, high) = (both(a, b), both(c, d));
+            let (low, high) = (both_512(a, b), both_512(c, d));
             let halves = [
                 _mm512_unpacklo_epi64(low, high),
                 _mm512_unpackhi_epi64(low, high),
