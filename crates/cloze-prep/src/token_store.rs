@@ -12,10 +12,10 @@ use arrow_array::types::{Int64Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use cloze_shard::Ids;
 use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::lists::{IdLists, Lists, array};
 use cloze_shard::schema::{IdType, list_of};
+use cloze_shard::{Id, Ids};
 
 use crate::input::Document;
 use crate::pairing::DocumentView;
@@ -29,11 +29,11 @@ const DOCUMENT_TOKENS: usize = 1 << 30;
 
 /// A document's tokens, before they are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenizedDocument {
+pub struct TokenizedDocument<T = u32> {
     /// Hash id.
     pub doc: i64,
     /// Token ids of all sentences.
-    pub input_ids: Vec<u32>,
+    pub input_ids: Vec<T>,
     /// Exclusive end of each sentence.
     pub sentence_ends: Vec<u32>,
     /// Of which `[UNK]`.
@@ -101,18 +101,22 @@ impl TokenStoreWriter {
     }
 
     /// Appends a document that has tokens.
-    pub fn push(&mut self, document: &Document, tokens: &TokenizedDocument) -> Result<()> {
+    pub fn push<T: Id>(
+        &mut self,
+        document: &Document,
+        tokens: &TokenizedDocument<T>,
+    ) -> Result<()> {
         let (id, meta) = (document.id.as_deref(), document.meta.as_deref());
         self.push_of(document.source, document.index, [id, meta], tokens)
     }
 
     /// Appends document `index` of source `source`, with its id and what else was kept of it.
-    pub fn push_of(
+    pub fn push_of<T: Id>(
         &mut self,
         source: u32,
         index: u64,
         [id, meta]: [Option<&str>; 2],
-        tokens: &TokenizedDocument,
+        tokens: &TokenizedDocument<T>,
     ) -> Result<()> {
         let count = tokens.input_ids.len();
         if count > DOCUMENT_TOKENS {
@@ -135,7 +139,7 @@ impl TokenStoreWriter {
         columns.meta.append_option(meta);
         columns.sentence_ends.push(&tokens.sentence_ends);
         // The id type was chosen so that every id of the vocabulary fits.
-        columns.ids.push(Ids::U32(&tokens.input_ids));
+        columns.ids.push(T::view(&tokens.input_ids));
         let text = [id, meta].into_iter().flatten().map(str::len);
         self.tokens += count + TOKENS_A_DOCUMENT + text.sum::<usize>() / 2;
         if self.tokens >= BATCH_TOKENS {

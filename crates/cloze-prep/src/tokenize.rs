@@ -245,12 +245,20 @@ pub fn tokenize(
             ledger,
             held: 0,
         };
-        parts.fill(&worker, progress)?;
+        match parts.id_type {
+            IdType::UInt16 => parts.fill::<u16>(&worker, progress)?,
+            IdType::UInt32 => parts.fill::<u32>(&worker, progress)?,
+        }
     }
     let mut report = folder.place.report.clone();
     report.ignored = ignored;
     Ok(report)
 }
+
+/// A width of ids, in which they are found and stored.
+trait Width: cloze_shard::Id + cloze_text::Id {}
+
+impl<T: cloze_shard::Id + cloze_text::Id> Width for T {}
 
 /// The parts of a folder, as they are filled.
 struct Parts<'a> {
@@ -267,7 +275,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn fill(mut self, worker: &Worker<'_>, progress: &dyn Progress) -> Result<()> {
+    fn fill<T: Width>(mut self, worker: &Worker<'_>, progress: &dyn Progress) -> Result<()> {
         let plan = self.plan;
         progress.begin(Stage::Tokenize, plan.bytes());
         self.place.report.cleaned = worker.cleaner.is_some();
@@ -288,7 +296,7 @@ impl Parts<'_> {
         let mut tokenized = None;
         while let Some(mut block) = read {
             // The block before is stored and the next is read on this thread, while the others tokenize.
-            let mut looked = Ok(Vec::new());
+            let mut looked = Ok(Vec::<Looked<T>>::new());
             let (stored, next) = rayon::in_place_scope(|scope| {
                 scope.spawn(|_| looked = worker.block(&mut block.documents));
                 let stored = self.store(tokenized.take(), worker, progress);
@@ -339,9 +347,9 @@ impl Parts<'_> {
     }
 
     /// Stores a block, if there is one, and notes what happened to sources.
-    fn store(
+    fn store<T: Width>(
         &mut self,
-        tokenized: Option<(Block, Vec<Looked>)>,
+        tokenized: Option<(Block, Vec<Looked<T>>)>,
         worker: &Worker<'_>,
         progress: &dyn Progress,
     ) -> Result<()> {
@@ -389,10 +397,10 @@ impl Parts<'_> {
         }
     }
 
-    fn push(
+    fn push<T: Width>(
         &mut self,
         document: &Document,
-        looked: &Looked,
+        looked: &Looked<T>,
         cleaner: Option<&Cleaner>,
     ) -> Result<()> {
         self.place.report.look(document, looked, cleaner, self.plan);
@@ -444,7 +452,7 @@ impl Parts<'_> {
 }
 
 impl TokenizeReport {
-    fn add(&mut self, tokens: &TokenizedDocument) {
+    fn add<T>(&mut self, tokens: &TokenizedDocument<T>) {
         self.sentences_without_tokens += tokens.sentences_without_tokens;
         if tokens.input_ids.is_empty() {
             self.documents_without_tokens += 1;
@@ -459,8 +467,8 @@ impl TokenizeReport {
 
 /// A document that was looked at, and tokenized if it stays.
 #[derive(Default)]
-struct Looked {
-    tokens: TokenizedDocument,
+struct Looked<T> {
+    tokens: TokenizedDocument<T>,
     /// Of its text as it was read.
     bytes: u64,
     /// Whether there is a NUL in it.
@@ -503,7 +511,7 @@ pub fn measure(
     tokenizer: &Tokenizer,
     config: &Config,
 ) -> Result<[u64; 3]> {
-    let looked = Worker::new(None, tokenizer, config)?.block(documents)?;
+    let looked: Vec<Looked<u32>> = Worker::new(None, tokenizer, config)?.block(documents)?;
     let mut amounts = [0; 3];
     for looked in looked {
         amounts[0] += looked.bytes;
@@ -531,7 +539,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Cleans the texts of the block, and tokenizes them.
-    fn block(&self, block: &mut [Document]) -> Result<Vec<Looked>> {
+    fn block<T: Width>(&self, block: &mut [Document]) -> Result<Vec<Looked<T>>> {
         // Few enough at a time that no thread has much left when the others are done.
         let at_a_time = block.len().div_ceil(PIECES * rayon::current_num_threads());
         block
@@ -550,7 +558,11 @@ impl<'a> Worker<'a> {
             .collect()
     }
 
-    fn document(&self, encoder: &mut Encoder<'_>, document: &mut Document) -> Result<Looked> {
+    fn document<T: Width>(
+        &self,
+        encoder: &mut Encoder<'_>,
+        document: &mut Document,
+    ) -> Result<Looked<T>> {
         let mut looked = Looked {
             bytes: document.text.len() as u64,
             has_nul: memchr::memchr(0, document.text.as_bytes()).is_some(),
@@ -581,17 +593,18 @@ impl<'a> Worker<'a> {
             let sentences = tokens.sentence_ends.len() - before;
             looked.paragraphs.push((paragraph.key, sentences as u32));
         }
-        let is_unknown = |&&id: &&u32| Some(id) == self.unknown;
+        let unknown = self.unknown.map(<T as cloze_shard::Id>::of);
+        let is_unknown = |&&id: &&T| Some(id) == unknown;
         tokens.unknown_tokens = tokens.input_ids.iter().filter(is_unknown).count() as u64;
         Ok(looked)
     }
 
     /// Appends the sentences of `text`.
-    fn text(
+    fn text<T: Width>(
         &self,
         encoder: &mut Encoder<'_>,
         text: &str,
-        tokens: &mut TokenizedDocument,
+        tokens: &mut TokenizedDocument<T>,
     ) -> Result<()> {
         let mut sentences = Vec::with_capacity(text.len() / 64);
         self.segmenter.sentences(text, &mut sentences);

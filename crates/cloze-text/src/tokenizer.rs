@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cloze_wordpiece::{NotCovered, Scratch, WordPiece};
+use cloze_wordpiece::{Id, NotCovered, Scratch, WordPiece};
 use serde_json::{Value, json};
 
 use crate::{Error, Result};
@@ -59,7 +59,10 @@ pub struct Encoder<'a> {
 
 impl Encoder<'_> {
     /// Appends the ids of `text`, without special tokens, to `out`.
-    pub fn encode_into(&mut self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    ///
+    /// # Panics
+    /// Where the vocabulary has ids that `T` cannot hold.
+    pub fn encode_into<T: Id>(&mut self, text: &str, out: &mut Vec<T>) -> Result<()> {
         match &mut self.fast {
             Some((fast, scratch)) => {
                 fast.encode_into(scratch, text, out);
@@ -70,11 +73,14 @@ impl Encoder<'_> {
     }
 
     /// As [`Encoder::encode_into`] for each of `parts` of a text, which come in order, one after another; how many ids `out` holds after each is appended to `counts`.
-    pub fn encode_parts_into(
+    ///
+    /// # Panics
+    /// As [`Encoder::encode_into`].
+    pub fn encode_parts_into<T: Id>(
         &mut self,
         text: &str,
         parts: &[Range<usize>],
-        out: &mut Vec<u32>,
+        out: &mut Vec<T>,
         counts: &mut Vec<u32>,
     ) -> Result<()> {
         if let Some((fast, scratch)) = &mut self.fast {
@@ -239,14 +245,18 @@ impl Tokenizer {
     }
 
     /// Appends the ids of `text`, without special tokens, to `out`, by the library.
-    pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    ///
+    /// # Panics
+    /// Where the vocabulary has ids that `T` cannot hold.
+    pub fn encode_into<T: Id>(&self, text: &str, out: &mut Vec<T>) -> Result<()> {
+        assert!(self.vocab_size.saturating_sub(1) <= T::MOST as usize);
         let library = self.library()?;
         let encoding =
             guarded(|| library.encode_fast(text, false)).map_err(|why| Error::Encode {
                 text: text.chars().take(80).collect(),
                 why,
             })?;
-        out.extend_from_slice(encoding.get_ids());
+        out.extend(encoding.get_ids().iter().map(|&id| T::of(id)));
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::normal::{self, Class};
 use crate::scan::{self, Isa};
-use crate::words::{MOST_IDS, Words, key};
+use crate::words::{ID, Ids, MOST_IDS, Words, key};
 use crate::{Settings, WordPiece};
 
 /// A token id as it is stored.
@@ -16,6 +16,8 @@ pub trait Id: Copy {
     fn of(id: u32) -> Self;
     /// The id that it is.
     fn id(self) -> u32;
+    /// The ids of a run, with what stands above the first of them left out.
+    fn all_of(ids: &Ids) -> [Self; MOST_IDS];
 }
 
 impl Id for u16 {
@@ -30,6 +32,25 @@ impl Id for u16 {
     fn id(self) -> u32 {
         self.into()
     }
+
+    #[inline(always)]
+    fn all_of(ids: &Ids) -> [Self; MOST_IDS] {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::*;
+            // SAFETY: four ids are 16 bytes, and every x86-64 processor has these instructions.
+            let halves = unsafe {
+                let ids = _mm_loadu_si128(ids.as_ptr().cast());
+                // The lower halves of the first two to the front, and those of the last two behind them.
+                let low = _mm_shufflelo_epi16::<0b10_00>(ids);
+                let both = _mm_shufflehi_epi16::<0b10_00>(low);
+                _mm_cvtsi128_si64(_mm_shuffle_epi32::<0b10_00>(both)).cast_unsigned()
+            };
+            [0, 16, 32, 48].map(|bits| (halves >> bits) as Self)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        ids.map(|id| id as Self)
+    }
 }
 
 impl Id for u32 {
@@ -43,6 +64,11 @@ impl Id for u32 {
     #[inline(always)]
     fn id(self) -> u32 {
         self
+    }
+
+    #[inline(always)]
+    fn all_of(ids: &Ids) -> [Self; MOST_IDS] {
+        ids.map(|id| id & ID)
     }
 }
 

@@ -1,6 +1,7 @@
 //! JSON: an object a line. The library says what a line holds; lines that are as they mostly are, are read by a scan that gives the same. What is not asked for is
 //! read and not kept: a line may hold a hundred million values.
 
+mod copy;
 mod names;
 mod scan;
 #[cfg(test)]

@@ -42,10 +42,10 @@ impl TokenizeReport {
     }
 
     /// Counts a document that was looked at.
-    pub(super) fn look(
+    pub(super) fn look<T>(
         &mut self,
         document: &Document,
-        looked: &Looked,
+        looked: &Looked<T>,
         cleaner: Option<&Cleaner>,
         plan: &InputPlan,
     ) {

@@ -206,7 +206,7 @@ macro_rules! engine {
             counts: &mut Vec<u32>,
         ) {
             use $crate::scan::{BATCH, CHUNK};
-            use $crate::words::{COUNT, ID, MOST_IDS};
+            use $crate::words::{COUNT, MOST_IDS};
             let bytes = text.as_bytes();
             let lowercase = tokenizer.settings().lowercase;
             let mut begin = 0;
@@ -271,7 +271,7 @@ macro_rules! engine {
                         let ids = out.as_mut_ptr();
                         while at < goal {
                             let Some(found) = $find(words.set(marks.slots[at]), &marks.keys[at]) else { break };
-                            let four = found.map(|id| T::of(id & ID));
+                            let four = T::all_of(found);
                             // SAFETY: beyond `len` there is room for four ids for this run and each after it.
                             unsafe { ids.add(len).cast::<[T; MOST_IDS]>().write_unaligned(four) };
                             len += (found[0] >> COUNT) as usize;

@@ -6,7 +6,7 @@
 use memchr::memchr2;
 use serde_json::Value;
 
-use super::metadata;
+use super::{copy, metadata};
 use crate::input::{Found, InputOptions};
 
 /// Values in values that are looked through; the library goes down to 128.
@@ -19,10 +19,6 @@ const DIGITS: usize = 40;
 /// The document of `line`, or `None` where the library has to look.
 pub(super) fn document(line: &str, options: &InputOptions) -> Option<Found> {
     let line = line.trim_end_matches(['\r', '\n']);
-    // A text must not hold them, and between fields they are rare.
-    if line.bytes().fold(false, |any, byte| any | (byte < b' ')) {
-        return None;
-    }
     let mut wanted = Wanted::of(options)?;
     let mut scan = Scan { line, at: 0 };
     scan.spaces();
@@ -115,18 +111,22 @@ impl<'o> Wanted<'o> {
 }
 
 /// Where a string goes.
-trait Out {
+pub(super) trait Out {
     fn piece(&mut self, piece: &str);
     fn char(&mut self, c: char);
 }
 
-impl Out for String {
+impl Out for Vec<u8> {
     fn piece(&mut self, piece: &str) {
-        self.push_str(piece);
+        self.extend_from_slice(piece.as_bytes());
     }
 
     fn char(&mut self, c: char) {
-        self.push(c);
+        if c.is_ascii() {
+            self.push(c as u8);
+        } else {
+            self.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
     }
 }
 
@@ -135,6 +135,11 @@ impl Out for () {
     fn piece(&mut self, _: &str) {}
 
     fn char(&mut self, _: char) {}
+}
+
+/// Whether there are control characters, which no string must hold as they are.
+fn has_control(text: &str) -> bool {
+    text.bytes().fold(false, |any, byte| any | (byte < b' '))
 }
 
 /// The first quote or backslash among eight bytes: escapes often stand together, and a search is a call.
@@ -147,10 +152,10 @@ fn near(bytes: &[u8]) -> Option<usize> {
     (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
-/// A place in a line that holds no control characters.
-struct Scan<'l> {
-    line: &'l str,
-    at: usize,
+/// A place in a line.
+pub(super) struct Scan<'l> {
+    pub line: &'l str,
+    pub at: usize,
 }
 
 impl<'l> Scan<'l> {
@@ -190,19 +195,20 @@ impl<'l> Scan<'l> {
         let name = &rest[..end];
         self.at += end;
         self.take(b'"')?;
-        (!name.starts_with('$')).then_some(name)
+        (!name.starts_with('$') && !has_control(name)).then_some(name)
     }
 
     /// A string.
     fn text(&mut self) -> Option<String> {
         self.take(b'"')?;
         // Nothing grows when it is read.
-        let mut text = String::with_capacity(self.line.len() - self.at);
-        self.string(&mut text)?;
+        let mut text = Vec::with_capacity(self.line.len() - self.at);
+        copy::string(self, &mut text)?;
         if text.capacity() > 2 * text.len() {
             text.shrink_to_fit();
         }
-        Some(text)
+        // SAFETY: it is made of characters, and of pieces of a text between bytes of ASCII.
+        Some(unsafe { String::from_utf8_unchecked(text) })
     }
 
     /// An id: a string or an integer.
@@ -219,14 +225,18 @@ impl<'l> Scan<'l> {
     }
 
     /// What is left of a string, by pieces: as they are, or a character that was escaped.
-    fn string(&mut self, out: &mut impl Out) -> Option<()> {
+    pub fn string(&mut self, out: &mut impl Out) -> Option<()> {
         loop {
             let rest = &self.line[self.at..];
             let end = match near(rest.as_bytes()) {
                 Some(end) => end,
                 None => memchr2(b'"', b'\\', rest.as_bytes())?,
             };
-            out.piece(&rest[..end]);
+            let piece = &rest[..end];
+            if has_control(piece) {
+                return None;
+            }
+            out.piece(piece);
             self.at += end + 1;
             if rest.as_bytes()[end] == b'"' {
                 return Some(());
@@ -236,7 +246,7 @@ impl<'l> Scan<'l> {
     }
 
     /// What follows a backslash.
-    fn escape(&mut self) -> Option<char> {
+    pub fn escape(&mut self) -> Option<char> {
         Some(match self.next()? {
             b'n' => '\n',
             b'"' => '"',

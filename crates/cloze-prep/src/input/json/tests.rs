@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{by_library, scan};
+use super::{by_library, copy, scan};
 use crate::Config;
 use crate::input::{Compression, Format, InputOptions, Source};
 
@@ -47,6 +47,7 @@ fn agrees(line: &str, options: &InputOptions) -> bool {
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         8 => "[a-z ,.]{0,12}",
+        1 => "[a-zé ]{30,90}",
         1 => Just("\"".to_owned()),
         1 => Just("\\".to_owned()),
         1 => "[\n\t\r\u{8}\u{c}\u{0}\u{1f}\u{7f}/]",
@@ -161,6 +162,27 @@ proptest! {
         let line: String = chars.into_iter().collect();
         for options in &all_options() {
             let _ = agrees(&line, options);
+        }
+    }
+
+    /// Strings that are whole, cut short, or have a control character in them.
+    #[test]
+    fn strings_are_copied_as_they_are_read(text in text(), behind in text(), cut: prop::sample::Index, control in prop::option::of((any::<prop::sample::Index>(), "[\u{0}-\u{1f}]"))) {
+        let mut line = format!("{}{behind}", json!(text));
+        if let Some((place, control)) = control {
+            let place = line.floor_char_boundary(place.index(line.len()));
+            line.insert_str(place, &control);
+        }
+        let whole = line.len();
+        for end in [whole, line.floor_char_boundary(cut.index(whole))] {
+            let begin = || scan::Scan { line: &line[..end], at: end.min(1) };
+            let (mut fast, mut plain) = (begin(), begin());
+            let (mut copied, mut read) = (Vec::new(), Vec::new());
+            let is_whole = copy::string(&mut fast, &mut copied);
+            prop_assert_eq!(is_whole, plain.string(&mut read));
+            if is_whole.is_some() {
+                prop_assert_eq!((fast.at, copied), (plain.at, read));
+            }
         }
     }
 
