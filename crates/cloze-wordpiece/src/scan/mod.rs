@@ -255,6 +255,8 @@ macro_rules! engine {
                     next.map_or(usize::MAX, |next| marks.runs_before(next.saturating_sub(begin), stop))
                 };
                 let mut until = reach(&scratch.marks, next);
+                // How many ids there are before each run of a batch.
+                let mut lens = [0; BATCH];
                 for first in (0..count).step_by(BATCH) {
                     let end = (first + BATCH).min(count);
                     $ask(&mut scratch.marks, &scratch.words, first, end);
@@ -262,14 +264,9 @@ macro_rules! engine {
                     let mut at = 0;
                     while at < asked {
                         let (marks, words) = (&*scratch.marks, &scratch.words);
-                        while until <= first + at {
-                            counts.push(len as u32);
-                            next = ends.next();
-                            until = reach(marks, next);
-                        }
-                        let goal = asked.min(until - first);
                         let ids = out.as_mut_ptr();
-                        while at < goal {
+                        while at < asked {
+                            lens[at] = len as u32;
                             let Some(found) = $find(words.set(marks.slots[at]), &marks.keys[at]) else { break };
                             let four = T::all_of(found);
                             // SAFETY: beyond `len` there is room for four ids for this run and each after it.
@@ -277,8 +274,8 @@ macro_rules! engine {
                             len += (found[0] >> COUNT) as usize;
                             at += 1;
                         }
-                        if at == goal {
-                            continue;
+                        if at == asked {
+                            break;
                         }
                         let i = first + at;
                         let start = usize::from(scratch.marks.starts[i & (CHUNK - 1)]);
@@ -289,6 +286,11 @@ macro_rules! engine {
                         out.reserve(MOST_IDS * (count - i));
                         len = out.len();
                         at += 1;
+                    }
+                    while until < first + asked {
+                        counts.push(lens[until - first]);
+                        next = ends.next();
+                        until = reach(&scratch.marks, next);
                     }
                 }
                 // SAFETY: so many were written.
