@@ -226,6 +226,13 @@ impl Table {
         }
     }
 
+    /// Whether [`Table::flags`] of the last `letters` of `bytes`, at least one and all small letters of ASCII, are none.
+    #[inline]
+    pub(crate) fn says_nothing(&self, bytes: &[u8; 16], letters: usize) -> bool {
+        let key = u128::from_le_bytes(*bytes) >> (8 * (16 - letters));
+        self.short.flags(key, false) == Flags::default()
+    }
+
     /// As [`Table::flags`], of words of any length and script.
     fn flags_slowly(&self, word: &str) -> Flags {
         let mut room = [0; LONGEST];

@@ -102,15 +102,14 @@ impl<'a, 'o, S: Sight<'a>> Walk<'a, 'o, S> {
     fn begin(&mut self, from: usize) {
         let bytes = self.text.as_bytes();
         self.item = None;
-        if let [b' ', b'A'..=b'Z', second, ..] = bytes[from..]
-            && second != b'.'
-            && second != b')'
-        {
-            self.start = from + 1;
-            self.resume = from + 1;
-            return;
+        match bytes[from..] {
+            [b' ', b'A'..=b'Z', second, ..] if second != b'.' && second != b')' => {}
+            // No item has a number of such letters.
+            [b'\n', b'A'..=b'Z', b'a'..=b'z', ..] => self.line = from + 1,
+            _ => return self.begin_slowly(from),
         }
-        self.begin_slowly(from);
+        self.start = from + 1;
+        self.resume = from + 1;
     }
 
     fn begin_slowly(&mut self, from: usize) {

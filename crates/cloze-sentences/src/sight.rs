@@ -86,6 +86,11 @@ pub(crate) trait Sight<'a> {
     fn closers(&self, at: usize) -> Closed;
     /// What the language says of a word.
     fn flags(&self, word: &str) -> Flags;
+    /// Whether a word of two small letters of ASCII or more, of which the language says nothing, stands between a space and `end`, in a sentence that begins at `floor`.
+    /// Whoever does not see it says no.
+    fn is_common(&self, _end: usize, _floor: usize) -> bool {
+        false
+    }
 }
 
 /// The character at a place, if the text goes so far.
@@ -335,6 +340,45 @@ impl<'a> Sight<'a> for Keen<'a> {
     #[inline]
     fn flags(&self, word: &str) -> Flags {
         self.table.flags(word)
+    }
+
+    #[inline]
+    fn is_common(&self, end: usize, floor: usize) -> bool {
+        let Some(last) = self.text.as_bytes()[floor..end].last_chunk() else {
+            return false;
+        };
+        let letters = small_letters(last) as usize;
+        (2..AT_ONCE).contains(&letters)
+            && last[AT_ONCE - 1 - letters] == b' '
+            && self.table.says_nothing(last, letters)
+    }
+}
+
+/// Bytes that are looked at together.
+const AT_ONCE: usize = 16;
+
+/// How many small letters of ASCII stand at the end.
+#[inline]
+fn small_letters(bytes: &[u8; AT_ONCE]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_set1_epi8,
+            _mm_sub_epi8,
+        };
+        // SAFETY: there are 16 bytes, and every processor of this architecture has these instructions.
+        let small = unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let from_a = _mm_sub_epi8(bytes, _mm_set1_epi8(b'a'.cast_signed()));
+            let most = _mm_min_epu8(from_a, _mm_set1_epi8(25));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(most, from_a))
+        };
+        (small as u16).leading_ones()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let last = bytes.iter().rev();
+        last.take_while(|byte| byte.is_ascii_lowercase()).count() as u32
     }
 }
 

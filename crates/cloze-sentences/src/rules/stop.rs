@@ -19,6 +19,13 @@ impl<'a, S: Sight<'a>> Walk<'a, '_, S> {
     /// A full stop, the last of its row.
     pub(super) fn period(&mut self, at: usize) {
         let bytes = self.text.as_bytes();
+        // Most stops: "… of the house. The …". What follows comes to the same.
+        if let [b' ' | b'\n', b'A'..=b'Z', ..] = bytes[at + 1..]
+            && self.item.is_none()
+            && self.sight.is_common(at, self.start)
+        {
+            return self.end(at + 1);
+        }
         let row = bytes[self.start..=at].iter().rev().take(DOTS);
         let dots = row.take_while(|&&b| b == b'.').count();
         let first = at + 1 - dots;
