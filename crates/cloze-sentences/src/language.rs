@@ -226,11 +226,13 @@ impl Table {
         }
     }
 
-    /// Whether [`Table::flags`] of the last `letters` of `bytes`, at least one and all small letters of ASCII, are none.
+    /// As [`Table::flags`], of the last `letters` of `bytes`, at least one and all letters of ASCII.
     #[inline]
-    pub(crate) fn says_nothing(&self, bytes: &[u8; 16], letters: usize) -> bool {
-        let key = u128::from_le_bytes(*bytes) >> (8 * (16 - letters));
-        self.short.flags(key, false) == Flags::default()
+    pub(crate) fn flags_of_letters(&self, bytes: &[u8; 16], letters: usize) -> Flags {
+        let others = 8 * (16 - letters as u32);
+        let key = u128::from_le_bytes(*bytes) >> others;
+        const SMALL: u128 = u128::MAX / 0xff * 0x20;
+        self.short.flags(key | SMALL >> others, key & 0x20 == 0)
     }
 
     /// As [`Table::flags`], of words of any length and script.

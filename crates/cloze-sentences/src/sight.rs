@@ -267,6 +267,26 @@ impl<'a> Sight<'a> for Keen<'a> {
     #[inline]
     fn before(&self, end: usize, floor: usize) -> Word<'a> {
         let bytes = self.text.as_bytes();
+        if let Some(last) = bytes[floor..end].last_chunk() {
+            let letters = last_letters(last, SMALL) as usize;
+            if (1..AT_ONCE).contains(&letters) {
+                let sign = last[AT_ONCE - 1 - letters];
+                if ASCII[sign as usize] & BREAK == 0 || (letters == 1 && sign == b'-') {
+                    return before_slowly(self.text, end, floor, |word| self.table.flags(word));
+                }
+                let start = end - letters;
+                let upper = bytes[start].is_ascii_uppercase();
+                return Word {
+                    text: &self.text[start..end],
+                    start,
+                    shape: match letters {
+                        1 => Shape::Letter { upper },
+                        _ => Shape::Plain,
+                    },
+                    flags: self.table.flags_of_letters(last, letters),
+                };
+            }
+        }
         let lowest = floor.max(end.saturating_sub(BEHIND));
         let mut start = end;
         // Letters as long as there is nothing else: most words.
@@ -347,28 +367,32 @@ impl<'a> Sight<'a> for Keen<'a> {
         let Some(last) = self.text.as_bytes()[floor..end].last_chunk() else {
             return false;
         };
-        let letters = small_letters(last) as usize;
+        let letters = last_letters(last, 0) as usize;
         (2..AT_ONCE).contains(&letters)
             && last[AT_ONCE - 1 - letters] == b' '
-            && self.table.says_nothing(last, letters)
+            && self.table.flags_of_letters(last, letters) == Flags::default()
     }
 }
 
 /// Bytes that are looked at together.
 const AT_ONCE: usize = 16;
 
-/// How many small letters of ASCII stand at the end.
+/// The bit that makes a letter of ASCII small.
+const SMALL: u8 = 0x20;
+
+/// How many small letters of ASCII stand at the end, of bytes in which the bits of `set` are set: letters of any case where that is [`SMALL`].
 #[inline]
-fn small_letters(bytes: &[u8; AT_ONCE]) -> u32 {
+fn last_letters(bytes: &[u8; AT_ONCE], set: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{
-            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_set1_epi8,
-            _mm_sub_epi8,
+            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128,
+            _mm_set1_epi8, _mm_sub_epi8,
         };
         // SAFETY: there are 16 bytes, and every processor of this architecture has these instructions.
         let small = unsafe {
             let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let bytes = _mm_or_si128(bytes, _mm_set1_epi8(set.cast_signed()));
             let from_a = _mm_sub_epi8(bytes, _mm_set1_epi8(b'a'.cast_signed()));
             let most = _mm_min_epu8(from_a, _mm_set1_epi8(25));
             _mm_movemask_epi8(_mm_cmpeq_epi8(most, from_a))
@@ -378,7 +402,8 @@ fn small_letters(bytes: &[u8; AT_ONCE]) -> u32 {
     #[cfg(not(target_arch = "x86_64"))]
     {
         let last = bytes.iter().rev();
-        last.take_while(|byte| byte.is_ascii_lowercase()).count() as u32
+        last.take_while(|&byte| (byte | set).is_ascii_lowercase())
+            .count() as u32
     }
 }
 
