@@ -295,7 +295,11 @@ impl Trie {
         for &byte in word {
             cell = loop {
                 match self.child(cell, byte) {
-                    Some(child) => break child,
+                    Some(child) => {
+                        // Its turn may be what comes next.
+                        crate::prefetch(self.turns.as_ptr().wrapping_add(child as usize));
+                        break child;
+                    }
                     None => cell = self.pop(cell, ids)?,
                 }
             };

@@ -57,15 +57,7 @@ impl Words {
     /// Has the set of a slot brought near.
     #[inline(always)]
     pub fn prefetch(&self, slot: u32) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let set: *const Set = self.set(slot);
-            // SAFETY: every x86-64 processor has the instruction, which only hints.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(set.cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = slot;
+        crate::prefetch(self.set(slot));
     }
 
     /// Remembers the ids of a run: at most [`MOST_IDS`], none over [`ID`]. The first key of a set keeps its place; words that came first are the frequent ones.
