@@ -26,9 +26,9 @@ pub use self::recipes::{Encoded, Plan, decode, each, encode, rows};
 
 /// Documents whose labels are balanced together. Part of what a seed means.
 const CHUNK: u64 = 1_024;
-/// Chunks a thread, and sentences in them all, that are paired before their recipes are written: bounds memory.
-const CHUNKS_AT_ONCE: u64 = 4;
-const SENTENCES_AT_ONCE: usize = 8 << 20;
+/// Chunks a thread, and sentences in them all, that are paired at a time, while the recipes of those before are written: bounds memory.
+const CHUNKS_AT_ONCE: u64 = 2;
+const SENTENCES_AT_ONCE: usize = 4 << 20;
 /// Bytes of a row that is held, with its length.
 const DRAFT_BYTES: usize = size_of::<(Draft, usize)>();
 
@@ -108,31 +108,28 @@ impl<'a> Planner<'a> {
         };
         let chunks = self.chunks();
         let mut counts = PairingCounts::default();
+        // Those that are paired, and not written yet.
+        let mut before = Vec::new();
         for duplicate in 0..self.config.dupe_factor {
             let mut begin = 0;
             while begin < chunks {
                 let end = self.wave(&mut cursors(), begin, chunks)?;
-                if end == begin + 1 {
-                    // A chunk of long documents alone may be too much to hold.
-                    counts += self.chunk(&cursors, begin, duplicate, &mut push)?;
-                } else {
-                    let chunk = |chunk| {
-                        let mut drafts = Vec::new();
-                        let mut hold = |draft, len| {
-                            drafts.push((draft, len));
-                            Ok(())
-                        };
-                        let counts = self.chunk(&cursors, chunk, duplicate, &mut hold)?;
-                        Ok((drafts, counts))
-                    };
-                    let paired: Vec<(Vec<(Draft, usize)>, PairingCounts)> = (begin..end)
-                        .into_par_iter()
-                        .map(chunk)
-                        .collect::<Result<_>>()?;
-                    for (drafts, more) in paired {
-                        counts += more;
-                        drafts.into_iter().try_for_each(|(d, len)| push(d, len))?;
+                // A chunk of long documents alone may be too much to hold.
+                let is_held = end > begin + 1;
+                let mut paired: Result<Vec<Chunk>> = Ok(Vec::new());
+                let hold = |chunk| self.hold(&cursors, chunk, duplicate);
+                let written = rayon::in_place_scope(|scope| {
+                    if is_held {
+                        scope.spawn(|_| {
+                            paired = (begin..end).into_par_iter().map(hold).collect();
+                        });
                     }
+                    write(&mut before, &mut counts, &mut push)
+                });
+                written?;
+                before = paired?;
+                if !is_held {
+                    counts += self.chunk(&cursors, begin, duplicate, &mut push)?;
                 }
                 for chunk in begin..end {
                     let documents = self.documents_of(chunk);
@@ -141,8 +138,25 @@ impl<'a> Planner<'a> {
                 begin = end;
             }
         }
+        write(&mut before, &mut counts, &mut push)?;
         bins.planned.counts = counts;
         Ok(Drafted { bins, later })
+    }
+
+    /// [`Planner::chunk`], held.
+    fn hold<C: Cursor>(
+        &self,
+        cursors: impl Fn() -> C,
+        chunk: u64,
+        duplicate: u32,
+    ) -> Result<Chunk> {
+        let mut drafts = Vec::new();
+        let mut hold = |draft, len| {
+            drafts.push((draft, len));
+            Ok(())
+        };
+        let counts = self.chunk(cursors, chunk, duplicate, &mut hold)?;
+        Ok((drafts, counts))
     }
 
     /// Finds what drafts still want, and writes the recipes; the blake3 of each file of them.
@@ -176,7 +190,8 @@ impl<'a> Planner<'a> {
     fn wave(&self, documents: &mut impl Cursor, begin: u64, chunks: u64) -> Result<u64> {
         let most = begin + CHUNKS_AT_ONCE * rayon::current_num_threads() as u64;
         let most = most.min(chunks);
-        let memory = self.sorting.map(|s| s.memory.sort() / DRAFT_BYTES);
+        // Two waves are held.
+        let memory = self.sorting.map(|s| s.memory.sort() / DRAFT_BYTES / 2);
         let most_sentences = memory.unwrap_or(SENTENCES_AT_ONCE).min(SENTENCES_AT_ONCE);
         let mut sentences = 0;
         for chunk in begin..most {
@@ -281,6 +296,24 @@ impl<'a> Planner<'a> {
         counts += found;
         Ok(counts)
     }
+}
+
+/// The rows of a chunk, each with its length, if that is known, and what they came to.
+type Chunk = (Vec<(Draft, usize)>, PairingCounts);
+
+/// Hands on the rows of chunks, which are none then.
+fn write(
+    chunks: &mut Vec<Chunk>,
+    counts: &mut PairingCounts,
+    push: &mut impl FnMut(Draft, usize) -> Result<()>,
+) -> Result<()> {
+    for (drafts, more) in chunks.drain(..) {
+        *counts += more;
+        drafts
+            .into_iter()
+            .try_for_each(|(draft, len)| push(draft, len))?;
+    }
+    Ok(())
 }
 
 /// Rows of a split, of which some may want text from elsewhere.

@@ -204,12 +204,13 @@ pub fn write_split(
         Ok(record)
     };
     // Where there are fewer shards than threads, or such a rest when each thread has made as many as the others, several make one: no thread waits for
-    // another that makes the last.
+    // another that makes the last. Of the last shard of each, two batches are made at a time: a thread that was faster takes some from the others.
     let threads = rayon::current_num_threads();
     let rest = all.split_off(all.len() - all.len() % threads);
+    let last = all.split_off(all.len() - all.len().min(threads));
     let width = (threads / rest.len().max(1)).clamp(1, WIDEST);
     let mut records: Vec<ShardRecord> = Vec::new();
-    for (parts, width) in [(all, 1), (rest, width)] {
+    for (parts, width) in [(all, 1), (last, threads.min(2)), (rest, width)] {
         let made = parts.into_par_iter().map(|part| write(part, width));
         records.extend(made.collect::<Result<Vec<_>>>()?);
     }
