@@ -138,16 +138,20 @@ pub fn prepare(
             config.seq_len
         ));
     }
-    let vocabulary = Vocabulary::read(tokenizer)?;
-    // Refuses masks that this vocabulary does not allow before any work is done.
-    if let Masking::Static { rule } = config.masking_record() {
-        Masker::of(rule, &vocabulary)?;
-    }
-    let tokenizer = Tokenizer::open(tokenizer)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
+    let (vocabulary, opened) = pool.join(
+        || Vocabulary::read(tokenizer),
+        || Tokenizer::open(tokenizer),
+    );
+    let vocabulary = vocabulary?;
+    // Refuses masks that this vocabulary does not allow before any work is done.
+    if let Masking::Static { rule } = config.masking_record() {
+        Masker::of(rule, &vocabulary)?;
+    }
+    let tokenizer = opened?;
     let preparation = Preparation {
         key: Key::of_dataset(&config, &tokenizer, &vocabulary)?,
         sources,

@@ -31,6 +31,8 @@ use crate::{Config, Error, Progress, Result};
 pub const BLOCK_BYTES: usize = 4 << 20;
 /// Pieces of a block for each thread.
 const PIECES: usize = 32;
+/// Documents of more than a thread's share of a block by this are long.
+const LONG: usize = 8;
 
 /// What stage 1 counted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -540,22 +542,28 @@ impl<'a> Worker<'a> {
 
     /// Cleans the texts of the block, and tokenizes them.
     fn block<T: Width>(&self, block: &mut [Document]) -> Result<Vec<Looked<T>>> {
-        // Few enough at a time that no thread has much left when the others are done.
-        let at_a_time = block.len().div_ceil(PIECES * rayon::current_num_threads());
-        block
-            .par_iter_mut()
-            .with_max_len(at_a_time)
-            .map_init(
-                || Borrowed {
-                    worker: self,
-                    encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
-                },
-                |own, document| {
-                    let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
-                    self.document(encoder, document)
-                },
-            )
-            .collect()
+        let threads = rayon::current_num_threads();
+        let bytes: usize = block.iter().map(|document| document.text.len()).sum();
+        let mut looked: Vec<Result<Looked<T>>> = Vec::new();
+        looked.resize_with(block.len(), || Ok(Looked::default()));
+        // Long documents first, one by one, and of the others so few at a time that no thread has much left when the rest are done.
+        let is_long = |document: &Document| document.text.len() > bytes / (LONG * threads);
+        let places = block.iter_mut().zip(&mut looked);
+        let (long, short): (Vec<_>, Vec<_>) = places.partition(|(document, _)| is_long(document));
+        let at_a_time = short.len().div_ceil(PIECES * threads).max(1);
+        let work = |documents: Vec<(&mut Document, &mut Result<Looked<T>>)>, at_a_time| {
+            let borrow = || Borrowed {
+                worker: self,
+                encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
+            };
+            let documents = documents.into_par_iter().with_max_len(at_a_time);
+            documents.for_each_init(borrow, |own, (document, looked)| {
+                let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
+                *looked = self.document(encoder, document);
+            });
+        };
+        rayon::join(|| work(long, 1), || work(short, at_a_time));
+        looked.into_iter().collect()
     }
 
     fn document<T: Width>(
