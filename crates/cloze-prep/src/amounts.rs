@@ -43,9 +43,11 @@ const READ: u64 = 256 << 10;
 const READ_BZIP2: u64 = 1 << 20;
 /// Bytes that are read at a time: what was read and not used is counted as if it was.
 const STEP: usize = 2 << 10;
-/// Bytes of text after which a place was looked at enough, and that are tokenized of a document.
+/// Bytes of text after which a place was looked at enough.
 const ENOUGH: usize = 1 << 20;
-const TOKENIZED: usize = 256 << 10;
+/// Bytes that are tokenized of a document, and about how many of all, where there are several.
+const TOKENIZED: usize = 64 << 10;
+const ALL_TOKENIZED: usize = 256 << 10;
 
 impl Amounts {
     /// By sizes alone: the truth may be half of it, or twice as much where text compresses well.
@@ -96,6 +98,11 @@ impl Amounts {
                 let end = document.text.floor_char_boundary(TOKENIZED);
                 document.text.truncate(end);
             }
+            // Some of them, from all places.
+            let left: usize = documents.iter().map(|d| d.text.len()).sum();
+            let step = (left / ALL_TOKENIZED).clamp(1, 1 + documents.len() / 8);
+            let mut number = 0..;
+            documents.retain(|_| number.next().is_some_and(|n: usize| n.is_multiple_of(step)));
             let [text, tokens, sentences] =
                 measure(&mut documents, tokenizer, config)?.map(|n| n as f64);
             let of_group = Self {
