@@ -59,10 +59,7 @@ pub struct Encoder<'a> {
 
 impl Encoder<'_> {
     /// Appends the ids of `text`, without special tokens, to `out`.
-    ///
-    /// # Panics
-    /// Where the vocabulary has ids that `T` cannot hold.
-    pub fn encode_into<T: Id>(&mut self, text: &str, out: &mut Vec<T>) -> Result<()> {
+    pub fn encode_into(&mut self, text: &str, out: &mut Vec<u32>) -> Result<()> {
         match &mut self.fast {
             Some((fast, scratch)) => {
                 fast.encode_into(scratch, text, out);
@@ -75,7 +72,7 @@ impl Encoder<'_> {
     /// As [`Encoder::encode_into`] for each of `parts` of a text, which come in order, one after another; how many ids `out` holds after each is appended to `counts`.
     ///
     /// # Panics
-    /// As [`Encoder::encode_into`].
+    /// Where the vocabulary has ids that `T` cannot hold.
     pub fn encode_parts_into<T: Id>(
         &mut self,
         text: &str,
@@ -87,8 +84,11 @@ impl Encoder<'_> {
             fast.encode_parts_into(scratch, text, parts, out, counts);
             return Ok(());
         }
+        let most = self.tokenizer.vocab_size.saturating_sub(1);
+        assert!(most <= T::MOST as usize, "ids up to {most}");
         for part in parts {
-            self.tokenizer.encode_into(&text[part.clone()], out)?;
+            let encoding = self.tokenizer.by_library(&text[part.clone()])?;
+            out.extend(encoding.get_ids().iter().map(|&id| T::of(id)));
             counts.push(out.len() as u32);
         }
         Ok(())
@@ -245,19 +245,17 @@ impl Tokenizer {
     }
 
     /// Appends the ids of `text`, without special tokens, to `out`, by the library.
-    ///
-    /// # Panics
-    /// Where the vocabulary has ids that `T` cannot hold.
-    pub fn encode_into<T: Id>(&self, text: &str, out: &mut Vec<T>) -> Result<()> {
-        assert!(self.vocab_size.saturating_sub(1) <= T::MOST as usize);
-        let library = self.library()?;
-        let encoding =
-            guarded(|| library.encode_fast(text, false)).map_err(|why| Error::Encode {
-                text: text.chars().take(80).collect(),
-                why,
-            })?;
-        out.extend(encoding.get_ids().iter().map(|&id| T::of(id)));
+    pub fn encode_into(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        out.extend_from_slice(self.by_library(text)?.get_ids());
         Ok(())
+    }
+
+    fn by_library(&self, text: &str) -> Result<tokenizers::Encoding> {
+        let library = self.library()?;
+        guarded(|| library.encode_fast(text, false)).map_err(|why| Error::Encode {
+            text: text.chars().take(80).collect(),
+            why,
+        })
     }
 
     /// One more than the largest id.

@@ -139,7 +139,7 @@ fn task(plan: &Plan) -> anyhow::Result<(Option<[usize; 3]>, f64)> {
         let rows = Rows::read(&folder.join(name))?;
         counts[i] = rows.len();
         if i == 0 {
-            let (mut ids, mut tokens, mut texts) = (Vec::<u32>::new(), 0, 0);
+            let (mut ids, mut tokens, mut texts) = (Vec::new(), 0, 0);
             for text in rows.texts().take(1_000) {
                 ids.clear();
                 encoder.encode_into(&text, &mut ids)?;
