@@ -13,6 +13,12 @@ use cloze_tests::{Place, document};
 #[test]
 fn bytes_do_not_depend_on_threads() {
     let place = Place::new();
+    // Among the others a document as long as all of them, which is begun before them.
+    let corpus = fs::read_to_string(place.path("corpus.jsonl")).unwrap();
+    let long: Vec<String> = (200..320).map(document).collect();
+    let long = serde_json::json!({"id": "long", "text": long.join("\n")});
+    let (before, behind) = corpus.split_at(corpus.match_indices('\n').nth(60).unwrap().0 + 1);
+    place.write("corpus.jsonl", format!("{before}{long}\n{behind}"));
     let all_options = [
         "--id-field id",
         "--id-field id --seed 9",

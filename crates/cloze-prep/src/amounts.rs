@@ -45,7 +45,7 @@ const READ_BZIP2: u64 = 1 << 20;
 const STEP: usize = 2 << 10;
 /// Bytes of text after which a place was looked at enough.
 const ENOUGH: usize = 1 << 20;
-/// Bytes that are tokenized of a document, and about how many of all, where there are several.
+/// Bytes that are tokenized of a document at most, and about how many of a group that has many.
 const TOKENIZED: usize = 64 << 10;
 const ALL_TOKENIZED: usize = 256 << 10;
 
@@ -98,9 +98,9 @@ impl Amounts {
                 let end = document.text.floor_char_boundary(TOKENIZED);
                 document.text.truncate(end);
             }
-            // Some of them, from all places.
-            let left: usize = documents.iter().map(|d| d.text.len()).sum();
-            let step = (left / ALL_TOKENIZED).clamp(1, 1 + documents.len() / 8);
+            // Some of them, spread over the places.
+            let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
+            let step = (bytes / ALL_TOKENIZED).clamp(1, 1 + documents.len() / 8);
             let mut number = 0..;
             documents.retain(|_| number.next().is_some_and(|n: usize| n.is_multiple_of(step)));
             let [text, tokens, sentences] =

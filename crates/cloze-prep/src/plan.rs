@@ -301,7 +301,7 @@ impl<'a> Planner<'a> {
 /// The rows of a chunk, each with its length, if that is known, and what they came to.
 type Chunk = (Vec<(Draft, usize)>, PairingCounts);
 
-/// Hands on the rows of chunks, which are none then.
+/// Hands on the rows of chunks, and leaves none.
 fn write(
     chunks: &mut Vec<Chunk>,
     counts: &mut PairingCounts,

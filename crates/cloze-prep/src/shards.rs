@@ -24,6 +24,8 @@ use crate::{Config, ObjectiveKind, Progress, Result, key};
 const GROUP: usize = 32;
 /// Threads that make a shard together, at most: each holds two batches of rows.
 const WIDEST: usize = 16;
+/// Threads that are few: each may hold four batches of rows.
+const FEW: usize = 8;
 /// Rows that progress is told of at a time.
 const ROWS_TOLD: u64 = 1_024;
 
@@ -204,14 +206,15 @@ pub fn write_split(
         Ok(record)
     };
     // Where there are fewer shards than threads, or such a rest when each thread has made as many as the others, several make one: no thread waits for
-    // another that makes the last. Of the last shard of each, two batches are made at a time: a thread that was faster takes some from the others.
+    // another that makes the last. Of others two batches are made at a time, so that a thread that is done takes some over.
     let threads = rayon::current_num_threads();
     let rest = all.split_off(all.len() - all.len() % threads);
-    let last = all.split_off(all.len() - all.len().min(threads));
-    let width = (threads / rest.len().max(1)).clamp(1, WIDEST);
+    let most = (threads / rest.len().max(1)).clamp(1, WIDEST);
+    let two = if (2..=FEW).contains(&threads) { 2 } else { 1 };
     let mut records: Vec<ShardRecord> = Vec::new();
-    for (parts, width) in [(all, 1), (last, threads.min(2)), (rest, width)] {
-        let made = parts.into_par_iter().map(|part| write(part, width));
+    for (parts, width) in [(all, two), (rest, most)] {
+        let parts = parts.into_par_iter().with_max_len(1);
+        let made = parts.map(|part| write(part, width));
         records.extend(made.collect::<Result<Vec<_>>>()?);
     }
     Ok(records)

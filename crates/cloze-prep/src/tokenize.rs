@@ -14,7 +14,6 @@ use cloze_clean::{Changes, CleanReport, Cleaner, Dropped, Keys, Ledger, Place as
 use cloze_shard::manifest::SourceRecord;
 use cloze_shard::schema::IdType;
 use cloze_text::{Encoder, Segmenter, Tokenizer};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::cleaned::place;
@@ -31,7 +30,7 @@ use crate::{Config, Error, Progress, Result};
 pub const BLOCK_BYTES: usize = 4 << 20;
 /// Pieces of a block for each thread.
 const PIECES: usize = 32;
-/// Documents of more than a thread's share of a block by this are long.
+/// Documents longer than a thread's share of a block, divided by this, are long.
 const LONG: usize = 8;
 
 /// What stage 1 counted.
@@ -546,23 +545,32 @@ impl<'a> Worker<'a> {
         let bytes: usize = block.iter().map(|document| document.text.len()).sum();
         let mut looked: Vec<Result<Looked<T>>> = Vec::new();
         looked.resize_with(block.len(), || Ok(Looked::default()));
-        // Long documents first, one by one, and of the others so few at a time that no thread has much left when the rest are done.
+        // Long documents are begun first, one by one, and of the others so few at a time that no thread has much left when the rest are done.
         let is_long = |document: &Document| document.text.len() > bytes / (LONG * threads);
         let places = block.iter_mut().zip(&mut looked);
         let (long, short): (Vec<_>, Vec<_>) = places.partition(|(document, _)| is_long(document));
         let at_a_time = short.len().div_ceil(PIECES * threads).max(1);
-        let work = |documents: Vec<(&mut Document, &mut Result<Looked<T>>)>, at_a_time| {
-            let borrow = || Borrowed {
+        let work = |documents: Vec<(&mut Document, &mut Result<Looked<T>>)>| {
+            let mut own = Borrowed {
                 worker: self,
                 encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
             };
-            let documents = documents.into_par_iter().with_max_len(at_a_time);
-            documents.for_each_init(borrow, |own, (document, looked)| {
-                let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
+            let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
+            for (document, looked) in documents {
                 *looked = self.document(encoder, document);
-            });
+            }
         };
-        rayon::join(|| work(long, 1), || work(short, at_a_time));
+        let work = &work;
+        rayon::scope_fifo(|scope| {
+            for one in long {
+                scope.spawn_fifo(move |_| work(vec![one]));
+            }
+            let mut short = short.into_iter().peekable();
+            while short.peek().is_some() {
+                let some = short.by_ref().take(at_a_time).collect();
+                scope.spawn_fifo(move |_| work(some));
+            }
+        });
         looked.into_iter().collect()
     }
 

@@ -423,6 +423,14 @@ mod tests {
                 for word in [word.to_uppercase(), word.to_lowercase(), format!("{word}x")] {
                     let expected = flags_by_reading(language.file, &word);
                     assert_eq!(language.table().flags(&word), expected, "{word}");
+                    if (1..=16).contains(&word.len())
+                        && word.bytes().all(|b| b.is_ascii_alphabetic())
+                    {
+                        let padded = format!("a.Z9 bcdefghijkl{word}");
+                        let last = padded.as_bytes().last_chunk().unwrap();
+                        let flags = language.table().flags_of_letters(last, word.len());
+                        assert_eq!(flags, expected, "{word}");
+                    }
                     let short = !word.is_empty() && word.len() <= language.table().longest;
                     if short {
                         assert_eq!(language.table().flags_slowly(&word), expected, "{word}");

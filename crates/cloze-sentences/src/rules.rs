@@ -105,7 +105,9 @@ impl<'a, 'o, S: Sight<'a>> Walk<'a, 'o, S> {
         match bytes[from..] {
             [b' ', b'A'..=b'Z', second, ..] if second != b'.' && second != b')' => {}
             // No item has a number of such letters.
-            [b'\n', b'A'..=b'Z', b'a'..=b'z', ..] => self.line = from + 1,
+            [b'\n', b'A'..=b'Z', b'a'..=b'z', ..] if self.sight.takes_short_cuts() => {
+                self.line = from + 1;
+            }
             _ => return self.begin_slowly(from),
         }
         self.start = from + 1;

@@ -87,8 +87,12 @@ pub(crate) trait Sight<'a> {
     /// What the language says of a word.
     fn flags(&self, word: &str) -> Flags;
     /// Whether a word of two small letters of ASCII or more, of which the language says nothing, stands between a space and `end`, in a sentence that begins at `floor`.
-    /// Whoever does not see it says no.
+    /// A sight without this short cut says no.
     fn is_common(&self, _end: usize, _floor: usize) -> bool {
+        false
+    }
+    /// Whether rules may leave out what surely comes to nothing.
+    fn takes_short_cuts(&self) -> bool {
         false
     }
 }
@@ -360,6 +364,11 @@ impl<'a> Sight<'a> for Keen<'a> {
     #[inline]
     fn flags(&self, word: &str) -> Flags {
         self.table.flags(word)
+    }
+
+    #[inline]
+    fn takes_short_cuts(&self) -> bool {
+        true
     }
 
     #[inline]

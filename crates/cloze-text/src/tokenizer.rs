@@ -250,6 +250,7 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// What the library makes of a text.
     fn by_library(&self, text: &str) -> Result<tokenizers::Encoding> {
         let library = self.library()?;
         guarded(|| library.encode_fast(text, false)).map_err(|why| Error::Encode {

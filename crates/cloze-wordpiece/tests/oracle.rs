@@ -92,6 +92,13 @@ fn parts_agree(tokenizer: &WordPiece, scratch: &mut Scratch, text: &str, parts: 
     let isa = tokenizer.isa();
     assert_eq!(together, one_by_one, "{isa:?}: {text:?} in {parts:?}");
     assert_eq!(counts, ends, "{isa:?}: {text:?} in {parts:?}");
+    // As narrow ids, of words that were met by now.
+    let mut narrow = vec![7u16];
+    counts.clear();
+    tokenizer.encode_parts_into(scratch, text, parts, &mut narrow, &mut counts);
+    let narrow: Vec<u32> = narrow.into_iter().map(u32::from).collect();
+    assert_eq!(narrow, one_by_one, "{isa:?}: {text:?} in {parts:?}");
+    assert_eq!(counts, ends, "{isa:?}: {text:?} in {parts:?}");
 }
 
 /// Ends at the end of a chunk, before a run that is longer than one, and around what is no white space of ASCII.

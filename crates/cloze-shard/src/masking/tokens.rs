@@ -5,7 +5,7 @@
 use super::spans::pick;
 use super::{FATES, MaskKey, Masker, Unit};
 use crate::random::Begun;
-use crate::row::{Id, Ids};
+use crate::row::Id;
 
 /// Tokens whose bits are in one word.
 pub(super) const BITS: usize = u64::BITS as usize;
@@ -28,13 +28,14 @@ pub struct Scratch {
 /// A bit for each of `ids` that is not one of `special`, and none behind them. How many there are.
 fn maskable<T: Id>(ids: &[T], special: &[T; 5], bits: &mut [u64]) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if let Ids::U16(ids) = T::view(ids) {
+    if let crate::row::Ids::U16(ids) = T::view(ids) {
         let special = special.map(|id| id.id() as u16);
-        if is_x86_feature_detected!("avx512bw") {
+        let counts = is_x86_feature_detected!("popcnt");
+        if counts && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
             // SAFETY: the processor has these instructions.
             return unsafe { super::x86::maskable_avx512(ids, special, bits) };
         }
-        if is_x86_feature_detected!("avx2") {
+        if counts && is_x86_feature_detected!("avx2") {
             // SAFETY: as above.
             return unsafe { super::x86::maskable_avx2(ids, special, bits) };
         }
@@ -243,7 +244,7 @@ mod tests {
                     with(&|bits| plainly(&ids, &special, bits)),
                 ];
                 #[cfg(target_arch = "x86_64")]
-                if is_x86_feature_detected!("avx2") {
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
                     // SAFETY: the processor has these instructions.
                     all.push(with(&|bits| unsafe { super::super::x86::maskable_avx2(&ids, special, bits) }));
                 }

@@ -12,7 +12,7 @@ use super::tokens::BITS;
 const LANES: usize = BITS / 2;
 
 /// # Safety
-/// The processor has AVX-512 BW.
+/// The processor has AVX-512 F and BW, and counts bits.
 #[target_feature(enable = "avx512f,avx512bw,popcnt")]
 pub(super) unsafe fn maskable_avx512(ids: &[u16], special: [u16; 5], bits: &mut [u64]) -> usize {
     let special = special.map(|id| _mm512_set1_epi16(id.cast_signed()));
@@ -37,7 +37,7 @@ pub(super) unsafe fn maskable_avx512(ids: &[u16], special: [u16; 5], bits: &mut 
 }
 
 /// # Safety
-/// The processor has AVX2.
+/// The processor has AVX2, and counts bits.
 #[target_feature(enable = "avx2,popcnt")]
 pub(super) unsafe fn maskable_avx2(ids: &[u16], special: [u16; 5], bits: &mut [u64]) -> usize {
     let vectors = special.map(|id| _mm256_set1_epi16(id.cast_signed()));

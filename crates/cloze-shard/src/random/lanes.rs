@@ -137,7 +137,7 @@ impl Begun {
     }
 }
 
-/// Numbers of blocks that [`Begun::pairs`] takes at a time.
+/// Blocks that AVX2 makes at a time, and numbers that [`Begun::pairs`] takes.
 pub(super) const EIGHT: usize = 8;
 
 /// Room for `n` words, and up to a whole `GROUP` of them.

@@ -222,6 +222,12 @@ fn what_is_not_sure_is_left_to_the_library() {
         (r#"{"text": "\ud83d\u0041"}"#, false),
         (r#"{"text": "\x"}"#, false),
         ("{\"text\": \"a\tb\"}", false),
+        (
+            "{\"text\": \"a text that is longer than a vector \u{1} is\"}",
+            false,
+        ),
+        ("{\"a\tb\": 1, \"text\": \"x\"}", false),
+        ("{\"a\": \"b\tc\", \"text\": \"x\"}", false),
         (r#"{"text": "a",}"#, false),
         (r#"{"text": "a"} x"#, false),
         (r#"{"text": "a", "n": 01}"#, false),
