@@ -101,8 +101,7 @@ impl Amounts {
             // Some of them, spread over the places.
             let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
             let step = (bytes / ALL_TOKENIZED).clamp(1, 1 + documents.len() / 8);
-            let mut number = 0..;
-            documents.retain(|_| number.next().is_some_and(|n: usize| n.is_multiple_of(step)));
+            let mut documents: Vec<Document> = documents.into_iter().step_by(step).collect();
             let [text, tokens, sentences] =
                 measure(&mut documents, tokenizer, config)?.map(|n| n as f64);
             let of_group = Self {
