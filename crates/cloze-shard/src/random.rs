@@ -11,7 +11,13 @@ mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use lanes::Begun;
+pub(crate) use lanes::{Begun, LANES};
+
+use crate::wide::wide;
+use lanes::EIGHT;
+
+/// Words that a stream holds.
+const HELD: usize = 4 * EIGHT;
 
 /// What a random draw is for. Different stages never share a stream.
 ///
@@ -115,8 +121,9 @@ impl Key {
             a,
             b,
             next_block: 0,
-            words: [0; 4],
-            used: 4,
+            words: [0; HELD],
+            used: 0,
+            held: 0,
         }
     }
 }
@@ -128,21 +135,39 @@ pub struct Stream {
     a: u64,
     b: u32,
     next_block: u32,
-    words: [u32; 4],
+    words: [u32; HELD],
     used: usize,
+    held: usize,
 }
 
 impl Stream {
     /// 32 uniform bits.
     #[inline]
     pub fn next_u32(&mut self) -> u32 {
-        if self.used == 4 {
-            self.words = self.key.block(self.a, self.b, self.next_block);
-            self.next_block = self.next_block.wrapping_add(1);
-            self.used = 0;
+        if self.used == self.held {
+            self.refill();
         }
         self.used += 1;
-        self.words[self.used - 1]
+        self.words[(self.used - 1) % HELD]
+    }
+
+    /// The first block alone, because many streams need no more, and then many at a time.
+    #[inline(never)]
+    fn refill(&mut self) {
+        if self.next_block == 0 && self.held != HELD {
+            let block = self.key.block(self.a, self.b, 0);
+            self.words[..4].copy_from_slice(&block);
+            (self.used, self.held, self.next_block) = (0, 4, 1);
+            return;
+        }
+        // The first block is there again.
+        let (first, used) = match self.next_block {
+            1 => (0, 4),
+            next => (next, 0),
+        };
+        self.key.begin(self.a, self.b).eight(first, &mut self.words);
+        (self.used, self.held) = (used, HELD);
+        self.next_block = first.wrapping_add(EIGHT as u32);
     }
 
     /// 64 uniform bits.
@@ -250,7 +275,23 @@ impl Permutation {
     /// The position that goes to `j`: `inverse(at(i)) == i`.
     #[must_use]
     pub fn inverse(&self, j: u64) -> u64 {
-        self.walk(j, Self::backward)
+        self.walk(j, |permutation, x| permutation.backward([x])[0])
+    }
+
+    /// [`Permutation::inverse`] of `first` and of those after it, as many as `out` takes.
+    pub fn inverses(&self, first: u64, out: &mut [u64]) {
+        for (to, j) in out.iter_mut().zip(first..) {
+            *to = j;
+        }
+        let inside = self.n.saturating_sub(first).min(out.len() as u64);
+        let out = &mut out[..inside as usize];
+        backward_all(self, out);
+        for to in out {
+            // The walk goes on where it has not landed inside.
+            while *to >= self.n {
+                [*to] = self.backward([*to]);
+            }
+        }
     }
 
     fn walk(&self, start: u64, step: impl Fn(&Self, u64) -> u64) -> u64 {
@@ -276,15 +317,32 @@ impl Permutation {
         l << r_bits | r
     }
 
-    fn backward(&self, x: u64) -> u64 {
+    #[inline(always)]
+    fn backward<const N: usize>(&self, x: [u64; N]) -> [u64; N] {
         // An even number of rounds leaves the widths as they began.
         let (mut l_bits, mut r_bits) = (self.left_bits, self.right_bits);
-        let (mut l, mut r) = (x >> r_bits, x & ones(r_bits));
+        let right = r_bits;
+        let (mut l, mut r) = (x.map(|x| x >> right), x.map(|x| x & ones(right)));
         for key in self.round_keys.iter().rev() {
             (l_bits, r_bits) = (r_bits, l_bits);
-            (l, r) = (r ^ (mix64(l ^ key) & ones(l_bits)), l);
+            for (l, r) in l.iter_mut().zip(&mut r) {
+                (*l, *r) = (*r ^ (mix64(*l ^ key) & ones(l_bits)), *l);
+            }
         }
-        l << r_bits | r
+        std::array::from_fn(|i| l[i] << r_bits | r[i])
+    }
+}
+
+wide! {
+    /// A step backward of each.
+    fn backward_all(permutation: &Permutation, all: &mut [u64]) {
+        let (groups, rest) = all.as_chunks_mut::<8>();
+        for group in groups {
+            *group = permutation.backward(*group);
+        }
+        for x in rest {
+            [*x] = permutation.backward([*x]);
+        }
     }
 }
 
@@ -359,6 +417,13 @@ mod tests {
                 prop_assert!(j < n && !seen[j as usize]);
                 seen[j as usize] = true;
                 prop_assert_eq!(p.inverse(j), i);
+            }
+            // Past the last, too.
+            for (first, count) in [(0, n + 3), (n / 2, 11), (n, 9)] {
+                let mut all = vec![7; count as usize];
+                p.inverses(first, &mut all);
+                let expected: Vec<u64> = (first..first + count).map(|j| p.inverse(j)).collect();
+                prop_assert_eq!(all, expected);
             }
         }
 

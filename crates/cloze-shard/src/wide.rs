@@ -1,6 +1,6 @@
 //! Loops that are compiled for wider vectors too, and picked by what the processor has.
 
-/// Compiles a function of plain code three times: as it is, with AVX2, and with AVX-512; the best that the processor has is called. Results are the same.
+/// Compiles a function of plain code three times: as it is, with AVX2 and what came with it, and with AVX-512; the best that the processor has is called. Results are the same.
 macro_rules! wide {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -10,15 +10,20 @@ macro_rules! wide {
 
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx2")]
+                #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
                 fn avx2 $(<$t: $bound>)? ($($arg: $type),*) $(-> $ret)? {
                     body($($arg),*)
                 }
-                #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+                #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
                 fn avx512 $(<$t: $bound>)? ($($arg: $type),*) $(-> $ret)? {
                     body($($arg),*)
                 }
-                if is_x86_feature_detected!("avx512f")
+                let is_recent = is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("popcnt");
+                if is_recent
+                    && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
@@ -26,7 +31,7 @@ macro_rules! wide {
                     // SAFETY: the processor has these instructions.
                     return unsafe { avx512($($arg),*) };
                 }
-                if is_x86_feature_detected!("avx2") {
+                if is_recent {
                     // SAFETY: as above.
                     return unsafe { avx2($($arg),*) };
                 }

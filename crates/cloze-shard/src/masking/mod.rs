@@ -102,6 +102,8 @@ pub struct Masker {
     rule: MaskingRule,
     unit: Unit,
     special: Vec<u32>,
+    /// The same, the last repeated so that there are five.
+    five: [u32; 5],
     /// The same, and after them ids that no token has.
     ascending: [u32; 5],
     mask_id: u32,
@@ -136,6 +138,10 @@ impl Masker {
         Ok(Self {
             rule,
             unit: Unit::Token,
+            five: std::array::from_fn(|i| {
+                let last = special_ids.len().saturating_sub(1);
+                special_ids.get(i.min(last)).copied().unwrap_or(u32::MAX)
+            }),
             ascending: std::array::from_fn(|i| special_ids.get(i).copied().unwrap_or(u32::MAX)),
             special: special_ids,
             mask_id: special.mask,
@@ -310,9 +316,11 @@ impl Masker {
     }
 
     /// The `draw`-th token that is not special; uniform to within `vocab_size / 2^32`.
-    #[inline]
+    #[inline(always)]
     fn replacement(&self, draw: u32) -> u32 {
-        let mut id = ((u64::from(draw) * self.replacements) >> 32) as u32;
+        // Vocabularies have less than 2³² entries.
+        let among = u64::from(self.replacements as u32);
+        let mut id = ((u64::from(draw) * among) >> 32) as u32;
         for special in self.ascending {
             id += u32::from(special <= id);
         }

@@ -77,7 +77,8 @@ impl MaskingRule {
     /// How many of `maskable` tokens are to be predicted: at least one where there is one.
     #[must_use]
     pub fn count(&self, maskable: usize) -> usize {
-        let rounded = (self.rate * maskable as f64 + 0.5).floor() as usize;
+        // What is positive is cut to the whole number below.
+        let rounded = (self.rate * maskable as f64 + 0.5) as usize;
         rounded.max(1).min(maskable)
     }
 

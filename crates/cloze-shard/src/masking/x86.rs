@@ -1,12 +1,14 @@
-//! Which ids of 16 bits are not special, in vectors of x86-64: what `tokens.rs` finds one by one, which its tests compare.
+//! Which ids of 16 bits are not special, and where those are that are chosen, in vectors of x86-64: what `tokens.rs` finds one by one, which its tests compare.
 
 use std::arch::x86_64::{
-    __m256i, _mm256_cmpeq_epi16, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256,
-    _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm512_mask_cmpneq_epi16_mask,
-    _mm512_maskz_loadu_epi16, _mm512_set1_epi16,
+    __m128i, __m256i, _mm256_cmpeq_epi16, _mm256_loadu_si256, _mm256_movemask_epi8,
+    _mm256_or_si256, _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi16,
+    _mm512_add_epi32, _mm512_cvtepu8_epi32, _mm512_extracti32x4_epi32, _mm512_loadu_si512,
+    _mm512_mask_cmpneq_epi16_mask, _mm512_maskz_compress_epi8, _mm512_maskz_loadu_epi16,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_storeu_si512, _pdep_u64,
 };
 
-use super::tokens::BITS;
+use super::tokens::{BITS, numbers};
 
 /// Ids in a vector.
 const LANES: usize = BITS / 2;
@@ -67,4 +69,54 @@ pub(super) unsafe fn maskable_avx2(ids: &[u16], special: [u16; 5], bits: &mut [u
         count += bits.count_ones() as usize;
     }
     count
+}
+
+/// Whether the processor has what [`places`] needs.
+#[inline]
+pub(super) fn has_places() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
+}
+
+/// The places of those that are `taken` by their number, to the front of `chosen`, which has room for [`BITS`] more.
+///
+/// # Safety
+/// The processor has AVX-512 F, BW and VBMI2, moves bits (BMI2), and counts them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi2,popcnt")]
+pub(super) unsafe fn places(maskable: &[u64], taken: &[u64], chosen: &mut [u32]) {
+    const ALL: [u8; BITS] = {
+        let mut all = [0; BITS];
+        let mut i = 0;
+        while i < BITS {
+            all[i] = i as u8;
+            i += 1;
+        }
+        all
+    };
+    // SAFETY: all 64 bytes are read.
+    let all = unsafe { _mm512_loadu_si512(ALL.as_ptr().cast()) };
+    let (mut count, mut before) = (0, 0);
+    for (begin, &places) in (0i32..).step_by(BITS).zip(maskable) {
+        let bits = _pdep_u64(numbers(taken, before), places);
+        let set = _mm512_maskz_compress_epi8(bits, all);
+        let begin = _mm512_set1_epi32(begin);
+        let to = chosen[count..].as_chunks_mut::<16>().0;
+        let mut put = |group: usize, places: __m128i| {
+            let places = _mm512_add_epi32(_mm512_cvtepu8_epi32(places), begin);
+            // SAFETY: sixteen places are 64 bytes.
+            unsafe { _mm512_storeu_si512(to[group].as_mut_ptr().cast(), places) };
+        };
+        let here = bits.count_ones() as usize;
+        put(0, _mm512_extracti32x4_epi32::<0>(set));
+        if here > 16 {
+            put(1, _mm512_extracti32x4_epi32::<1>(set));
+            put(2, _mm512_extracti32x4_epi32::<2>(set));
+            put(3, _mm512_extracti32x4_epi32::<3>(set));
+        }
+        count += here;
+        before += places.count_ones() as usize;
+    }
 }

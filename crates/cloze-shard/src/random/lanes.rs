@@ -3,7 +3,7 @@
 use super::Key;
 
 /// Blocks that are computed at a time, at most.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 /// Words of them.
 const WORDS: usize = 4 * LANES;
 
@@ -55,32 +55,48 @@ impl Begun {
         fill(self, out);
     }
 
-    /// The first three words of each of the first `n` blocks; what is after them means nothing.
-    pub(crate) fn blocks(&self, n: usize, out: &mut [Vec<u32>; 3]) {
+    /// The words of eight blocks from block `first` on, which is a multiple of eight.
+    pub(super) fn eight(&self, first: u32, out: &mut [u32; 4 * EIGHT]) {
+        let begun = Self {
+            first: self.first ^ u64::from(first),
+            ..self.clone()
+        };
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { super::x86::fill_avx2(&begun, out) };
+        }
+        fill(&begun, out);
+    }
+
+    /// The first three words of each of the first `n` blocks; what is after them, up to a multiple of [`LANES`] and beyond, means nothing.
+    pub(crate) fn blocks(&self, n: usize, [first, second, third]: &mut [Vec<u32>; 3]) {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
-                let out = out.each_mut().map(|words| room::<LANES>(words, n));
+                let n = n.next_multiple_of(LANES);
+                let out = [room(first, n), room(second, n), room(third, n)];
                 // SAFETY: the processor has these instructions.
                 return unsafe { super::x86::blocks_avx512(self, out) };
             }
             if is_x86_feature_detected!("avx2") {
-                let out = out.each_mut().map(|words| room::<EIGHT>(words, n));
+                let n = n.next_multiple_of(EIGHT);
+                let out = [room(first, n), room(second, n), room(third, n)];
                 // SAFETY: as above.
                 return unsafe { super::x86::blocks_avx2(self, out) };
             }
         }
-        let out = out.each_mut().map(|words| room::<1>(words, n));
-        blocks(self, out);
+        blocks(self, [room(first, n), room(second, n), room(third, n)]);
     }
 
-    /// The first two words of each of the blocks `base | number`; what is after them means nothing. `base` is a power of two, above all `numbers`.
-    pub(crate) fn pairs(&self, base: u32, numbers: &[u32], out: [&mut Vec<u32>; 2]) {
+    /// The first two words of each of the blocks `base | number`; what is after them, up to a multiple of [`LANES`] and beyond, means nothing. `base` is a power of two, above all `numbers`.
+    pub(crate) fn pairs(&self, base: u32, numbers: &[u32], [first, second]: [&mut Vec<u32>; 2]) {
         let begun = Self {
             first: self.first ^ u64::from(base),
             ..self.clone()
         };
-        let out = out.map(|words| room::<EIGHT>(words, numbers.len()));
+        let n = numbers.len().next_multiple_of(EIGHT);
+        let out = [room(first, n), room(second, n)];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has these instructions.
@@ -140,13 +156,13 @@ impl Begun {
 /// Blocks that AVX2 makes at a time, and numbers that [`Begun::pairs`] takes.
 pub(super) const EIGHT: usize = 8;
 
-/// Room for `n` words, and up to a whole `GROUP` of them.
-fn room<const GROUP: usize>(words: &mut Vec<u32>, n: usize) -> &mut [u32] {
-    let rounded = n.next_multiple_of(GROUP);
-    if words.len() < rounded {
-        words.resize(rounded, 0);
+/// Room for `n` words, of what is a multiple of [`LANES`] in all.
+#[inline]
+fn room(words: &mut Vec<u32>, n: usize) -> &mut [u32] {
+    if words.len() < n {
+        words.resize(n.next_multiple_of(LANES), 0);
     }
-    &mut words[..rounded]
+    &mut words[..n]
 }
 
 /// [`Begun::blocks`], block by block.
@@ -203,9 +219,13 @@ mod tests {
                     all.push(with(&|words| unsafe { super::super::x86::fill_avx512(&begun, words) }));
                 }
             }
+            let mut eight = [7; 4 * EIGHT];
+            begun.eight(64, &mut eight);
+            prop_assert_eq!(eight[5], key.block(a, b, 65)[1]);
             let mut stream = key.stream(a, b);
             for i in 0..n {
-                let expected = stream.next_u32();
+                let expected = key.block(a, b, i as u32 / 4)[i % 4];
+                prop_assert_eq!(stream.next_u32(), expected, "word {}", i);
                 for words in &all {
                     prop_assert_eq!(words[i], expected, "word {}", i);
                 }
