@@ -22,7 +22,7 @@ use crate::resolve::Later;
 use crate::{Config, ObjectiveKind, Pairing, Progress, Result};
 
 use self::recipes::Spill;
-pub use self::recipes::{Encoded, Plan, decode, each, encode, rows};
+pub use self::recipes::{Plan, decode, each, encode, rows};
 
 /// Documents whose labels are balanced together. Part of what a seed means.
 const CHUNK: u64 = 1_024;

@@ -7,13 +7,17 @@ use std::path::PathBuf;
 use cloze_clean::sort::{Record, Sorter};
 
 use crate::pairing::{Cursor, Draft, PairingCounts, Recipe, Setting, Span, Wanted, elsewhere};
-use crate::plan::{Encoded, Sorting, decode, encode};
+use crate::plan::Sorting;
 use crate::{Error, Pairing, Progress, Result};
 
-/// The kind of a recipe whose second segment is wanted; its key is in the place of the segment's document.
-const WANTED: u8 = 3;
-const KEY: std::ops::Range<usize> = 16..24;
-const KIND: usize = 32;
+/// A row in the file of drafts, little-endian: its first segment, and its second or what keys that.
+type Held = [u64; 6];
+const DRAFT_BYTES: usize = size_of::<Held>();
+/// What a second segment is.
+const NONE: u64 = 0;
+const NEXT: u64 = 1;
+const OTHER: u64 = 2;
+const WANTED: u64 = 3;
 /// Rows that progress is told of at a time.
 const ROWS_TOLD: u64 = 1 << 16;
 const BUFFER: usize = 1 << 20;
@@ -51,13 +55,14 @@ impl Later {
 
     /// Appends a row.
     pub fn push(&mut self, draft: &Draft) -> Result<()> {
-        let mut bytes = encode(&draft.recipe);
         if let Some(wanted) = &draft.wanted {
-            bytes[KIND] = WANTED;
-            bytes[KEY].copy_from_slice(&wanted.seed.to_le_bytes());
             self.wanted.push(request(self.rows, wanted))?;
         }
         self.rows += 1;
+        let mut bytes = [0; DRAFT_BYTES];
+        for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(held(draft)) {
+            *to = word.to_le_bytes();
+        }
         let written = self.drafts.write_all(&bytes);
         Ok(written.map_err(cloze_shard::Error::io(&self.folder))?)
     }
@@ -73,8 +78,8 @@ impl Later {
     ) -> Result<PairingCounts> {
         let (folder, memory) = (self.folder.as_path(), self.memory);
         let mut counts = PairingCounts::default();
-        // Row, document, start and length.
-        let mut answers = Sorter::<3>::new(folder, memory);
+        // Row, and segment.
+        let mut answers = Sorter::<4>::new(folder, memory);
         let (mut asked, mut tries) = (self.wanted, 0);
         loop {
             tries += 1;
@@ -86,11 +91,10 @@ impl Later {
                 let found = elsewhere::find(pairing, cursor, wanted.place)?;
                 let document = cursor.get(found.0)?;
                 match elsewhere::settle(pairing, setting, &wanted, found, &document, &mut counts) {
-                    Some(b) => answers.push([
-                        row,
-                        b.document,
-                        u64::from(b.start) << 32 | u64::from(b.len),
-                    ])?,
+                    Some(b) => {
+                        let [document, place, sentence] = packed(b);
+                        answers.push([row, document, place, sentence])?;
+                    }
                     None => {
                         wanted.place = elsewhere::again(&setting.totals, &wanted, tries);
                         more.push(request(row, &wanted))?;
@@ -110,24 +114,18 @@ impl Later {
         drafts.rewind().map_err(io())?;
         let mut drafts = BufReader::with_capacity(BUFFER, drafts);
         for row in 0..self.rows {
-            let mut bytes = [0; size_of::<Encoded>()];
+            let mut bytes = [0; DRAFT_BYTES];
             drafts.read_exact(&mut bytes).map_err(io())?;
-            let mut recipe = decode(&bytes);
-            if bytes[KIND] == WANTED {
-                let Some([_, document, span]) = answers.next()?.filter(|a| a[0] == row) else {
+            let words = bytes.as_chunks().0;
+            let (mut recipe, key) = of_held(std::array::from_fn(|i| u64::from_le_bytes(words[i])));
+            if let Some(key) = key {
+                let Some([_, segment @ ..]) = answers.next()?.filter(|a| a[0] == row) else {
                     return Err(Error::Damaged {
                         path: folder.into(),
                         why: format!("nothing was found for row {row}"),
                     });
                 };
-                let b = Span {
-                    document,
-                    start: (span >> 32) as u32,
-                    len: span as u32,
-                };
-                let mut key = [0; 8];
-                key.copy_from_slice(&bytes[KEY]);
-                let key = u64::from_le_bytes(key);
+                let b = span(segment);
                 recipe = elsewhere::finish(pairing, setting, recipe, key, b, &mut counts);
             }
             emit(&recipe)?;
@@ -138,6 +136,48 @@ impl Later {
         progress.advance(self.rows % ROWS_TOLD);
         Ok(counts)
     }
+}
+
+/// A segment: its document, its place there, and the sentence, with one bit more where that is known.
+fn packed(span: Span) -> [u64; 3] {
+    let place = u64::from(span.start) << 32 | u64::from(span.len);
+    let sentence = span
+        .sentence
+        .map_or(0, |sentence| 1 << 32 | u64::from(sentence));
+    [span.document, place, sentence]
+}
+
+/// The segment that was [`packed`]. Higher bits of its last word mean nothing to it.
+fn span([document, place, sentence]: [u64; 3]) -> Span {
+    Span {
+        document,
+        start: (place >> 32) as u32,
+        len: place as u32,
+        sentence: (sentence >> 32 & 1 == 1).then_some(sentence as u32),
+    }
+}
+
+/// A draft, with what its second segment is above the first.
+fn held(draft: &Draft) -> Held {
+    let (second, kind) = match (&draft.wanted, draft.recipe.b) {
+        (Some(wanted), _) => ([wanted.seed, 0, 0], WANTED),
+        (None, None) => ([0; 3], NONE),
+        (None, Some((b, false))) => (packed(b), NEXT),
+        (None, Some((b, true))) => (packed(b), OTHER),
+    };
+    let ([a, b, c], [d, e, f]) = (packed(draft.recipe.a), second);
+    [a, b, c | kind << 33, d, e, f]
+}
+
+/// The row of a draft that was [`held`], and the key of a second segment that is wanted.
+fn of_held([a, b, c, d, e, f]: Held) -> (Recipe, Option<u64>) {
+    let kind = c >> 33;
+    let there = kind == NEXT || kind == OTHER;
+    let recipe = Recipe {
+        a: span([a, b, c]),
+        b: there.then(|| (span([d, e, f]), kind == OTHER)),
+    };
+    (recipe, (kind == WANTED).then_some(d))
 }
 
 fn request(row: u64, wanted: &Wanted) -> Record<5> {
@@ -154,4 +194,35 @@ fn asked_by([place, row, own, seed, room]: Record<5>) -> (u64, Wanted) {
         longest: room as u16,
     };
     (row, wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spans() -> impl Strategy<Value = Span> {
+        // Longer than any row, too: nothing is cut yet.
+        let place = (any::<u64>(), any::<[u32; 2]>(), any::<Option<u32>>());
+        place.prop_map(|(document, [start, len], sentence)| Span {
+            document,
+            start,
+            len,
+            sentence,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn drafts_survive_being_held(a in spans(), b in spans(), kind in 0u8..4, seed: u64) {
+            let b = match kind {
+                1 | 2 => Some((b, kind == 2)),
+                _ => None,
+            };
+            let recipe = Recipe { a, b };
+            let wanted = (kind == 3).then_some(Wanted { place: 1, own: 2, seed, budget: 3, longest: 4 });
+            let held = held(&Draft { recipe, wanted });
+            prop_assert_eq!(of_held(held), (recipe, wanted.map(|_| seed)));
+        }
+    }
 }

@@ -166,7 +166,8 @@ fn append<T: Id>(document: &DocumentView<'_>, span: Span, ids: &mut Vec<T>) -> (
         .input_ids
         .slice(span.start as usize, span.end() as usize)
         .extend_into(ids);
-    (document.doc, document.sentence_of(span.start) as u32)
+    let find = || document.sentence_of(span.start) as u32;
+    (document.doc, span.sentence.unwrap_or_else(find))
 }
 
 /// Memory for drawing masks, used again.
@@ -342,36 +343,37 @@ impl<T: Id> Making<T> {
         places: Range<u64>,
         progress: &dyn Progress,
     ) -> std::result::Result<(), (u64, String)> {
-        let mut group = [(0, Recipe::default()); GROUP];
+        let mut numbers = [0; GROUP];
+        let mut recipes = [Recipe::default(); GROUP];
         let mut sources = Vec::with_capacity(GROUP);
         let (mut at, mut rows, mut tokens) = (places.start, 0, 0);
         while at < places.end {
-            let group = &mut group[..(places.end - at).min(GROUP as u64) as usize];
-            for ((number, _), position) in group.iter_mut().zip(at..) {
-                *number = part.order.inverse(position);
-                plan.prefetch(*number);
-            }
-            for (number, recipe) in group.iter_mut() {
+            let count = (places.end - at).min(GROUP as u64) as usize;
+            let (numbers, recipes) = (&mut numbers[..count], &mut recipes[..count]);
+            part.order.inverses(at, numbers);
+            numbers.iter().for_each(|number| plan.prefetch(*number));
+            for (number, recipe) in numbers.iter().zip(&mut *recipes) {
                 *recipe = plan.recipe(*number);
                 maker.prefetch(recipe);
             }
             sources.clear();
-            sources.extend(group.iter().map(|(_, recipe)| maker.sources(recipe)));
-            for ((_, recipe), (a, b)) in group.iter().zip(&sources) {
+            sources.extend(recipes.iter().map(|recipe| maker.sources(recipe)));
+            for (recipe, (a, b)) in recipes.iter().zip(&sources) {
                 a.prefetch(recipe.a);
                 if let (Some((span, _)), Some(b)) = (recipe.b, b) {
                     b.prefetch(span);
                 }
             }
-            for (((number, recipe), sources), place) in group.iter().zip(&sources).zip(at..) {
+            let group = numbers.iter().zip(&*recipes).zip(&sources);
+            for (((number, recipe), sources), place) in group.zip(at..) {
                 let (row, drawn) = (&mut self.row, &mut self.drawn);
                 maker.fill_from(sources, part.before + number, recipe, row, drawn);
                 let pushed = self.batch.push(&self.row.view());
                 pushed.map_err(|why| (place - part.range.start, why))?;
                 tokens += self.row.input_ids.len() as u64;
             }
-            at += group.len() as u64;
-            rows += group.len() as u64;
+            at += count as u64;
+            rows += count as u64;
             if rows >= ROWS_TOLD || at == places.end {
                 progress.advance(std::mem::take(&mut rows));
                 progress.count(0, std::mem::take(&mut tokens));

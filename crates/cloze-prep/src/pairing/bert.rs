@@ -35,6 +35,7 @@ pub fn pair(
             document: index,
             start,
             len: ends[end - 1] - start,
+            sentence: Some(first as u32),
         }
     };
     let target = rule.target(draws);
@@ -105,6 +106,7 @@ pub(super) fn second(wanted: &Wanted, index: u64, document: &DocumentView<'_>) -
         document: index,
         start,
         len: end - start,
+        sentence: Some(first as u32),
     }
 }
 
@@ -126,6 +128,7 @@ pub(super) fn truncate(
         longer.len -= 1;
         if draws.unit() < 0.5 {
             longer.start += 1;
+            longer.sentence = None;
         }
         cut += 1;
     }
@@ -204,11 +207,13 @@ mod tests {
         (drafts, counts)
     }
 
-    fn span(document: u64, start: u32, len: u32) -> Span {
+    /// Text from sentence `sentence` on.
+    fn span(document: u64, start: u32, len: u32, sentence: u32) -> Span {
         Span {
             document,
             start,
             len,
+            sentence: Some(sentence),
         }
     }
 
@@ -249,17 +254,17 @@ mod tests {
                 Seed(77),
             ],
         );
-        let last = wanted(span(0, 12, 3), 1, 77, 7, 12);
-        assert_eq!(drafts, [next(span(0, 0, 4), span(0, 4, 8)), last]);
+        let last = wanted(span(0, 12, 3, 3), 1, 77, 7, 12);
+        assert_eq!(drafts, [next(span(0, 0, 4, 0), span(0, 4, 8, 1)), last]);
         assert_eq!(counts, PairingCounts::default());
         let setting = documents.setting(rule(12));
         let mut counts = counts;
         let found = elsewhere::look_up(Pairing::Bert, &setting, &mut &documents, last, &mut counts)
             .unwrap();
-        assert_eq!(found.b, Some((span(1, 0, 5), true)));
+        assert_eq!(found.b, Some((span(1, 0, 5, 0), true)));
         assert_eq!(
             (found.a, counts),
-            (span(0, 12, 3), PairingCounts::default())
+            (span(0, 12, 3, 3), PairingCounts::default())
         );
     }
 
@@ -281,8 +286,8 @@ mod tests {
                 Unit(0.51),
             ],
         );
-        let first = wanted(span(0, 0, 4), 1, 5, 8, 12);
-        assert_eq!(drafts, [first, next(span(0, 4, 4), span(0, 8, 4))]);
+        let first = wanted(span(0, 0, 4, 0), 1, 5, 8, 12);
+        assert_eq!(drafts, [first, next(span(0, 4, 4, 1), span(0, 8, 4, 2))]);
         assert_eq!(counts, PairingCounts::default());
     }
 
@@ -293,13 +298,13 @@ mod tests {
         let setting = documents.setting(rule(12));
         let (mut starts, mut cuts) = ([0; 4], [0; 5]);
         for seed in 0..4_000 {
-            let draft = wanted(span(0, 0, 4), 1, seed, 8, 12);
+            let draft = wanted(span(0, 0, 4, 0), 1, seed, 8, 12);
             let b = second(&draft.wanted.unwrap(), 1, &documents.get(1));
             let all = [
-                span(1, 0, 14),
-                span(1, 2, 12),
-                span(1, 5, 9),
-                span(1, 14, 9),
+                span(1, 0, 14, 0),
+                span(1, 2, 12, 1),
+                span(1, 5, 9, 2),
+                span(1, 14, 9, 3),
             ];
             let which = all.iter().position(|&s| s == b).unwrap();
             starts[which] += 1;
@@ -308,8 +313,11 @@ mod tests {
                 elsewhere::look_up(Pairing::Bert, &setting, &mut &documents, draft, &mut counts)
                     .unwrap();
             let (cut, _) = found.b.unwrap();
-            assert_eq!((found.a, cut.len), (span(0, 0, 4), 8));
+            assert_eq!((found.a, cut.len), (span(0, 0, 4, 0), 8));
             assert_eq!(counts.truncated_tokens, u64::from(b.len - 8));
+            // The sentence is known as long as nothing was cut from the front.
+            let sentence = (cut.start == b.start).then_some(b.sentence).flatten();
+            assert_eq!(cut.sentence, sentence);
             if which == 1 {
                 cuts[(cut.start - b.start) as usize] += 1;
             }
@@ -326,11 +334,12 @@ mod tests {
 
     #[test]
     fn truncation_pops_from_the_longer_front_or_back() {
-        let (mut a, mut b) = (span(0, 10, 5), span(1, 20, 5));
+        let (mut a, mut b) = (span(0, 10, 5, 3), span(1, 20, 5, 4));
         // Equal: B first (back), then A is longer (front), then B (front).
         let mut script = Script(vec![Unit(0.5), Unit(0.49), Unit(0.0)].into_iter());
         assert_eq!(truncate(&mut a, &mut b, 7, &mut script), 3);
-        assert_eq!((a, b), (span(0, 11, 4), span(1, 21, 3)));
+        let place = |span: Span| (span.document, span.start, span.len, span.sentence);
+        assert_eq!((place(a), place(b)), ((0, 11, 4, None), (1, 21, 3, None)));
     }
 
     #[test]
@@ -348,11 +357,11 @@ mod tests {
             drafts[0],
             &mut counts,
         );
-        let b = Some((span(0, 0, 4), true));
+        let b = Some((span(0, 0, 4, 0), true));
         assert_eq!(
             found.unwrap(),
             Recipe {
-                a: span(0, 0, 4),
+                a: span(0, 0, 4, 0),
                 b
             }
         );

@@ -36,16 +36,17 @@ pub fn pair(
     emit: &mut impl FnMut(Draft) -> Result<()>,
 ) -> Result<()> {
     let rule = &setting.rule;
-    let ends = units(setting.kinds, document, rule.max_tokens / 2, counts);
+    let units = units(setting.kinds, document, rule.max_tokens / 2, counts);
     let span = |first: usize, end: usize| {
-        let start = sentence_start(&ends, first);
+        let start = unit_start(&units, first);
         Span {
             document: index,
             start,
-            len: ends[end - 1] - start,
+            len: units[end - 1].end - start,
+            sentence: Some(units[first].sentence),
         }
     };
-    let n = ends.len();
+    let n = units.len();
     if n == 1 {
         let a = span(0, 1);
         return emit(Recipe { a, b: None }.into());
@@ -98,16 +99,30 @@ pub fn pair(
     Ok(())
 }
 
-/// Exclusive ends of the document's units.
+/// A sentence, or a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// One past the last token.
+    pub end: u32,
+    /// The number of the sentence.
+    pub sentence: u32,
+}
+
+/// Start of unit `i`.
+pub(super) fn unit_start(units: &[Unit], i: usize) -> u32 {
+    if i == 0 { 0 } else { units[i - 1].end }
+}
+
+/// The document's units.
 pub(super) fn units(
     kinds: &TokenKinds,
     document: &DocumentView<'_>,
     longest: usize,
     counts: &mut PairingCounts,
-) -> Vec<u32> {
-    let mut ends = Vec::with_capacity(document.sentence_ends.len());
+) -> Vec<Unit> {
+    let mut units = Vec::with_capacity(document.sentence_ends.len());
     let mut start = 0;
-    for &end in document.sentence_ends {
+    for (sentence, &end) in (0u32..).zip(document.sentence_ends) {
         if (end - start) as usize > longest {
             counts.sentences_cut += 1;
         }
@@ -117,12 +132,13 @@ pub(super) fn units(
             let even = ((end - start) as usize).div_ceil(pieces);
             start += clause(kinds, document, start, even, longest)
                 .unwrap_or_else(|| word_prefix(kinds, document, start, even));
-            ends.push(start);
+            let end = start;
+            units.push(Unit { end, sentence });
         }
-        ends.push(end);
+        units.push(Unit { end, sentence });
         start = end;
     }
-    ends
+    units
 }
 
 /// The tokens from `start`, half of `longest` at least and `longest` at most, that end a clause: as near to `even` as there are, or none.
@@ -196,6 +212,7 @@ pub(super) fn second(
         document: index,
         start,
         len,
+        sentence: Some(first as u32),
     })
 }
 
@@ -273,6 +290,8 @@ mod tests {
                 lengths.iter().map(|s| vec![false; s.iter().sum::<u32>() as usize]).collect();
             for r in &recipes {
                 let mut cover = |s: Span| {
+                    let sentence = documents.get(s.document).sentence_of(s.start) as u32;
+                    assert_eq!(s.sentence, Some(sentence));
                     (s.start..s.end()).for_each(|t| covered[s.document as usize][t as usize] = true);
                 };
                 prop_assert!(r.a.len > 0);
@@ -299,10 +318,12 @@ mod tests {
             let documents = InMemory::new(&lengths);
             for i in 0..documents.len() {
                 let document = documents.get(i);
-                let ends = units(documents.kinds(), &document, longest, &mut PairingCounts::default());
+                let units = units(documents.kinds(), &document, longest, &mut PairingCounts::default());
+                let ends: Vec<u32> = units.iter().map(|unit| unit.end).collect();
                 prop_assert!(document.sentence_ends.iter().all(|e| ends.contains(e)));
                 let mut start = 0;
-                for end in ends {
+                for Unit { end, sentence } in units {
+                    prop_assert_eq!(document.sentence_of(start), sentence as usize);
                     prop_assert!(end > start && (end - start) as usize <= longest);
                     // In these documents every word is at most two tokens, so a word start is always near.
                     let sentence_end = document.sentence_ends.contains(&end);
@@ -336,7 +357,7 @@ mod tests {
             (9, 15),
         ] {
             // Tokens 10 and 17 go on with a word, so the ones before end none.
-            assert_eq!(cuts(clause)[0], first, "{clause}");
+            assert_eq!(cuts(clause)[0].end, first, "{clause}");
         }
     }
 

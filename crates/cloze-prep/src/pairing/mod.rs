@@ -33,13 +33,15 @@ impl DocumentView<'_> {
         sentence_of(self.sentence_ends, self.input_ids.len(), position)
     }
 
-    /// Has the processor fetch the tokens of `span`, which begins here, and what [`DocumentView::sentence_of`] its first will read.
+    /// Has the processor fetch the tokens of `span`, which begins here, and what [`DocumentView::sentence_of`] its first will read, if it has to.
     pub(crate) fn prefetch(&self, span: Span) {
         let (start, end) = (span.start as usize, span.end() as usize);
         self.input_ids.slice(start, end).prefetch();
-        let ends = self.sentence_ends;
-        let likely = likely_sentence(ends.len(), self.input_ids.len(), span.start);
-        prefetch(&ends[near(ends, likely)]);
+        if span.sentence.is_none() {
+            let ends = self.sentence_ends;
+            let likely = likely_sentence(ends.len(), self.input_ids.len(), span.start);
+            prefetch(&ends[near(ends, likely)]);
+        }
     }
 }
 
@@ -153,6 +155,8 @@ pub struct Span {
     pub start: u32,
     /// Number of tokens.
     pub len: u32,
+    /// The sentence of the document that the first token belongs to; `None` where nobody knows without a search.
+    pub sentence: Option<u32>,
 }
 
 impl Span {

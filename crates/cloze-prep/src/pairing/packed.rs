@@ -9,8 +9,8 @@
 
 use std::ops::Range;
 
-use super::cloze::units;
-use super::{Cursor, Documents, Draws, PairingCounts, Recipe, Setting, Span, sentence_start};
+use super::cloze::{unit_start, units};
+use super::{Cursor, Documents, Draws, PairingCounts, Recipe, Setting, Span};
 use crate::Result;
 
 /// How rows are packed.
@@ -45,10 +45,10 @@ pub fn pack(
     let mut target = 0;
     for index in range {
         let document = documents.get(index)?;
-        let ends = units(setting.kinds, &document, rule.max_tokens, counts);
-        for (i, &end) in ends.iter().enumerate() {
-            let start = sentence_start(&ends, i);
-            let len = end - start;
+        let units = units(setting.kinds, &document, rule.max_tokens, counts);
+        for (i, unit) in units.iter().enumerate() {
+            let start = unit_start(&units, i);
+            let len = unit.end - start;
             let between = usize::from(i == 0);
             if let Some(span) = &mut row {
                 if places + between + len as usize <= target {
@@ -62,6 +62,7 @@ pub fn pack(
                 document: index,
                 start,
                 len,
+                sentence: Some(unit.sentence),
             });
             places = len as usize;
             target = match duplicate {
@@ -96,6 +97,7 @@ pub fn parts(documents: &impl Documents, span: Span) -> impl Iterator<Item = Spa
             document: rest.document + 1,
             start: 0,
             len: rest.len - part.len,
+            sentence: Some(0),
         };
         Some(part)
     })
@@ -186,6 +188,7 @@ mod tests {
             document: 0,
             start: 8,
             len: 5,
+            sentence: Some(2),
         };
         let parts: Vec<(u64, u32, u32)> = parts(&documents, run_on)
             .map(|p| (p.document, p.start, p.len))
@@ -208,6 +211,8 @@ mod tests {
                 prop_assert!(crossing || parts.len() == 1);
                 prop_assert!(row.a.len as usize + parts.len() - 1 <= max_tokens);
                 for part in parts {
+                    let sentence = documents.get(part.document).sentence_of(part.start) as u32;
+                    prop_assert_eq!(part.sentence, Some(sentence));
                     let document = lengths[part.document as usize].iter().sum::<u32>();
                     prop_assert_eq!((part.document, part.start), next);
                     next = if part.end() == document { (part.document + 1, 0) } else { (part.document, part.end()) };

@@ -13,8 +13,8 @@ use cloze_shard::prefetch;
 use crate::Result;
 use crate::pairing::{Recipe, Span};
 
-const RECIPE_BYTES: usize = 33;
-/// A recipe in a file.
+const RECIPE_BYTES: usize = 2 * size_of::<Segment>();
+/// A recipe in a file: its segments, little-endian. Two recipes are a line of the processor's cache.
 pub type Encoded = [u8; RECIPE_BYTES];
 const RECIPES_PER_BATCH: usize = 65_536;
 
@@ -132,7 +132,34 @@ pub fn rows(path: &Path) -> Result<u64> {
     rows.sum()
 }
 
-/// A recipe as it is in files.
+/// A segment in a file, from its lowest bit on: the document, what the segment is to its row, the number of tokens, the first of them, and its sentence.
+type Segment = u128;
+const KIND: u32 = 46;
+const LEN: u32 = 48;
+const START: u32 = 64;
+const SENTENCE: u32 = 96;
+
+fn segment(span: Span, kind: u8) -> Segment {
+    debug_assert!(span.document >> KIND == 0 && u16::try_from(span.len).is_ok());
+    let sentence = span.sentence.unwrap_or(u32::MAX);
+    let low = span.document | u64::from(kind) << KIND | u64::from(span.len) << LEN;
+    Segment::from(low) | Segment::from(span.start) << START | Segment::from(sentence) << SENTENCE
+}
+
+/// The segment that was encoded, and its kind.
+fn span(segment: Segment) -> (Span, u8) {
+    let low = segment as u64;
+    let sentence = (segment >> SENTENCE) as u32;
+    let span = Span {
+        document: low & ((1 << KIND) - 1),
+        start: (segment >> START) as u32,
+        len: (low >> LEN) as u32,
+        sentence: (sentence != u32::MAX).then_some(sentence),
+    };
+    (span, (low >> KIND) as u8 & 3)
+}
+
+/// A recipe as it is in files: its segments have less than 2¹⁶ tokens, as a row has, and there are less than 2⁴⁶ documents.
 pub fn encode(recipe: &Recipe) -> Encoded {
     let (b, kind) = match recipe.b {
         None => (Span::default(), 0),
@@ -140,32 +167,20 @@ pub fn encode(recipe: &Recipe) -> Encoded {
         Some((b, true)) => (b, 2),
     };
     let mut bytes = [0; RECIPE_BYTES];
-    for (place, span) in [(0, recipe.a), (16, b)] {
-        bytes[place..place + 8].copy_from_slice(&span.document.to_le_bytes());
-        bytes[place + 8..place + 12].copy_from_slice(&span.start.to_le_bytes());
-        bytes[place + 12..place + 16].copy_from_slice(&span.len.to_le_bytes());
-    }
-    bytes[32] = kind;
+    let (first, second) = bytes.split_at_mut(size_of::<Segment>());
+    first.copy_from_slice(&segment(recipe.a, 0).to_le_bytes());
+    second.copy_from_slice(&segment(b, kind).to_le_bytes());
     bytes
 }
 
 /// The recipe that was [encoded](encode).
 pub fn decode(bytes: &Encoded) -> Recipe {
-    let spans = bytes.as_chunks::<16>().0;
-    let span = |bytes: &[u8; 16]| {
-        let word = u128::from_le_bytes(*bytes);
-        Span {
-            document: word as u64,
-            start: (word >> 64) as u32,
-            len: (word >> 96) as u32,
-        }
-    };
-    let b = match bytes[32] {
-        0 => None,
-        kind => Some((span(&spans[1]), kind == 2)),
-    };
-    let a = span(&spans[0]);
-    Recipe { a, b }
+    let segments = bytes.as_chunks().0;
+    let [a, b] = [segments[0], segments[1]].map(|bytes| span(Segment::from_le_bytes(bytes)));
+    Recipe {
+        a: a.0,
+        b: (b.1 != 0).then_some((b.0, b.1 == 2)),
+    }
 }
 
 /// A recipe of a column, whose width the schema says.

@@ -6,8 +6,12 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn recipes_survive_encoding(a: (u64, u32, u32), b: (u64, u32, u32), kind in 0u8..3) {
-        let span = |(document, start, len)| Span { document, start, len };
+    fn recipes_survive_encoding(
+        a in (0u64..1 << 46, any::<u32>(), any::<u16>(), prop::option::of(0..u32::MAX)),
+        b in (0u64..1 << 46, any::<u32>(), any::<u16>(), prop::option::of(0..u32::MAX)),
+        kind in 0u8..3,
+    ) {
+        let span = |(document, start, len, sentence)| Span { document, start, len: u16::into(len), sentence };
         let b = (kind > 0).then_some((span(b), kind == 2));
         let recipe = Recipe { a: span(a), b };
         prop_assert_eq!(decode(&encode(&recipe)), recipe);
