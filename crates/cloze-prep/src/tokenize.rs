@@ -32,6 +32,8 @@ pub const BLOCK_BYTES: usize = 4 << 20;
 const PIECES: usize = 32;
 /// Documents longer than a thread's share of a block, divided by this, are long.
 const LONG: usize = 8;
+/// Bytes of text at a document's end whose ids are written in groups, of which some is written over.
+const LAST_BYTES: usize = 2 << 10;
 
 /// What stage 1 counted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -598,7 +600,9 @@ impl<'a> Worker<'a> {
         }
         let tokens = &mut looked.tokens;
         tokens.doc = document.doc();
-        tokens.input_ids.reserve(document.text.len() / 3);
+        // What is too much for the ids is room that the last of them are written in.
+        let bytes = document.text.len();
+        tokens.input_ids.reserve(bytes / 3 + bytes.min(LAST_BYTES));
         if ranges.is_empty() {
             self.text(encoder, &document.text, tokens)?;
         }
@@ -610,8 +614,12 @@ impl<'a> Worker<'a> {
             looked.paragraphs.push((paragraph.key, sentences as u32));
         }
         let unknown = self.unknown.map(<T as cloze_shard::Id>::of);
-        let is_unknown = |&&id: &&T| Some(id) == unknown;
-        tokens.unknown_tokens = tokens.input_ids.iter().filter(is_unknown).count() as u64;
+        if let Some(unknown) = unknown {
+            // By so few that their number has 16 bits, as ids mostly have: it is in vectors, then.
+            let few = tokens.input_ids.chunks(1 << 15);
+            let counts = few.map(|ids| ids.iter().map(|&id| u16::from(id == unknown)).sum::<u16>());
+            tokens.unknown_tokens = counts.map(u64::from).sum();
+        }
         Ok(looked)
     }
 

@@ -30,11 +30,10 @@ pub fn next_json(
     buffer: &mut Vec<u8>,
 ) -> Result<Option<Found>, InputError> {
     loop {
-        buffer.clear();
-        if !lines.next(buffer, MOST)? {
+        let Some(line) = lines.lend(buffer, MOST)? else {
             return Ok(None);
-        }
-        if lines.goes_on() && buffer.len() >= MOST {
+        };
+        if line.goes_on && line.bytes.len() >= MOST {
             buffer.clear();
             buffer.shrink_to(1 << 20);
             lines.pass_over()?;
@@ -44,12 +43,11 @@ pub fn next_json(
                 rest: false,
             });
         }
-        if !buffer.trim_ascii().is_empty() {
-            break;
+        if !line.bytes.trim_ascii().is_empty() {
+            let text = utf8(source, line.known, line.number, line.bytes)?;
+            return document(source, options, line.number, text).map(Some);
         }
     }
-    let text = utf8(source, &lines.known, lines.line, buffer)?;
-    document(source, options, lines.line, text).map(Some)
 }
 
 /// The document of `text`, line `line` of `source`.

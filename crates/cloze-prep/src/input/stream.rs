@@ -19,6 +19,8 @@ pub struct Lines<'a> {
     pub line: u64,
     /// Whether the line that was read last goes on.
     goes_on: bool,
+    /// Bytes of the line that was lent: they are passed over when more is asked for.
+    lent: usize,
     /// What came of looking ahead instead of bytes.
     failed: Option<std::io::Error>,
 }
@@ -37,6 +39,7 @@ impl<'a> Lines<'a> {
             known,
             line: 0,
             goes_on: false,
+            lent: 0,
             failed: None,
         })
     }
@@ -65,8 +68,53 @@ impl<'a> Lines<'a> {
         Ok(first)
     }
 
+    /// The next line, its end included, or the first `most` bytes of it: where it lies if it is whole there, else in `line`. `None` at the end.
+    pub fn lend<'l>(
+        &'l mut self,
+        line: &'l mut Vec<u8>,
+        most: usize,
+    ) -> Result<Option<Lent<'l>>, InputError> {
+        self.take_back();
+        let there = match self.failed {
+            // `next` says so.
+            Some(_) => &[],
+            None => match self.reader.fill_buf() {
+                Ok(there) => &there[..there.len().min(most)],
+                Err(error) => {
+                    self.failed = (error.kind() != ErrorKind::Interrupted).then_some(error);
+                    &[]
+                }
+            },
+        };
+        if let Some(end) = memchr(b'\n', there) {
+            (self.lent, self.goes_on) = (end + 1, false);
+            self.line += 1;
+            // What is there is not read again.
+            let there = self.reader.fill_buf();
+            let there = there.map_err(|e| self.known.error(self.source, self.line, e))?;
+            return Ok(Some(Lent {
+                bytes: there.get(..self.lent).unwrap_or_default(),
+                number: self.line,
+                known: &self.known,
+                goes_on: false,
+            }));
+        }
+        line.clear();
+        Ok(self.next(line, most)?.then_some(Lent {
+            bytes: line,
+            number: self.line,
+            known: &self.known,
+            goes_on: self.goes_on,
+        }))
+    }
+
+    fn take_back(&mut self) {
+        self.reader.consume(std::mem::take(&mut self.lent));
+    }
+
     /// Reads on into `line`, up to the end of the line, which is included, or until it holds `most` bytes; false at the end.
     pub fn next(&mut self, line: &mut Vec<u8>, most: usize) -> Result<bool, InputError> {
+        self.take_back();
         let before = line.len();
         let left = most.saturating_sub(before).max(1);
         let read = match self.failed.take() {
@@ -98,6 +146,16 @@ impl<'a> Lines<'a> {
         }
         Ok(())
     }
+}
+
+/// A line that was lent.
+pub struct Lent<'l> {
+    pub bytes: &'l [u8],
+    /// Its number, from 1.
+    pub number: u64,
+    pub known: &'l Known,
+    /// Whether it goes on, or the source ends in it.
+    pub goes_on: bool,
 }
 
 /// Appends up to the end of a line, which is included, and no more than `left` bytes.
