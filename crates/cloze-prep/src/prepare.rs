@@ -142,11 +142,17 @@ pub fn prepare(
         .num_threads(config.jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
-    let (vocabulary, opened) = pool.join(
-        || Vocabulary::read(tokenizer),
-        || Tokenizer::open(tokenizer),
-    );
-    let vocabulary = vocabulary?;
+    let opened = Tokenizer::open(tokenizer);
+    let vocabulary = match opened.as_ref().ok().and_then(Tokenizer::entries) {
+        Some((entries, lowercase)) => {
+            let new = Vocabulary::new(entries, Some(lowercase));
+            new.map_err(|why| cloze_shard::Error::Vocabulary {
+                path: tokenizer.into(),
+                why,
+            })
+        }
+        None => Vocabulary::read(tokenizer),
+    }?;
     // Refuses masks that this vocabulary does not allow before any work is done.
     if let Masking::Static { rule } = config.masking_record() {
         Masker::of(rule, &vocabulary)?;

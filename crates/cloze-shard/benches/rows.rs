@@ -20,7 +20,7 @@ fn vocabulary() -> Vocabulary {
         0 => format!("##p{i}"),
         _ => format!("w{i}"),
     };
-    let entries = special.into_iter().chain((5..ENTRIES).map(word)).collect();
+    let entries = special.into_iter().chain((5..ENTRIES).map(word));
     Vocabulary::new(entries, None).unwrap()
 }
 

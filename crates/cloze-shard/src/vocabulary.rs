@@ -51,7 +51,9 @@ impl SpecialTokens {
 /// The entries of a tokenizer by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
-    tokens: Vec<String>,
+    /// All entries, one after another, and where each ends.
+    text: String,
+    ends: Vec<usize>,
     special: SpecialTokens,
     lowercase: Option<bool>,
 }
@@ -62,30 +64,26 @@ impl Vocabulary {
         let file = Self::find(path)?;
         let is_json = file.extension().is_some_and(|e| e == "json");
         let text = read_small(&file, LONGEST)?;
-        let (tokens, mut lowercase) = if is_json {
-            from_json(&text).map_err(|why| Error::Vocabulary {
-                path: file.clone(),
-                why,
-            })?
-        } else {
-            (text.lines().map(str::to_owned).collect(), None)
-        };
-        if !is_json {
-            // The folder's tokenizer_config.json says what vocab.txt cannot.
-            let config = file.with_file_name("tokenizer_config.json");
-            if path.is_dir() && config.exists() {
-                let text = read_small(&config, LONGEST)?;
-                let value: serde_json::Value =
-                    serde_json::from_str(&text).map_err(|e| Error::Vocabulary {
-                        path: config.clone(),
-                        why: format!("broken JSON: {e}"),
-                    })?;
-                lowercase = value
-                    .get("do_lower_case")
-                    .and_then(serde_json::Value::as_bool);
-            }
+        if is_json {
+            let read = from_json(&text);
+            let read = read.and_then(|(tokens, lowercase)| Self::new(tokens, lowercase));
+            return read.map_err(|why| Error::Vocabulary { path: file, why });
         }
-        Self::new(tokens, lowercase).map_err(|why| Error::Vocabulary { path: file, why })
+        let mut lowercase = None;
+        // The folder's tokenizer_config.json says what vocab.txt cannot.
+        let config = file.with_file_name("tokenizer_config.json");
+        if path.is_dir() && config.exists() {
+            let text = read_small(&config, LONGEST)?;
+            let value: serde_json::Value =
+                serde_json::from_str(&text).map_err(|e| Error::Vocabulary {
+                    path: config.clone(),
+                    why: format!("broken JSON: {e}"),
+                })?;
+            lowercase = value
+                .get("do_lower_case")
+                .and_then(serde_json::Value::as_bool);
+        }
+        Self::new(text.lines(), lowercase).map_err(|why| Error::Vocabulary { path: file, why })
     }
 
     /// The tokenizer file that [`Vocabulary::read`] takes for `path`.
@@ -104,21 +102,37 @@ impl Vocabulary {
     }
 
     /// A vocabulary of `tokens` by id. The error says what is missing.
-    pub fn new(tokens: Vec<String>, lowercase: Option<bool>) -> std::result::Result<Self, String> {
-        let find = |name: &str| {
-            let id = tokens.iter().position(|t| t == name);
-            id.and_then(|id| u32::try_from(id).ok())
-                .ok_or_else(|| format!("has no {name} token"))
-        };
+    pub fn new(
+        tokens: impl IntoIterator<Item = impl AsRef<str>>,
+        lowercase: Option<bool>,
+    ) -> std::result::Result<Self, String> {
+        const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+        let (mut text, mut ends) = (String::new(), Vec::new());
+        // Of those that are there twice the first counts.
+        let mut found = [None; SPECIAL.len()];
+        for token in tokens {
+            let token = token.as_ref();
+            if token.starts_with('[')
+                && let Some(which) = SPECIAL.iter().position(|name| *name == token)
+                && let Ok(id) = u32::try_from(ends.len())
+            {
+                found[which].get_or_insert(id);
+            }
+            text.push_str(token);
+            ends.push(text.len());
+        }
+        let find =
+            |which: usize| found[which].ok_or_else(|| format!("has no {} token", SPECIAL[which]));
         let special = SpecialTokens {
-            pad: find("[PAD]")?,
-            unk: find("[UNK]")?,
-            cls: find("[CLS]")?,
-            sep: find("[SEP]")?,
-            mask: find("[MASK]")?,
+            pad: find(0)?,
+            unk: find(1)?,
+            cls: find(2)?,
+            sep: find(3)?,
+            mask: find(4)?,
         };
         Ok(Self {
-            tokens,
+            text,
+            ends,
             special,
             lowercase,
         })
@@ -127,13 +141,13 @@ impl Vocabulary {
     /// The number of ids, special tokens included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tokens.len()
+        self.ends.len()
     }
 
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.ends.is_empty()
     }
 
     /// Ids of the special tokens.
@@ -151,7 +165,10 @@ impl Vocabulary {
     /// The entry with this id.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<&str> {
-        self.tokens.get(id as usize).map(String::as_str)
+        let id = id as usize;
+        let end = *self.ends.get(id)?;
+        let start = id.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.text[start..end])
     }
 
     /// Whether the entry continues a word (`##…`).
@@ -183,10 +200,12 @@ impl Vocabulary {
     /// and its UTF-8 bytes. Two tokenizer files of the same entries have the same digest.
     #[must_use]
     pub fn digest(&self) -> String {
-        let mut bytes = Vec::new();
-        for token in &self.tokens {
-            bytes.extend_from_slice(&(token.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(token.as_bytes());
+        let mut bytes = Vec::with_capacity(self.text.len() + 4 * self.ends.len());
+        let mut start = 0;
+        for &end in &self.ends {
+            bytes.extend_from_slice(&((end - start) as u32).to_le_bytes());
+            bytes.extend_from_slice(&self.text.as_bytes()[start..end]);
+            start = end;
         }
         blake3::hash(&bytes).to_hex().to_string()
     }

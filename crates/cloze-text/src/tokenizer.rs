@@ -46,6 +46,8 @@ pub struct Tokenizer {
     /// Opened when it is first needed, where [`Usual`] says all that is asked of it mostly.
     library: OnceLock<Result<tokenizers::Tokenizer, String>>,
     vocab_size: usize,
+    /// Whether it lowercases, where a file says that which also has no entry that `vocab.txt` cannot say.
+    lowercase: Option<bool>,
     files: Vec<(String, Vec<u8>)>,
     fast: Result<WordPiece, NotCovered>,
 }
@@ -125,7 +127,8 @@ impl Tokenizer {
             path.map(|p| read(&p)).transpose()
         };
         let config = beside("tokenizer_config.json")?;
-        let json = if file.extension().is_some_and(|e| e == "json") {
+        let is_json = file.extension().is_some_and(|e| e == "json");
+        let json = if is_json {
             bytes
         } else {
             let text = String::from_utf8(bytes)
@@ -139,7 +142,17 @@ impl Tokenizer {
             tokenizer_json(&tokens, settings).map_err(|why| fail(&file, why))?
         };
         let special_map = beside("special_tokens_map.json")?;
-        Self::new(json, config, special_map).map_err(|why| fail(&file, why))
+        let mut opened = Self::new(json, config, special_map).map_err(|why| fail(&file, why))?;
+        opened.lowercase = opened.lowercase.filter(|_| is_json);
+        Ok(opened)
+    }
+
+    /// The entries by their ids and whether text is lowercased, where a `tokenizer.json` was read that says both as BERT's do: nobody has to read it again then.
+    #[must_use]
+    pub fn entries(&self) -> Option<(impl Iterator<Item = &str>, bool)> {
+        let lowercase = self.lowercase?;
+        let text = std::str::from_utf8(self.file("vocab.txt")).ok()?;
+        Some((text.split_terminator('\n'), lowercase))
     }
 
     /// The tokenizer of `tokens`, by id.
@@ -163,6 +176,7 @@ impl Tokenizer {
             return Ok(Self {
                 library: OnceLock::new(),
                 vocab_size: usual.vocab_size,
+                lowercase: Some(lowercase),
                 files: files(usual.vocab_txt, json, config, special_map, lowercase),
                 fast: Ok(usual.fast),
             });
@@ -212,6 +226,7 @@ impl Tokenizer {
         Ok(Self {
             library: OnceLock::from(Ok(library)),
             vocab_size,
+            lowercase: None,
             files: files(vocab_txt, json, config, special_map, lowercase),
             fast: WordPiece::from_json(&value),
         })

@@ -268,22 +268,19 @@ impl WordPiece {
         scratch.chars = 0;
     }
 
-    /// A cache with the vocabulary's own words, those of low ids first.
-    pub(crate) fn known(&self, tokens: &[(&str, u32)]) -> Words {
-        let mut tokens: Vec<_> = tokens.iter().filter(|(t, _)| self.is_run(t)).collect();
-        tokens.sort_unstable_by_key(|(_, id)| *id);
-        let mut words = Words::new();
-        for (token, id) in tokens {
-            words.put(key(token.as_bytes()), &[*id]);
-        }
-        words
+    /// Keys and ids of the vocabulary's own words, those of low ids first.
+    pub(crate) fn known(tokens: &[(&str, u32)], settings: &Settings) -> Vec<(u128, u32)> {
+        let runs = tokens.iter().filter(|(t, _)| Self::is_run(t, settings));
+        let mut known: Vec<_> = runs.map(|&(t, id)| (key(t.as_bytes()), id)).collect();
+        // They mostly are in order.
+        known.sort_by_key(|&(_, id)| id);
+        known
     }
 
     /// Whether a token, where text has it, is a run that stays as it is.
-    fn is_run(&self, token: &str) -> bool {
-        let stays = |b: &u8| {
-            b.is_ascii_alphanumeric() && !(self.settings.lowercase && b.is_ascii_uppercase())
-        };
+    fn is_run(token: &str, settings: &Settings) -> bool {
+        let stays =
+            |b: &u8| b.is_ascii_alphanumeric() && !(settings.lowercase && b.is_ascii_uppercase());
         match token.as_bytes() {
             [one] if one.is_ascii_punctuation() => true,
             bytes => (1..=16).contains(&bytes.len()) && bytes.iter().all(stays),

@@ -72,7 +72,8 @@ pub struct Vocabulary<'a> {
 #[derive(Debug)]
 pub struct WordPiece {
     settings: Settings,
-    words: Words,
+    /// Keys and ids of words that every scratch knows.
+    known: Vec<(u128, u32)>,
     trie: Trie,
     unknown: u32,
     most_chars: usize,
@@ -112,18 +113,16 @@ impl WordPiece {
         let Some(trie) = Trie::new(spelt, prefix) else {
             return reason("the vocabulary is too large");
         };
-        let mut tokenizer = Self {
+        Ok(Self {
             settings,
-            words: Words::new(),
+            known: Self::known(tokens, &settings),
             trie,
             unknown: *unknown,
             most_chars: vocabulary.most_chars,
             most_id: tokens.iter().map(|(_, id)| *id).max().unwrap_or(0),
             table: Table::new(settings),
             isa: Isa::best(),
-        };
-        tokenizer.words = tokenizer.known(tokens);
-        Ok(tokenizer)
+        })
     }
 
     /// The same tokenizer with other instructions; those that this processor does not have are refused.
@@ -142,7 +141,7 @@ impl WordPiece {
     /// What a thread needs beside it.
     #[must_use]
     pub fn scratch(&self) -> Scratch {
-        Scratch::new(self.words.clone())
+        Scratch::new(Words::of(&self.known))
     }
 }
 

@@ -88,6 +88,30 @@ fn children(nodes: &[Node], node: u32) -> impl Iterator<Item = (u8, u32)> {
     all.map(|child| (nodes[child as usize].byte, child))
 }
 
+/// A bit for each place.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn ones(len: usize) -> Self {
+        Self(vec![u64::MAX; len / 64])
+    }
+
+    fn grow(&mut self, len: usize) {
+        self.0.resize(len / 64, u64::MAX);
+    }
+
+    /// The bits of 64 places, from `at` on.
+    fn from(&self, at: usize) -> u64 {
+        let (word, bit) = (at / 64, at % 64);
+        // Twice, because a shift by all bits is none.
+        self.0[word] >> bit | self.0[word + 1] << 1 << (63 - bit)
+    }
+
+    fn clear(&mut self, at: usize) {
+        self.0[at / 64] &= !(1 << (at % 64));
+    }
+}
+
 impl Trie {
     /// The trie of `tokens` with their ids, each once; those that begin with `prefix` continue a word. `None` where it would be too large.
     pub fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>, prefix: &str) -> Option<Self> {
@@ -141,15 +165,10 @@ impl Trie {
         let mut cells = vec![FREE; 1_024];
         let mut places = vec![NONE; nodes.len()];
         (places[0], places[1]) = (ROOT, CONTINUATION);
-        let grow = |cells: &mut Vec<Cell>, taken: &mut Vec<bool>, at: usize| {
-            if at + 512 > cells.len() {
-                cells.resize(cells.len() * 2, FREE);
-                taken.resize(cells.len(), false);
-            }
-        };
+        // A bit for each cell that no node has, and for each that is no node's base.
+        let (mut free, mut no_base) = (Bits::ones(cells.len()), Bits::ones(cells.len()));
         // No parent reaches the cells of the two roots, nor takes them.
         let mut first_free = 512;
-        let mut taken = vec![false; cells.len()];
         let mut queue = VecDeque::from([ROOT, CONTINUATION]);
         let mut bytes = Vec::new();
         while let Some(node) = queue.pop_front() {
@@ -158,34 +177,38 @@ impl Trie {
             let Some(&lowest) = bytes.first() else {
                 continue;
             };
-            while cells[first_free] != FREE {
-                first_free += 1;
-                grow(&mut cells, &mut taken, first_free);
-            }
-            let (mut at, mut tries) = (first_free, 0);
-            let base = loop {
-                let base = at - lowest;
-                grow(&mut cells, &mut taken, base);
-                let around = &cells[base..base + 256];
-                if !taken[base] && bytes.iter().all(|&byte| around[byte] == FREE) {
-                    taken[base] = true;
-                    break base;
+            // The first place for the lowest child where all have one, 64 at a time.
+            let mut from = first_free;
+            let at = loop {
+                if from + 1_024 > cells.len() {
+                    let len = cells.len() * 2;
+                    cells.resize(len, FREE);
+                    free.grow(len);
+                    no_base.grow(len);
                 }
-                at += 1;
-                tries += 1;
+                let base = from - lowest;
+                let fits = |fits: u64, &byte: &usize| fits & free.from(base + byte);
+                let fits = bytes.iter().fold(no_base.from(base), fits);
+                if fits != 0 {
+                    break from + fits.trailing_zeros() as usize;
+                }
+                from += 64;
             };
             // What is this full is not looked through again.
-            if tries > 64 {
+            if at > first_free + 64 {
                 first_free = at;
             }
             if cells.len() > MOST {
                 return None;
             }
+            let base = at - lowest;
+            no_base.clear(base);
             let parent = &mut cells[places[node as usize] as usize];
             *parent = Cell((base as u32) << 8 | u32::from(parent.byte()));
             for (byte, child) in children(nodes, node) {
                 let place = base + usize::from(byte);
                 cells[place] = Cell(u32::from(byte));
+                free.clear(place);
                 places[child as usize] = place as u32;
                 queue.push_back(child);
             }

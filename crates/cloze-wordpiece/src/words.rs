@@ -31,13 +31,17 @@ pub struct Words {
 }
 
 impl Words {
-    /// An empty cache.
-    pub fn new() -> Self {
+    /// A cache of some runs that are one id each.
+    pub fn of(known: &[(u128, u32)]) -> Self {
         let sets = vec![Set::default(); SETS].into_boxed_slice();
-        match sets.try_into() {
+        let mut words = match sets.try_into() {
             Ok(sets) => Self { sets },
             Err(_) => unreachable!("they are as many"),
+        };
+        for (key, id) in known {
+            words.put(*key, &[*id]);
         }
+        words
     }
 
     /// Where the set of a key is, in bytes: two multiplications spread all of its bits into the upper ones.

@@ -57,7 +57,7 @@ fn vocabulary() -> Vocabulary {
         _ => format!("w{id}"),
     };
     let tokens = special.into_iter().chain((5..ENTRIES).map(word));
-    Vocabulary::new(tokens.collect(), None).expect("it has the special tokens")
+    Vocabulary::new(tokens, None).expect("it has the special tokens")
 }
 
 fn config(u: &mut Unstructured<'_>) -> Result<Config> {

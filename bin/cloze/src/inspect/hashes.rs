@@ -252,7 +252,7 @@ mod tests {
         let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
         let vocabulary = |more: &[&str]| {
             let all = special.iter().chain(more);
-            Vocabulary::new(all.map(|s| (*s).to_owned()).collect(), None).unwrap()
+            Vocabulary::new(all, None).unwrap()
         };
         let one = RowHasher::new(&vocabulary(&["a", "b", ""]));
         let other = RowHasher::new(&vocabulary(&["", "b", "a"]));

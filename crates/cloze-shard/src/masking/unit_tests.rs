@@ -17,7 +17,7 @@ pub fn vocabulary() -> Vocabulary {
         600.. => format!("##p{id}"),
         _ => format!("w{id}"),
     };
-    Vocabulary::new((0..1_000).map(name).collect(), None).unwrap()
+    Vocabulary::new((0..1_000).map(name), None).unwrap()
 }
 
 pub fn by(unit: MaskUnit, rate: f64) -> Masker {
@@ -370,7 +370,7 @@ fn words_need_a_vocabulary_that_says_where_they_begin() {
     let names = [
         "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Ġthe", "ing", "##",
     ];
-    let without = Vocabulary::new(names.map(str::to_owned).to_vec(), None).unwrap();
+    let without = Vocabulary::new(names, None).unwrap();
     for unit in [MaskUnit::Word, MaskUnit::SPAN] {
         let error = Masker::of(rule(unit), &without).unwrap_err();
         let name = format!("--mask-unit {}", unit.name());
