@@ -190,7 +190,10 @@ impl WordPiece {
                 *to = from.id();
             }
             let key = key(&scratch.marks.text[at..at + run.len()]);
-            scratch.words.put(key, &ids[..new.len()]);
+            // A run of nothing but zeros has the key that runs have which are too long.
+            if key != 0 {
+                scratch.words.put(key, &ids[..new.len()]);
+            }
         }
     }
 

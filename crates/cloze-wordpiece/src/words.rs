@@ -16,13 +16,19 @@ const SET: usize = size_of::<Set>();
 /// The ids of a key, and their number above the first.
 pub type Ids = [u32; MOST_IDS];
 
-/// Two keys and what they stand for. An empty way has the key of nothing, which stands for no ids.
-#[derive(Clone, Copy, Debug, Default)]
+/// Two keys and what they stand for.
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Set {
     pub keys: [u128; 2],
     pub ids: [Ids; 2],
 }
+
+/// A set where nothing is remembered: no text has the byte 0xFF. Nor is the key of nothing there, which runs have that are too long.
+const EMPTY: Set = Set {
+    keys: [u128::MAX; 2],
+    ids: [[0; MOST_IDS]; 2],
+};
 
 /// A cache by run.
 #[derive(Clone, Debug)]
@@ -33,7 +39,7 @@ pub struct Words {
 impl Words {
     /// A cache of some runs that are one id each.
     pub fn of(known: &[(u128, u32)]) -> Self {
-        let sets = vec![Set::default(); SETS].into_boxed_slice();
+        let sets = vec![EMPTY; SETS].into_boxed_slice();
         let mut words = match sets.try_into() {
             Ok(sets) => Self { sets },
             Err(_) => unreachable!("they are as many"),
@@ -68,7 +74,7 @@ impl Words {
     pub fn put(&mut self, key: u128, ids: &[u32]) {
         let slot = Self::slot([key as u64, (key >> 64) as u64]);
         let set = &mut self.sets[(slot as usize / SET) & (SETS - 1)];
-        let way = usize::from(set.keys[0] != 0 && set.keys[0] != key);
+        let way = usize::from(set.keys[0] != u128::MAX && set.keys[0] != key);
         set.keys[way] = key;
         set.ids[way] = [0; MOST_IDS];
         set.ids[way][..ids.len()].copy_from_slice(ids);
@@ -76,7 +82,7 @@ impl Words {
     }
 }
 
-/// The key of a run of at most 16 bytes: its bytes, and zeros. Zeros in a run mean nothing to the normaliser either.
+/// The key of a run of 1 to 16 bytes: its bytes, and zeros. Zeros in a run mean nothing to the normaliser either.
 pub fn key(run: &[u8]) -> u128 {
     let mut bytes = [0; 16];
     bytes[..run.len()].copy_from_slice(run);

@@ -242,6 +242,7 @@ fn awkward_texts() {
         texts.push(" ".repeat(n) + "a");
         texts.push("a ".repeat(n) + "b");
         texts.push(".".repeat(n) + &"a".repeat(n % 70));
+        texts.push("\u{0}".repeat(n) + " internationalisations");
         texts.push("internationalisations".repeat(n % 9) + "extra");
     }
     for mut both in all() {

@@ -150,13 +150,19 @@ fn clause(
     longest: usize,
 ) -> Option<u32> {
     let at = |len: usize| document.input_ids.get(start as usize + len);
-    let ends = |len: &usize| {
+    let ends = |len: usize| {
         at(len - 1).is_some_and(|id| kinds.is_clause_end(id))
-            && !at(*len).is_some_and(|id| kinds.is_clause_end(id) || kinds.is_continuation(id))
+            && !at(len).is_some_and(|id| kinds.is_clause_end(id) || kinds.is_continuation(id))
     };
-    let lens = (longest.div_ceil(2).max(1)..=longest).filter(ends);
-    lens.min_by_key(|len| len.abs_diff(even))
-        .map(|len| len as u32)
+    let lens = longest.div_ceil(2).max(1)..=longest;
+    // The nearest are looked at first, of two that are as near the shorter.
+    for by in 0..=longest {
+        let near = [even.wrapping_sub(by), even + by];
+        if let Some(len) = near.into_iter().find(|len| lens.contains(len) && ends(*len)) {
+            return Some(len as u32);
+        }
+    }
+    None
 }
 
 /// The most tokens from `start`, at most `longest`, that end where a word does; `longest` if no word starts there.

@@ -77,8 +77,8 @@ impl MaskingRule {
     /// How many of `maskable` tokens are to be predicted: at least one where there is one.
     #[must_use]
     pub fn count(&self, maskable: usize) -> usize {
-        // What is positive is cut to the whole number below.
-        let rounded = (self.rate * maskable as f64 + 0.5) as usize;
+        // What is positive is cut to the whole number below. No row has 2³² tokens.
+        let rounded = (self.rate * f64::from(maskable as u32) + 0.5) as u32 as usize;
         rounded.max(1).min(maskable)
     }
 

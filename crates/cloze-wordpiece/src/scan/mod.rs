@@ -172,22 +172,15 @@ pub(crate) fn append(places: &mut Places, count: usize, mut bits: u64, base: u16
 #[repr(align(16))]
 pub(crate) struct ByLength(pub [[u64; 2]; 17]);
 
-/// What of 16 bytes is a key.
+/// What of 16 bytes is a key: nothing of a run that is too long, for which nothing is remembered.
 pub(crate) static KEPT: ByLength = {
-    let mut keys = [[u64::MAX; 2]; 17];
+    let mut keys = [[0; 2]; 17];
     let mut bytes = 1;
     while bytes <= 16 {
         let mask = u128::MAX >> (8 * (16 - bytes));
         keys[bytes - 1] = [mask as u64, (mask >> 64) as u64];
         bytes += 1;
     }
-    ByLength(keys)
-};
-
-/// What is added to a key. Runs that are too long have one that no run of 16 bytes has, for no text has the byte 0xFF.
-pub(crate) static ADDED: ByLength = {
-    let mut keys = [[0; 2]; 17];
-    keys[16] = [0, 0xFF << 56];
     ByLength(keys)
 };
 

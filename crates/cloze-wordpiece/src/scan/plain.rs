@@ -1,6 +1,6 @@
 //! Byte by byte.
 
-use super::{ADDED, BATCH, CHUNK, KEPT, Marks, append, engine, is_space};
+use super::{BATCH, CHUNK, KEPT, Marks, append, engine, is_space};
 use crate::words::{Ids, Set, Words};
 
 /// Whether a byte ends a run: white space or punctuation of ASCII.
@@ -55,8 +55,8 @@ pub(crate) fn ask(marks: &mut Marks, words: &Words, first: usize, end: usize) {
             let bytes = marks.text[start + at..].first_chunk();
             u64::from_le_bytes(*bytes.unwrap_or(&[0; 8]))
         };
-        let (kept, added) = (&KEPT.0[length], &ADDED.0[length]);
-        let key = [half(0) & kept[0] | added[0], half(8) & kept[1] | added[1]];
+        let kept = &KEPT.0[length];
+        let key = [half(0) & kept[0], half(8) & kept[1]];
         let slot = Words::slot(key);
         words.prefetch(slot);
         marks.keys[i & (BATCH - 1)] = key;

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{ADDED, CHUNK, KEPT, Marks, Places, append, engine};
+use super::{CHUNK, KEPT, Marks, Places, append, engine};
 use crate::words::{Ids, Set, Words};
 
 #[inline]
@@ -72,8 +72,7 @@ fn ask(marks: &mut Marks, words: &Words, first: usize, end: usize) {
         let made = unsafe {
             let text = _mm_loadu_si128(text.as_ptr().add(start).cast());
             let kept = _mm_load_si128(KEPT.0[length].as_ptr().cast());
-            let added = _mm_load_si128(ADDED.0[length].as_ptr().cast());
-            let made = _mm_or_si128(_mm_and_si128(text, kept), added);
+            let made = _mm_and_si128(text, kept);
             _mm_storeu_si128(key.as_mut_ptr().cast(), made);
             made
         };

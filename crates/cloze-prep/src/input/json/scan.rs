@@ -202,7 +202,7 @@ impl<'l> Scan<'l> {
     fn text(&mut self) -> Option<String> {
         self.take(b'"')?;
         // Nothing grows when it is read.
-        let mut text = Vec::with_capacity(self.line.len() - self.at);
+        let mut text = Vec::with_capacity(self.line.len() - self.at + copy::BEYOND);
         copy::string(self, &mut text)?;
         if text.capacity() > 2 * text.len() {
             text.shrink_to_fit();

@@ -129,6 +129,24 @@ fn line() -> impl Strategy<Value = String> {
         )
 }
 
+/// The string that begins at `at` is read with each set of instructions as without.
+fn are_copied(line: &str, at: usize) {
+    let begin = || scan::Scan { line, at };
+    let (mut plain, mut read) = (begin(), Vec::new());
+    let is_whole = plain.string(&mut read);
+    for (way, string) in copy::ways().into_iter().enumerate() {
+        let (mut fast, mut copied) = (begin(), Vec::new());
+        assert_eq!(
+            string(&mut fast, &mut copied),
+            is_whole,
+            "{way} of {line:?}"
+        );
+        if is_whole.is_some() {
+            assert_eq!((fast.at, &copied), (plain.at, &read), "{way} of {line:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
@@ -175,14 +193,27 @@ proptest! {
         }
         let whole = line.len();
         for end in [whole, line.floor_char_boundary(cut.index(whole))] {
-            let begin = || scan::Scan { line: &line[..end], at: end.min(1) };
-            let (mut fast, mut plain) = (begin(), begin());
-            let (mut copied, mut read) = (Vec::new(), Vec::new());
-            let is_whole = copy::string(&mut fast, &mut copied);
-            prop_assert_eq!(is_whole, plain.string(&mut read));
-            if is_whole.is_some() {
-                prop_assert_eq!((fast.at, copied), (plain.at, read));
-            }
+            are_copied(&line[..end], end.min(1));
+        }
+    }
+
+    /// Strings with much that is escaped, rightly or wrongly, wherever blocks begin and end.
+    #[test]
+    fn escapes_are_read_wherever_they_stand(
+        pieces in prop::collection::vec(prop_oneof![
+            40 => "[a-z é中]{1,40}",
+            40 => r#"\\[nt"\\/rbf]"#,
+            10 => r#"\\u[0-9a-fA-D]{4}"#,
+            10 => r#"\\ud83d\\ude0[0-9]"#,
+            10 => r#"(\\\\){1,5}"#,
+            1 => r#"\\[a-zA-Z0-9é]"#,
+            1 => "[\\\\\"\u{0}-\u{1f}]",
+        ], 0..40),
+        more in 0usize..70,
+    ) {
+        let line = format!("{}{}\"{}", "x".repeat(more), pieces.concat(), "y".repeat(more));
+        for at in 0..=more {
+            are_copied(&line, at);
         }
     }
 
