@@ -22,15 +22,16 @@ use crate::resolve::Later;
 use crate::{Config, ObjectiveKind, Pairing, Progress, Result};
 
 use self::recipes::Spill;
-pub use self::recipes::{Plan, decode, each, encode, rows};
+use self::recipes::{Encoded, encode};
+pub use self::recipes::{Plan, decode, each, rows};
 
 /// Documents whose labels are balanced together. Part of what a seed means.
 const CHUNK: u64 = 1_024;
 /// Chunks a thread, and sentences in them all, that are paired at a time, while the recipes of those before are written: bounds memory.
 const CHUNKS_AT_ONCE: u64 = 2;
 const SENTENCES_AT_ONCE: usize = 4 << 20;
-/// Bytes of a row that is held, with its length.
-const DRAFT_BYTES: usize = size_of::<(Draft, usize)>();
+/// Bytes of a row that is held.
+const DRAFT_BYTES: usize = size_of::<Draft>();
 
 /// What pairing a split came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,14 +103,9 @@ impl<'a> Planner<'a> {
             planned: Planned::default(),
         };
         let mut later = self.sorting.map(Later::create).transpose()?;
-        let mut push = |draft: Draft, len: usize| match &mut later {
-            Some(later) => later.push(&draft),
-            None => bins.push(&draft.recipe, len),
-        };
         let chunks = self.chunks();
-        let mut counts = PairingCounts::default();
         // Those that are paired, and not written yet.
-        let mut before = Vec::new();
+        let mut before: Vec<Chunk> = Vec::new();
         for duplicate in 0..self.config.dupe_factor {
             let mut begin = 0;
             while begin < chunks {
@@ -124,12 +120,19 @@ impl<'a> Planner<'a> {
                             paired = (begin..end).into_par_iter().map(hold).collect();
                         });
                     }
-                    write(&mut before, &mut counts, &mut push)
+                    before
+                        .drain(..)
+                        .try_for_each(|chunk| chunk.write(&mut bins, &mut later))
                 });
                 written?;
                 before = paired?;
                 if !is_held {
-                    counts += self.chunk(&cursors, begin, duplicate, &mut push)?;
+                    let mut push = |draft: Draft, len: usize| match &mut later {
+                        Some(later) => later.push(&draft),
+                        None => bins.push(&draft.recipe, len),
+                    };
+                    let counts = self.chunk(&cursors, begin, duplicate, &mut push)?;
+                    bins.planned.counts += counts;
                 }
                 for chunk in begin..end {
                     let documents = self.documents_of(chunk);
@@ -138,8 +141,9 @@ impl<'a> Planner<'a> {
                 begin = end;
             }
         }
-        write(&mut before, &mut counts, &mut push)?;
-        bins.planned.counts = counts;
+        for chunk in before {
+            chunk.write(&mut bins, &mut later)?;
+        }
         Ok(Drafted { bins, later })
     }
 
@@ -150,13 +154,21 @@ impl<'a> Planner<'a> {
         chunk: u64,
         duplicate: u32,
     ) -> Result<Chunk> {
-        let mut drafts = Vec::new();
-        let mut hold = |draft, len| {
-            drafts.push((draft, len));
+        let (mut drafts, mut recipes) = (Vec::new(), Vec::new());
+        let is_later = self.sorting.is_some();
+        let mut hold = |draft: Draft, len| {
+            match is_later {
+                true => drafts.push(draft),
+                false => recipes.push((encode(&draft.recipe), len)),
+            }
             Ok(())
         };
         let counts = self.chunk(cursors, chunk, duplicate, &mut hold)?;
-        Ok((drafts, counts))
+        Ok(Chunk {
+            drafts,
+            recipes,
+            counts,
+        })
     }
 
     /// Finds what drafts still want, and writes the recipes; the blake3 of each file of them.
@@ -298,22 +310,24 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The rows of a chunk, each with its length, if that is known, and what they came to.
-type Chunk = (Vec<(Draft, usize)>, PairingCounts);
+/// The rows of a chunk: as they are written, each with its length, or those of which some want text from elsewhere.
+struct Chunk {
+    recipes: Vec<(Encoded, usize)>,
+    drafts: Vec<Draft>,
+    counts: PairingCounts,
+}
 
-/// Hands on the rows of chunks, and leaves none.
-fn write(
-    chunks: &mut Vec<Chunk>,
-    counts: &mut PairingCounts,
-    push: &mut impl FnMut(Draft, usize) -> Result<()>,
-) -> Result<()> {
-    for (drafts, more) in chunks.drain(..) {
-        *counts += more;
-        drafts
-            .into_iter()
-            .try_for_each(|(draft, len)| push(draft, len))?;
+impl Chunk {
+    fn write(self, bins: &mut Bins, later: &mut Option<Later>) -> Result<()> {
+        bins.planned.counts += self.counts;
+        for (recipe, len) in self.recipes {
+            bins.put(recipe, len)?;
+        }
+        if let Some(later) = later {
+            self.drafts.iter().try_for_each(|draft| later.push(draft))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Rows of a split, of which some may want text from elsewhere.
@@ -345,9 +359,13 @@ struct Bins {
 
 impl Bins {
     fn push(&mut self, recipe: &Recipe, len: usize) -> Result<()> {
+        self.put(encode(recipe), len)
+    }
+
+    fn put(&mut self, recipe: Encoded, len: usize) -> Result<()> {
         let bin = self.edges.partition_point(|&edge| usize::from(edge) < len);
         self.planned.rows += 1;
         self.planned.tokens += len as u64;
-        self.spills[bin.min(self.edges.len() - 1)].push(encode(recipe))
+        self.spills[bin.min(self.edges.len() - 1)].push(recipe)
     }
 }

@@ -120,7 +120,9 @@ pub(super) fn units(
     longest: usize,
     counts: &mut PairingCounts,
 ) -> Vec<Unit> {
-    let mut units = Vec::with_capacity(document.sentence_ends.len());
+    // A sentence gives at most one unit more for each time that it holds the longest.
+    let most = document.sentence_ends.len() + document.input_ids.len() / longest.max(1);
+    let mut units = Vec::with_capacity(most);
     let mut start = 0;
     for (sentence, &end) in (0u32..).zip(document.sentence_ends) {
         if (end - start) as usize > longest {
@@ -158,7 +160,10 @@ fn clause(
     // The nearest are looked at first, of two that are as near the shorter.
     for by in 0..=longest {
         let near = [even.wrapping_sub(by), even + by];
-        if let Some(len) = near.into_iter().find(|len| lens.contains(len) && ends(*len)) {
+        if let Some(len) = near
+            .into_iter()
+            .find(|len| lens.contains(len) && ends(*len))
+        {
             return Some(len as u32);
         }
     }

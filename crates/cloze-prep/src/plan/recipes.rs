@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::builder::FixedSizeBinaryBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
+use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use cloze_shard::ipc::{IpcFile, IpcFileWriter, map_batches};
 use cloze_shard::prefetch;
@@ -32,8 +32,7 @@ fn schema() -> SchemaRef {
 /// A file of recipes, as it is written.
 pub struct Spill {
     writer: IpcFileWriter,
-    batch: FixedSizeBinaryBuilder,
-    held: usize,
+    held: Vec<u8>,
 }
 
 impl Spill {
@@ -42,18 +41,14 @@ impl Spill {
         let writer = IpcFileWriter::create(path, &schema())?;
         Ok(Self {
             writer,
-            batch: FixedSizeBinaryBuilder::new(RECIPE_BYTES as i32),
-            held: 0,
+            held: Vec::new(),
         })
     }
 
     /// Appends a recipe.
     pub fn push(&mut self, recipe: Encoded) -> Result<()> {
-        self.batch
-            .append_value(recipe)
-            .expect("the encoding has the column's width");
-        self.held += 1;
-        if self.held == RECIPES_PER_BATCH {
+        self.held.extend_from_slice(&recipe);
+        if self.held.len() == RECIPES_PER_BATCH * RECIPE_BYTES {
             self.flush()
         } else {
             Ok(())
@@ -61,16 +56,17 @@ impl Spill {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.held = 0;
-        let column = Arc::new(self.batch.finish());
-        let batch =
-            RecordBatch::try_new(schema(), vec![column]).expect("the column has the schema's type");
+        let room = Vec::with_capacity(self.held.len());
+        let held = Buffer::from(std::mem::replace(&mut self.held, room));
+        let column = FixedSizeBinaryArray::new(RECIPE_BYTES as i32, held, None);
+        let batch = RecordBatch::try_new(schema(), vec![Arc::new(column)])
+            .expect("the column has the schema's type");
         Ok(self.writer.write(&batch)?)
     }
 
     /// Makes the file durable; the blake3 of its bytes.
     pub fn finish(mut self) -> Result<String> {
-        if self.held > 0 {
+        if !self.held.is_empty() {
             self.flush()?;
         }
         Ok(self.writer.finish()?.blake3)

@@ -10,32 +10,59 @@ use crate::wide::wide;
 /// What is seen of ids at one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
-    /// The largest.
-    most: u32,
+    /// Whether there is one over the last that may be.
+    over: bool,
     /// How many are frame tokens.
     frames: u32,
 }
 
 wide! {
-    /// Of less than 65,536 ids.
-    fn look<T: Id>(ids: &[T], frame: [T; 4]) -> Seen {
-        let (mut most, mut frames) = (0, 0);
+    /// Of less than 65,536 ids, of which none may be over `last`.
+    fn look<T: Id>(ids: &[T], frame: [T; 4], last: T) -> Seen {
+        let (mut most, mut frames) = (T::default(), 0);
         for &id in ids {
-            most = id.id().max(most);
+            most = id.max(most);
             frames += u32::from((id == frame[0]) | (id == frame[1]) | (id == frame[2]) | (id == frame[3]));
         }
-        Seen { most, frames }
+        Seen { over: most > last, frames }
     }
 }
 
 /// [`look`], of ids of 16 bits.
-fn look_u16(ids: &[u16], frame: [u16; 4]) -> Seen {
+fn look_u16(ids: &[u16], frame: [u16; 4], last: u16) -> Seen {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has these instructions.
-        return unsafe { x86::look(ids, frame) };
+    {
+        if x86::has_avx512() {
+            // SAFETY: the processor has these instructions.
+            return unsafe { x86::look_avx512(ids, frame, last) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { x86::look_avx2(ids, frame, last) };
+        }
     }
-    look(ids, frame)
+    look(ids, frame, last)
+}
+
+/// Whether positions ascend, and none is that of a separator.
+fn are_apart(positions: &[u16], separator: u16) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if x86::has_avx512() {
+        // SAFETY: the processor has these instructions.
+        return unsafe { x86::are_apart(positions, separator) };
+    }
+    are_apart_plainly(positions, separator)
+}
+
+/// [`are_apart`], position by position.
+fn are_apart_plainly(positions: &[u16], separator: u16) -> bool {
+    let ascending = positions
+        .array_windows()
+        .fold(true, |all, [p, q]| all & (p < q));
+    let apart = positions
+        .iter()
+        .fold(true, |all, &p| all & (p != separator));
+    ascending & apart
 }
 
 impl RowRules {
@@ -74,7 +101,7 @@ impl RowRules {
         let special = &self.special;
         let at = |i: usize| row.input_ids.get(i);
         segments
-            && seen.most < self.vocab_size
+            && !seen.over
             && seen.frames == 2 + u32::from(has_b) + more + hidden
             && at(0) == Some(special.cls)
             && at(n - 1) == Some(special.sep)
@@ -85,12 +112,14 @@ impl RowRules {
     fn look(&self, ids: &Ids<'_>) -> Option<Seen> {
         let special = &self.special;
         let frame = [special.pad, special.cls, special.sep, special.mask];
+        let last = self.vocab_size.checked_sub(1)?;
         match ids {
             Ids::U16(ids) => {
                 let narrow = frame.map(|id| id as u16);
-                (narrow.map(u32::from) == frame).then(|| look_u16(ids, narrow))
+                let last = u16::try_from(last).unwrap_or(u16::MAX);
+                (narrow.map(u32::from) == frame).then(|| look_u16(ids, narrow, last))
             }
-            Ids::U32(ids) => Some(look(ids, frame)),
+            Ids::U32(ids) => Some(look(ids, frame, last)),
         }
     }
 
@@ -122,14 +151,9 @@ impl RowRules {
             return Some(0);
         };
         let labels = self.look(&masks.labels)?;
-        let pairs = positions.iter().zip(&positions[1..]);
-        let ascending = pairs.fold(true, |all, (p, q)| all & (p < q));
-        let separator = row.b_start.wrapping_sub(1);
-        let apart = positions
-            .iter()
-            .fold(true, |all, &p| all & (p != separator));
+        let apart = are_apart(positions, row.b_start.wrapping_sub(1));
         let inside = first > 0 && usize::from(last) < row.len() - 1;
-        if !(inside && ascending && apart && labels.frames == 0 && labels.most < self.vocab_size) {
+        if !(inside && apart && labels.frames == 0 && !labels.over) {
             return None;
         }
         match row.input_ids {
@@ -140,17 +164,13 @@ impl RowRules {
 
     /// How many of the positions hold `[MASK]`; `None` where one holds a `[SEP]` that may be a place of the frame.
     fn masks_at<T: Id>(&self, ids: &[T], positions: &[u16]) -> Option<u32> {
-        let (mask, separator) = (self.special.mask, self.special.sep);
-        let at = |position: &u16| ids.get(usize::from(*position)).map(|id| id.id());
+        let [mask, separator] = [self.special.mask, self.special.sep].map(T::of);
+        let at = |position: &u16| ids.get(usize::from(*position)).copied();
         if self.crossing && positions.iter().any(|p| at(p) == Some(separator)) {
             return None;
         }
-        Some(
-            positions
-                .iter()
-                .map(|p| u32::from(at(p) == Some(mask)))
-                .sum(),
-        )
+        let masks = positions.iter().map(|p| u32::from(at(p) == Some(mask)));
+        Some(masks.sum())
     }
 }
 
@@ -284,12 +304,45 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_of_16_bits_are_seen_as_others(ids in prop::collection::vec(prop_oneof![0u16..6, any::<u16>()], 0..100), frame: [u16; 4]) {
-            for frame in [frame, [0, 2, 3, 4]] {
-                prop_assert_eq!(look_u16(&ids, frame), look(&ids, frame));
-            }
+        fn ids_of_16_bits_are_seen_as_others(
+            ids in prop::collection::vec(prop_oneof![0u16..6, any::<u16>()], 0..100),
+            frame: [u16; 4],
+            last: u16,
+        ) {
             let many: Vec<u16> = ids.iter().copied().cycle().take(if ids.is_empty() { 0 } else { 65_535 }).collect();
-            prop_assert_eq!(look_u16(&many, [0, 2, 3, 4]), look(&many, [0, 2, 3, 4]));
+            let most = ids.iter().copied().max().unwrap_or(0);
+            for ids in [&ids, &many] {
+                for (frame, last) in [(frame, last), ([0, 2, 3, 4], most), (frame, most.saturating_sub(1))] {
+                    let seen = look(ids, frame, last);
+                    prop_assert_eq!(seen.over, most > last);
+                    prop_assert_eq!(look_u16(ids, frame, last), seen);
+                    #[cfg(target_arch = "x86_64")]
+                    if is_x86_feature_detected!("avx2") {
+                        // SAFETY: the processor has these instructions.
+                        prop_assert_eq!(unsafe { x86::look_avx2(ids, frame, last) }, seen);
+                    }
+                }
+            }
+        }
+
+        /// Positions that ascend but for one change or none.
+        #[test]
+        fn positions_are_seen_to_be_apart(
+            positions in prop::collection::btree_set(0u16..400, 0..90),
+            change: Option<(prop::sample::Index, u16)>,
+            separator: prop::sample::Index,
+        ) {
+            let mut positions: Vec<u16> = positions.into_iter().collect();
+            if let (Some((place, to)), false) = (change, positions.is_empty()) {
+                let place = place.index(positions.len());
+                positions[place] = to % 400;
+            }
+            for separator in [separator.index(400) as u16, positions.get(separator.index(90)).copied().unwrap_or(0)] {
+                let sorted = positions.is_sorted_by(|a, b| a < b);
+                let expected = sorted && !positions.contains(&separator);
+                prop_assert_eq!(are_apart(&positions, separator), expected);
+                prop_assert_eq!(are_apart_plainly(&positions, separator), expected);
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! A look at ids in vectors of x86-64.
 
 use std::arch::x86_64::{
-    __m256i, _mm_extract_epi16, _mm_max_epu16, _mm_minpos_epu16, _mm_set1_epi16, _mm_xor_si128,
-    _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi16, _mm256_extract_epi32,
-    _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_max_epu16, _mm256_or_si256, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_sub_epi16,
+    __m256i, __mmask32, _mm_extract_epi16, _mm_max_epu16, _mm_minpos_epu16, _mm_set1_epi16,
+    _mm_xor_si128, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi16,
+    _mm256_extract_epi32, _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_max_epu16, _mm256_or_si256, _mm256_set1_epi16, _mm256_setzero_si256,
+    _mm256_sub_epi16, _mm512_mask_cmpeq_epi16_mask, _mm512_mask_cmpgt_epu16_mask,
+    _mm512_mask_cmplt_epu16_mask, _mm512_maskz_loadu_epi16, _mm512_set1_epi16,
 };
 
 use super::Seen;
@@ -27,9 +29,73 @@ static LAST: [[i16; LANES]; LANES] = {
     last
 };
 
+/// Whether the processor has AVX-512 F and BW, and counts bits.
+#[inline]
+pub(super) fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("popcnt")
+}
+
+/// Values in a vector of AVX-512.
+const WIDE: usize = 32;
+
+/// The lanes of so many values, at most all.
+fn lanes(count: usize) -> __mmask32 {
+    u32::MAX
+        .checked_shr((WIDE - count.min(WIDE)) as u32)
+        .unwrap_or(0)
+}
+
+/// [`super::look`].
+#[target_feature(enable = "avx512f,avx512bw,popcnt")]
+pub(super) fn look_avx512(ids: &[u16], frame: [u16; 4], last: u16) -> Seen {
+    let all = |id: u16| _mm512_set1_epi16(id.cast_signed());
+    let ([a, b, c, d], last) = (frame.map(all), all(last));
+    let (mut over, mut frames) = (0, 0);
+    for ids in ids.chunks(WIDE) {
+        let there = lanes(ids.len());
+        // SAFETY: ids that the mask leaves out, which the slice may not have, are not read.
+        let ids = unsafe { _mm512_maskz_loadu_epi16(there, ids.as_ptr().cast()) };
+        over |= _mm512_mask_cmpgt_epu16_mask(there, ids, last);
+        let first = _mm512_mask_cmpeq_epi16_mask(there, ids, a)
+            | _mm512_mask_cmpeq_epi16_mask(there, ids, b);
+        let second = _mm512_mask_cmpeq_epi16_mask(there, ids, c)
+            | _mm512_mask_cmpeq_epi16_mask(there, ids, d);
+        frames += (first | second).count_ones();
+    }
+    Seen {
+        over: over != 0,
+        frames,
+    }
+}
+
+/// [`super::are_apart`].
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn are_apart(positions: &[u16], separator: u16) -> bool {
+    let separator = _mm512_set1_epi16(separator.cast_signed());
+    let mut wrong = 0;
+    let mut rest = positions;
+    while !rest.is_empty() {
+        let (there, pairs) = (lanes(rest.len()), lanes(rest.len() - 1));
+        // SAFETY: positions that the masks leave out, which the slice may not have, are not read.
+        let (these, next) = unsafe {
+            let next = rest.as_ptr().wrapping_add(1);
+            (
+                _mm512_maskz_loadu_epi16(there, rest.as_ptr().cast()),
+                _mm512_maskz_loadu_epi16(pairs, next.cast()),
+            )
+        };
+        wrong |= pairs & !_mm512_mask_cmplt_epu16_mask(pairs, these, next);
+        wrong |= _mm512_mask_cmpeq_epi16_mask(there, these, separator);
+        rest = &rest[rest.len().min(WIDE)..];
+    }
+    wrong == 0
+}
+
 /// [`super::look`].
 #[target_feature(enable = "avx2")]
-pub(super) fn look(ids: &[u16], frame: [u16; 4]) -> Seen {
+pub(super) fn look_avx2(ids: &[u16], frame: [u16; 4], last: u16) -> Seen {
     // SAFETY: sixteen ids are 32 bytes.
     let load = |ids: &[u16; LANES]| unsafe { _mm256_loadu_si256(ids.as_ptr().cast::<__m256i>()) };
     let [a, b, c, d] = frame.map(|id| _mm256_set1_epi16(id.cast_signed()));
@@ -71,7 +137,7 @@ pub(super) fn look(ids: &[u16], frame: [u16; 4]) -> Seen {
     let sums = _mm256_hadd_epi32(sums, sums);
     let frames = _mm256_extract_epi32::<0>(sums) + _mm256_extract_epi32::<4>(sums);
     Seen {
-        most: most.cast_unsigned(),
+        over: most.cast_unsigned() > u32::from(last),
         frames: frames.cast_unsigned(),
     }
 }
