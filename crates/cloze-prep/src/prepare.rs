@@ -143,16 +143,7 @@ pub fn prepare(
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
     let opened = Tokenizer::open(tokenizer);
-    let vocabulary = match opened.as_ref().ok().and_then(Tokenizer::entries) {
-        Some((entries, lowercase)) => {
-            let new = Vocabulary::new(entries, Some(lowercase));
-            new.map_err(|why| cloze_shard::Error::Vocabulary {
-                path: tokenizer.into(),
-                why,
-            })
-        }
-        None => Vocabulary::read(tokenizer),
-    }?;
+    let vocabulary = vocabulary(opened.as_ref().ok(), tokenizer)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
     if let Masking::Static { rule } = config.masking_record() {
         Masker::of(rule, &vocabulary)?;
@@ -190,6 +181,18 @@ pub fn prepare(
         }
         Err(error) => Err(error),
     }
+}
+
+/// The vocabulary of the tokenizer at `path`, by what was read when it was opened, where that says all.
+fn vocabulary(opened: Option<&Tokenizer>, path: &Path) -> Result<Vocabulary> {
+    let Some((entries, lowercase)) = opened.and_then(Tokenizer::entries) else {
+        return Ok(Vocabulary::read(path)?);
+    };
+    let vocabulary = Vocabulary::new(entries, Some(lowercase));
+    Ok(vocabulary.map_err(|why| cloze_shard::Error::Vocabulary {
+        path: path.into(),
+        why,
+    })?)
 }
 
 /// How many positions the model has that lies beside a tokenizer, if one does.
@@ -491,4 +494,43 @@ fn warnings(
         }
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use cloze_text::Settings;
+
+    use super::*;
+
+    #[test]
+    fn the_vocabulary_is_that_of_the_file() {
+        let tokens = [
+            "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##a\r", "\u{e9}", "\"",
+        ];
+        for lowercase in [true, false] {
+            let settings = Settings {
+                lowercase,
+                ..Settings::default()
+            };
+            let made = Tokenizer::from_tokens(&tokens, settings).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            made.write(folder.path()).unwrap();
+            let of = |path: &Path| {
+                let opened = Tokenizer::open(path).unwrap();
+                let all_said = opened.entries().is_some();
+                let vocabulary = vocabulary(Some(&opened), path).unwrap();
+                assert_eq!(vocabulary, Vocabulary::read(path).unwrap());
+                (all_said, vocabulary.token(6).map(str::to_owned))
+            };
+            let json = folder.path().join("tokenizer.json");
+            for path in [folder.path(), &json] {
+                assert_eq!(of(path), (true, Some("##a\r".to_owned())));
+            }
+            // What such a file says of case may not be what the tokenizer goes by.
+            fs::remove_file(&json).unwrap();
+            assert_eq!(of(folder.path()), (false, Some("##a".to_owned())));
+            let broken = folder.path().join("absent");
+            assert!(vocabulary(Tokenizer::open(&broken).ok().as_ref(), &broken).is_err());
+        }
+    }
 }

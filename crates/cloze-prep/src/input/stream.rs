@@ -87,8 +87,8 @@ impl<'a> Lines<'a> {
             },
         };
         if let Some(end) = memchr(b'\n', there) {
+            self.line += u64::from(!self.goes_on);
             (self.lent, self.goes_on) = (end + 1, false);
-            self.line += 1;
             // What is there is not read again.
             let there = self.reader.fill_buf();
             let there = there.map_err(|e| self.known.error(self.source, self.line, e))?;
@@ -204,4 +204,82 @@ pub fn utf8<'l>(
                 .flatten(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Read};
+
+    use proptest::prelude::*;
+
+    use super::super::InputPlan;
+    use super::*;
+    use crate::{Config, Silent};
+
+    /// Bytes that come a few at a time, with interruptions, and an error after them where one is asked for.
+    struct Slow<'d> {
+        bytes: &'d [u8],
+        calls: usize,
+        fails: bool,
+    }
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(3) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            if self.bytes.is_empty() && std::mem::take(&mut self.fails) {
+                return Err(std::io::Error::other("the disk is gone"));
+            }
+            self.bytes.read(buffer)
+        }
+    }
+
+    /// A line, its number, and whether it goes on; or why there is none.
+    type Shown = Result<(Vec<u8>, u64, bool), String>;
+
+    proptest! {
+        /// Whatever the reader holds at a time.
+        #[test]
+        fn lines_are_lent_as_they_are_read(
+            text in "([a-z]{0,30}\n|\n|[a-z]{30,90}\n){0,12}[a-z]{0,9}",
+            capacity in 1usize..80,
+            most in 1usize..70,
+            fails: bool,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.jsonl");
+            std::fs::write(&path, "{}\n").unwrap();
+            let options = InputOptions::of(&Config::default());
+            let plan = InputPlan::resolve(&[path], &options).unwrap();
+            let open = || {
+                let mut lines = Lines::open(&plan.sources[0], &options, &Silent, None).unwrap();
+                let slow = Slow { bytes: text.as_bytes(), calls: 0, fails };
+                lines.reader = Box::new(BufReader::with_capacity(capacity, slow));
+                lines
+            };
+            let (mut read, mut lent) = (open(), open());
+            let mut by_reading: Vec<Shown> = Vec::new();
+            let mut line = Vec::new();
+            loop {
+                line.clear();
+                match read.next(&mut line, most) {
+                    Ok(false) => break,
+                    Ok(true) => by_reading.push(Ok((line.clone(), read.line, read.goes_on()))),
+                    // What was read of the line is lost with it, however it came.
+                    Err(error) => by_reading.push(Err(error.to_string())),
+                }
+            }
+            let mut by_lending: Vec<Shown> = Vec::new();
+            loop {
+                match lent.lend(&mut line, most) {
+                    Ok(None) => break,
+                    Ok(Some(line)) => by_lending.push(Ok((line.bytes.to_vec(), line.number, line.goes_on))),
+                    Err(error) => by_lending.push(Err(error.to_string())),
+                }
+            }
+            prop_assert_eq!(by_lending, by_reading);
+        }
+    }
 }
