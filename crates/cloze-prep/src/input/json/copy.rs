@@ -18,11 +18,15 @@ pub(super) fn string(scan: &mut Scan<'_>, out: &mut Vec<u8>) -> Option<()> {
     scan.string(out)
 }
 
+/// What reads a string.
+#[cfg(test)]
+type Way = fn(&mut Scan<'_>, &mut Vec<u8>) -> Option<()>;
+
 /// [`string`] with each set of instructions that the processor has.
 #[cfg(test)]
-pub(super) fn ways() -> Vec<fn(&mut Scan<'_>, &mut Vec<u8>) -> Option<()>> {
+pub(super) fn ways() -> Vec<Way> {
     #[allow(unused_mut, reason = "other processors have one way")]
-    let mut ways: Vec<fn(&mut Scan<'_>, &mut Vec<u8>) -> Option<()>> = vec![string];
+    let mut ways: Vec<Way> = vec![string];
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx2") {
