@@ -9,7 +9,7 @@ use cloze_shard::schema::IdType;
 use crate::amounts::Amounts;
 use crate::buckets::SEGMENT_BYTES;
 use crate::memory::Memory;
-use crate::plan::Planned;
+use crate::plan::{Planned, RECIPE_BYTES};
 use crate::{Config, Error, MaskingKind, ObjectiveKind, Result};
 
 /// Bytes that are needed, about.
@@ -37,7 +37,7 @@ impl Needed {
             + 4.0 * amounts.sentences
             + 50.0 * amounts.documents;
         let store = store as u64;
-        let recipes = RECIPE_BYTES * planned.rows;
+        let recipes = RECIPE_BYTES as u64 * planned.rows;
         let shards = shards(&planned, id_type, config);
         Self {
             tokens: store,
@@ -93,9 +93,6 @@ fn ledger(amounts: &Amounts, config: &Config, memory: Memory) -> u64 {
 const KEY_BYTES: u64 = 24;
 const HEAD_BYTES: f64 = 80.0;
 const PARAGRAPH_BYTES: u64 = 28;
-
-/// Of a recipe on the disk.
-const RECIPE_BYTES: u64 = 33;
 
 /// Rows and tokens that so much text comes to, to within 15 %, as measured on two corpora at lengths of 32 to 512 (the test has the figures).
 ///

@@ -21,9 +21,8 @@ use crate::pairing::{
 use crate::resolve::Later;
 use crate::{Config, ObjectiveKind, Pairing, Progress, Result};
 
-use self::recipes::Spill;
-use self::recipes::{Encoded, encode};
-pub use self::recipes::{Plan, decode, each, rows};
+use self::recipes::{Encoded, Spill, encode};
+pub use self::recipes::{Plan, RECIPE_BYTES, decode, each, rows};
 
 /// Documents whose labels are balanced together. Part of what a seed means.
 const CHUNK: u64 = 1_024;

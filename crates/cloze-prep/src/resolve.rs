@@ -26,7 +26,7 @@ const BUFFER: usize = 1 << 20;
 pub struct Later {
     folder: PathBuf,
     memory: usize,
-    /// Encoded rows.
+    /// Rows, as they are [`held`].
     drafts: BufWriter<File>,
     /// Place, row, A's id, key, budget and longest.
     wanted: Sorter<5>,

@@ -602,7 +602,8 @@ impl<'a> Worker<'a> {
         tokens.doc = document.doc();
         // What is too much for the ids is room that the last of them are written in.
         let bytes = document.text.len();
-        tokens.input_ids.reserve(bytes / 3 + bytes.min(LAST_BYTES));
+        let last = if bytes > LAST_BYTES { LAST_BYTES } else { 0 };
+        tokens.input_ids.reserve(bytes / 3 + last);
         if ranges.is_empty() {
             self.text(encoder, &document.text, tokens)?;
         }

@@ -147,7 +147,7 @@ impl Tokenizer {
         Ok(opened)
     }
 
-    /// The entries by their ids and whether text is lowercased, where a `tokenizer.json` was read that says both as BERT's do: nobody has to read it again then.
+    /// The entries by their ids and whether text is lowercased, where a `tokenizer.json` that was read, or made, says both as BERT's do: nobody has to read it again then.
     #[must_use]
     pub fn entries(&self) -> Option<(impl Iterator<Item = &str>, bool)> {
         let lowercase = self.lowercase?;

@@ -363,6 +363,25 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+
+        /// Of so many tokens that places for them are sought far.
+        #[test]
+        fn large_ones_equal_the_definition(
+            tokens in prop::collection::hash_set("(##)?[a-zé]{1,6}", 1_000..4_000),
+            words in prop::collection::vec("[a-zé]{1,20}", 200),
+        ) {
+            let vocabulary: HashMap<String, u32> = tokens.into_iter().zip(7..).collect();
+            let trie = Trie::new(vocabulary.iter().map(|(t, id)| (t.as_str(), *id)), "##").unwrap();
+            for word in words.iter().map(String::as_str).chain(vocabulary.keys().map(String::as_str)) {
+                let mut ids = Vec::<u32>::new();
+                let found = trie.matches(word.as_bytes(), &mut ids).then_some(ids);
+                prop_assert_eq!(found, longest(&vocabulary, word), "{}", word);
+            }
+        }
+    }
+
+    proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
         #[test]

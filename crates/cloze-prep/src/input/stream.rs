@@ -46,6 +46,7 @@ impl<'a> Lines<'a> {
 
     /// As [`Lines::first`]; that there is none to be had is said by whoever reads on.
     pub fn ahead(&mut self, most: usize) -> Vec<u8> {
+        self.take_back();
         let reader = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
         match bytes::peek(reader, most) {
             Ok((first, reader)) => {
@@ -61,6 +62,7 @@ impl<'a> Lines<'a> {
 
     /// Up to `most` of the first bytes, which are read again.
     pub fn first(&mut self, most: usize) -> Result<Vec<u8>, InputError> {
+        self.take_back();
         let reader = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
         let (first, reader) =
             bytes::peek(reader, most).map_err(|e| self.known.error(self.source, self.line, e))?;
@@ -93,7 +95,7 @@ impl<'a> Lines<'a> {
             let there = self.reader.fill_buf();
             let there = there.map_err(|e| self.known.error(self.source, self.line, e))?;
             return Ok(Some(Lent {
-                bytes: there.get(..self.lent).unwrap_or_default(),
+                bytes: &there[..self.lent],
                 number: self.line,
                 known: &self.known,
                 goes_on: false,

@@ -120,7 +120,7 @@ pub(super) fn units(
     longest: usize,
     counts: &mut PairingCounts,
 ) -> Vec<Unit> {
-    // A sentence gives at most one unit more for each time that it holds the longest.
+    // Mostly a sentence gives no more than one unit for each time that it holds the longest.
     let most = document.sentence_ends.len() + document.input_ids.len() / longest.max(1);
     let mut units = Vec::with_capacity(most);
     let mut start = 0;

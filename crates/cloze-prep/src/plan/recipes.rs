@@ -13,7 +13,8 @@ use cloze_shard::prefetch;
 use crate::Result;
 use crate::pairing::{Recipe, Span};
 
-const RECIPE_BYTES: usize = 2 * size_of::<Segment>();
+/// Of a recipe in a file.
+pub const RECIPE_BYTES: usize = 2 * size_of::<Segment>();
 /// A recipe in a file: its segments, little-endian. Two recipes are a line of the processor's cache.
 pub type Encoded = [u8; RECIPE_BYTES];
 const RECIPES_PER_BATCH: usize = 65_536;
@@ -136,7 +137,10 @@ const START: u32 = 64;
 const SENTENCE: u32 = 96;
 
 fn segment(span: Span, kind: u8) -> Segment {
-    debug_assert!(span.document >> KIND == 0 && u16::try_from(span.len).is_ok());
+    assert!(
+        span.document >> KIND == 0 && u16::try_from(span.len).is_ok(),
+        "{span:?} is no segment of a row"
+    );
     let sentence = span.sentence.unwrap_or(u32::MAX);
     let low = span.document | u64::from(kind) << KIND | u64::from(span.len) << LEN;
     Segment::from(low) | Segment::from(span.start) << START | Segment::from(sentence) << SENTENCE

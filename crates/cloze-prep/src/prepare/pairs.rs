@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Preparation;
 use crate::pairing::Cursor;
-use crate::plan::{Drafted, Planned, Planner, Sorting};
+use crate::plan::{Drafted, Planned, Planner, RECIPE_BYTES, Sorting};
 use crate::progress::Stage;
 use crate::split::{SplitIndex, token_kinds};
 use crate::{Result, key};
@@ -15,6 +15,9 @@ use crate::{Result, key};
 struct PlanNote {
     /// Digest of what was counted of the tokens, sources included.
     tokens: String,
+    /// Of a recipe: a program that wrote others says another number, or none.
+    #[serde(default)]
+    recipe_bytes: usize,
     planned: [Planned; 2],
     /// Of each file of recipes, by split, hexadecimal: of a recipe nobody could tell what it was.
     blake3: [Vec<String>; 2],
@@ -47,7 +50,8 @@ impl Preparation<'_> {
     ) -> Result<[Planned; 2]> {
         let path = self.at("plan.json");
         let there = key::read::<PlanNote>(&path)?;
-        let there = there.filter(|note| note.tokens == tokens);
+        let is_ours = |note: &PlanNote| note.tokens == tokens && note.recipe_bytes == RECIPE_BYTES;
+        let there = there.filter(is_ours);
         let planned = match there {
             Some(note) if self.has_recipes(&note.blake3)? => note.planned,
             _ => {
@@ -79,6 +83,7 @@ impl Preparation<'_> {
                 }
                 let note = PlanNote {
                     tokens,
+                    recipe_bytes: RECIPE_BYTES,
                     planned,
                     blake3,
                 };
