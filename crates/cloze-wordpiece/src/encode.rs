@@ -73,7 +73,7 @@ impl Id for u32 {
 }
 
 /// What a thread works with: runs that it met, what it sees of the text, and a word that is being put together.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Scratch {
     pub(crate) words: Words,
     pub(crate) marks: Box<scan::Marks>,

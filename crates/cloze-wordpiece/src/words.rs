@@ -3,6 +3,8 @@
 //! A cache, two ways to a set and a set to a cache line, that starts with the vocabulary's own words. A key is compared in full, so a hit is exact; what is not there
 //! is spelt and put there.
 
+use std::mem::MaybeUninit;
+
 /// What has more ids than this is spelt each time.
 pub const MOST_IDS: usize = 4;
 /// Where the number of ids begins, above the first of them.
@@ -30,20 +32,30 @@ const EMPTY: Set = Set {
     ids: [[0; MOST_IDS]; 2],
 };
 
+/// The sets, in whole large pages of 2 MiB: they are asked for in no order, and of smaller pages there are more than the processor knows the addresses of.
+#[derive(Debug)]
+#[repr(C, align(0x20_0000))]
+struct Sets([Set; SETS]);
+
 /// A cache by run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Words {
-    sets: Box<[Set; SETS]>,
+    sets: Box<Sets>,
 }
 
 impl Words {
     /// A cache of some runs that are one id each.
     pub fn of(known: &[(u128, u32)]) -> Self {
-        let sets = vec![EMPTY; SETS].into_boxed_slice();
-        let mut words = match sets.try_into() {
-            Ok(sets) => Self { sets },
-            Err(_) => unreachable!("they are as many"),
-        };
+        let mut sets = Box::<Sets>::new_uninit();
+        in_large_pages(&mut sets);
+        let first = sets.as_mut_ptr().cast::<Set>();
+        for i in 0..SETS {
+            // SAFETY: there is room for so many, one after another.
+            unsafe { first.add(i).write(EMPTY) };
+        }
+        // SAFETY: all of them are there now.
+        let sets = unsafe { sets.assume_init() };
+        let mut words = Self { sets };
         for (key, id) in known {
             words.put(*key, &[*id]);
         }
@@ -61,7 +73,7 @@ impl Words {
     /// The set of a slot.
     #[inline(always)]
     pub fn set(&self, slot: u32) -> &Set {
-        &self.sets[(slot as usize / SET) & (SETS - 1)]
+        &self.sets.0[(slot as usize / SET) & (SETS - 1)]
     }
 
     /// Has the set of a slot brought near.
@@ -73,13 +85,28 @@ impl Words {
     /// Remembers the ids of a run: at most [`MOST_IDS`], none over [`ID`]. The first key of a set keeps its place; words that came first are the frequent ones.
     pub fn put(&mut self, key: u128, ids: &[u32]) {
         let slot = Self::slot([key as u64, (key >> 64) as u64]);
-        let set = &mut self.sets[(slot as usize / SET) & (SETS - 1)];
+        let set = &mut self.sets.0[(slot as usize / SET) & (SETS - 1)];
         let way = usize::from(set.keys[0] != u128::MAX && set.keys[0] != key);
         set.keys[way] = key;
         set.ids[way] = [0; MOST_IDS];
         set.ids[way][..ids.len()].copy_from_slice(ids);
         set.ids[way][0] |= (ids.len() as u32) << COUNT;
     }
+}
+
+/// Asks the system for large pages, before there are any. It may give others.
+fn in_large_pages<T>(there: &mut MaybeUninit<T>) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the memory is there, and stays what it is.
+    unsafe {
+        libc::madvise(
+            there.as_mut_ptr().cast(),
+            size_of::<T>(),
+            libc::MADV_HUGEPAGE,
+        );
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = there;
 }
 
 /// The key of a run of 1 to 16 bytes: its bytes, and zeros. Zeros in a run mean nothing to the normaliser either.
