@@ -185,14 +185,12 @@ pub fn prepare(
 
 /// The vocabulary of the tokenizer at `path`, by what was read when it was opened, where that says all.
 fn vocabulary(opened: Option<&Tokenizer>, path: &Path) -> Result<Vocabulary> {
-    let Some((entries, lowercase)) = opened.and_then(Tokenizer::entries) else {
-        return Ok(Vocabulary::read(path)?);
-    };
-    let vocabulary = Vocabulary::new(entries, Some(lowercase));
-    Ok(vocabulary.map_err(|why| cloze_shard::Error::Vocabulary {
-        path: path.into(),
-        why,
-    })?)
+    let said = opened.and_then(Tokenizer::entries);
+    let of = |(entries, lowercase)| Vocabulary::new(entries, Some(lowercase)).ok();
+    match said.and_then(of) {
+        Some(vocabulary) => Ok(vocabulary),
+        None => Ok(Vocabulary::read(path)?),
+    }
 }
 
 /// How many positions the model has that lies beside a tokenizer, if one does.

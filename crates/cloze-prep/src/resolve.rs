@@ -12,7 +12,7 @@ use crate::{Error, Pairing, Progress, Result};
 
 /// A row in the file of drafts, little-endian: its first segment, and its second or what keys that.
 type Held = [u64; 6];
-const DRAFT_BYTES: usize = size_of::<Held>();
+const HELD_BYTES: usize = size_of::<Held>();
 /// What a second segment is.
 const NONE: u64 = 0;
 const NEXT: u64 = 1;
@@ -59,7 +59,7 @@ impl Later {
             self.wanted.push(request(self.rows, wanted))?;
         }
         self.rows += 1;
-        let mut bytes = [0; DRAFT_BYTES];
+        let mut bytes = [0; HELD_BYTES];
         for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(held(draft)) {
             *to = word.to_le_bytes();
         }
@@ -114,7 +114,7 @@ impl Later {
         drafts.rewind().map_err(io())?;
         let mut drafts = BufReader::with_capacity(BUFFER, drafts);
         for row in 0..self.rows {
-            let mut bytes = [0; DRAFT_BYTES];
+            let mut bytes = [0; HELD_BYTES];
             drafts.read_exact(&mut bytes).map_err(io())?;
             let words = bytes.as_chunks().0;
             let (mut recipe, key) = of_held(std::array::from_fn(|i| u64::from_le_bytes(words[i])));
