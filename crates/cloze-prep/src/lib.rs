@@ -2,6 +2,7 @@
 //!
 //! [`prepare`] runs the whole road; [`audit`](audit::audit) goes back from the rows of a dataset to its source; [`count_words`] only looks at words.
 
+mod ahead;
 mod amounts;
 pub mod audit;
 mod buckets;

@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cloze_shard::random::{Key, Stage};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::ahead::Ahead;
 use crate::memory::Memory;
 use crate::pairing::labels::PermutedBlocks;
 use crate::pairing::packed::Packing;
@@ -26,9 +26,9 @@ pub use self::recipes::{Plan, RECIPE_BYTES, decode, each, rows};
 
 /// Documents whose labels are balanced together. Part of what a seed means.
 const CHUNK: u64 = 1_024;
-/// Chunks a thread, and sentences in them all, that are paired at a time, while the recipes of those before are written: bounds memory.
-const CHUNKS_AT_ONCE: u64 = 2;
-const SENTENCES_AT_ONCE: usize = 4 << 20;
+/// Chunks a thread, and sentences in them all, that are paired ahead of those whose recipes are written: bounds memory.
+const CHUNKS_AHEAD: usize = 3;
+const SENTENCES_AHEAD: usize = 8 << 20;
 /// Bytes of a row that is held.
 const DRAFT_BYTES: usize = size_of::<Draft>();
 
@@ -102,47 +102,46 @@ impl<'a> Planner<'a> {
             planned: Planned::default(),
         };
         let mut later = self.sorting.map(Later::create).transpose()?;
-        let chunks = self.chunks();
-        // Those that are paired, and not written yet.
-        let mut before: Vec<Chunk> = Vec::new();
-        for duplicate in 0..self.config.dupe_factor {
-            let mut begin = 0;
-            while begin < chunks {
-                let end = self.wave(&mut cursors(), begin, chunks)?;
-                // A chunk of long documents alone may be too much to hold.
-                let is_held = end > begin + 1;
-                let mut paired: Result<Vec<Chunk>> = Ok(Vec::new());
-                let hold = |chunk| self.hold(&cursors, chunk, duplicate);
-                let written = rayon::in_place_scope(|scope| {
-                    if is_held {
-                        scope.spawn(|_| {
-                            paired = (begin..end).into_par_iter().map(hold).collect();
-                        });
+        // Of each chunk that is paired ahead the share of what may be.
+        let memory = self.sorting.map(|s| s.memory.sort() / DRAFT_BYTES);
+        let most = memory.unwrap_or(SENTENCES_AHEAD).min(SENTENCES_AHEAD);
+        let least = most.div_ceil(CHUNKS_AHEAD * rayon::current_num_threads());
+        let cursors = &cursors;
+        rayon::in_place_scope_fifo(|scope| -> Result<()> {
+            let mut ahead = Ahead::<Result<Chunk>>::new();
+            for duplicate in 0..self.config.dupe_factor {
+                for chunk in 0..self.chunks() {
+                    let (documents, sentences) = self.size(&mut cursors(), chunk)?;
+                    let sentences = sentences.max(least);
+                    while let Some(paired) = ahead.done() {
+                        paired?.write(&mut bins, &mut later, progress)?;
                     }
-                    before
-                        .drain(..)
-                        .try_for_each(|chunk| chunk.write(&mut bins, &mut later))
-                });
-                written?;
-                before = paired?;
-                if !is_held {
+                    while ahead.weight() + sentences > most
+                        && let Some(paired) = ahead.wait()
+                    {
+                        paired?.write(&mut bins, &mut later, progress)?;
+                    }
+                    if sentences <= most {
+                        ahead.begin(scope, sentences, move || {
+                            self.hold(cursors, chunk, duplicate)
+                        });
+                        continue;
+                    }
+                    // A chunk of long documents may be too much to hold.
                     let mut push = |draft: Draft, len: usize| match &mut later {
                         Some(later) => later.push(&draft),
                         None => bins.push(&draft.recipe, len),
                     };
-                    let counts = self.chunk(&cursors, begin, duplicate, &mut push)?;
+                    let counts = self.chunk(cursors, chunk, duplicate, &mut push)?;
                     bins.planned.counts += counts;
+                    progress.advance(documents);
                 }
-                for chunk in begin..end {
-                    let documents = self.documents_of(chunk);
-                    progress.advance(documents.end - documents.start);
-                }
-                begin = end;
             }
-        }
-        for chunk in before {
-            chunk.write(&mut bins, &mut later)?;
-        }
+            while let Some(paired) = ahead.last() {
+                paired?.write(&mut bins, &mut later, progress)?;
+            }
+            Ok(())
+        })?;
         Ok(Drafted { bins, later })
     }
 
@@ -163,7 +162,9 @@ impl<'a> Planner<'a> {
             Ok(())
         };
         let counts = self.chunk(cursors, chunk, duplicate, &mut hold)?;
+        let documents = self.documents_of(chunk);
         Ok(Chunk {
+            documents: documents.end - documents.start,
             drafts,
             recipes,
             counts,
@@ -197,24 +198,14 @@ impl<'a> Planner<'a> {
         chunk * CHUNK..((chunk + 1) * CHUNK).min(self.setting.totals.documents)
     }
 
-    /// The end of the chunks from `begin` that are paired before their recipes are written.
-    fn wave(&self, documents: &mut impl Cursor, begin: u64, chunks: u64) -> Result<u64> {
-        let most = begin + CHUNKS_AT_ONCE * rayon::current_num_threads() as u64;
-        let most = most.min(chunks);
-        // Two waves are held.
-        let memory = self.sorting.map(|s| s.memory.sort() / DRAFT_BYTES / 2);
-        let most_sentences = memory.unwrap_or(SENTENCES_AT_ONCE).min(SENTENCES_AT_ONCE);
-        let mut sentences = 0;
-        for chunk in begin..most {
-            for i in self.documents_of(chunk) {
-                let document = documents.get(i)?;
-                sentences += document.sentence_ends.len() + document.input_ids.len() / 64;
-            }
-            if sentences > most_sentences {
-                return Ok(chunk.max(begin + 1));
-            }
+    /// Documents of a chunk, and about how many sentences it has, which bounds its rows.
+    fn size(&self, documents: &mut impl Cursor, chunk: u64) -> Result<(u64, usize)> {
+        let (range, mut sentences) = (self.documents_of(chunk), 0);
+        for i in range.clone() {
+            let document = documents.get(i)?;
+            sentences += document.sentence_ends.len() + document.input_ids.len() / 64;
         }
-        Ok(most)
+        Ok((range.end - range.start, sentences))
     }
 
     /// The rows of a chunk, each with its length, if that is known.
@@ -311,13 +302,19 @@ impl<'a> Planner<'a> {
 
 /// The rows of a chunk: as they are written, each with its length, or those of which some want text from elsewhere.
 struct Chunk {
+    documents: u64,
     recipes: Vec<(Encoded, usize)>,
     drafts: Vec<Draft>,
     counts: PairingCounts,
 }
 
 impl Chunk {
-    fn write(self, bins: &mut Bins, later: &mut Option<Later>) -> Result<()> {
+    fn write(
+        self,
+        bins: &mut Bins,
+        later: &mut Option<Later>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         bins.planned.counts += self.counts;
         for (recipe, len) in self.recipes {
             bins.put(recipe, len)?;
@@ -325,6 +322,7 @@ impl Chunk {
         if let Some(later) = later {
             self.drafts.iter().try_for_each(|draft| later.push(draft))?;
         }
+        progress.advance(self.documents);
         Ok(())
     }
 }

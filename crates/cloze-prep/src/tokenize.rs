@@ -16,6 +16,7 @@ use cloze_text::{Encoder, Segmenter, Tokenizer};
 use self::cleaned::place;
 use self::reading::{Block, Event, Reading};
 pub use self::report::TokenizeReport;
+use crate::ahead::Ahead;
 use crate::clean::Cleaning;
 use crate::input::{Document, InputPlan, TextForm};
 use crate::memory::Memory;
@@ -24,12 +25,12 @@ use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::tokens::{Place, TokenFolder};
 use crate::{Config, Error, Progress, Result};
 
-/// Text that is read ahead while the block before it is tokenized: bounds memory.
-pub const BLOCK_BYTES: usize = 4 << 20;
-/// Pieces of a block for each thread.
-const PIECES: usize = 32;
-/// Documents longer than a thread's share of a block, divided by this, are long.
-const LONG: usize = 8;
+/// Text that a thread is given at a time.
+const BLOCK_BYTES: usize = 128 << 10;
+/// Text for each thread that is read ahead of what is stored, and with many threads in all, where that is not less than [`SOME`] for each: bounds memory.
+const AHEAD: usize = 1 << 20;
+const AHEAD_IN_ALL: usize = 16 << 20;
+const SOME: usize = 2 * BLOCK_BYTES;
 /// Bytes of text at a document's end whose ids are written in groups, of which some is written over.
 const LAST_BYTES: usize = 2 << 10;
 
@@ -120,32 +121,35 @@ impl Parts<'_> {
         self.place.sources.truncate(done);
         self.place.read = None;
         let from = (done, self.place.documents);
-        // Several blocks to a part, so that a source that fails, and is mended, costs little of what was read before it.
-        let block_bytes = usize::try_from(self.part_bytes / 4).unwrap_or(usize::MAX);
-        // What few threads work on stays near them.
-        let enough = BLOCK_BYTES.min(rayon::current_num_threads() * BLOCK_BYTES / 4);
-        let mut reading = Reading::new(plan, from, enough.min(block_bytes), progress);
-        let mut read = reading.next()?;
-        let mut tokenized = None;
-        while let Some(mut block) = read {
-            // The block before is stored and the next is read on this thread, while the others tokenize.
-            let mut looked = Ok(Vec::<Looked<T>>::new());
-            let (stored, next) = rayon::in_place_scope(|scope| {
-                scope.spawn(|_| looked = worker.block(&mut block.documents));
-                let stored = self.store(tokenized.take(), worker, progress);
-                (stored, reading.next())
-            });
-            stored?;
-            tokenized = Some((block, looked?));
-            read = match next {
-                Ok(next) => next,
-                Err(error) => {
-                    self.store(tokenized, worker, progress)?;
-                    return Err(error);
+        let mut reading = Reading::new(plan, from, BLOCK_BYTES, progress);
+        let threads = rayon::current_num_threads();
+        let most = (threads * AHEAD).min(AHEAD_IN_ALL.max(threads * SOME));
+        rayon::in_place_scope_fifo(|scope| {
+            let mut ahead = Ahead::new();
+            // What was read before something failed is stored.
+            let read = loop {
+                while let Some(tokenized) = ahead.done() {
+                    self.store::<T>(tokenized?, worker, progress)?;
+                }
+                if ahead.weight() >= most {
+                    if let Some(tokenized) = ahead.wait() {
+                        self.store(tokenized?, worker, progress)?;
+                    }
+                    continue;
+                }
+                match reading.next() {
+                    Ok(Some(block)) => {
+                        ahead.begin(scope, block.size(), || worker.block(block));
+                    }
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
                 }
             };
-        }
-        self.store(tokenized, worker, progress)?;
+            while let Some(tokenized) = ahead.last() {
+                self.store(tokenized?, worker, progress)?;
+            }
+            read
+        })?;
         progress.end();
         let exclusion = worker.cleaner.as_ref().and_then(Cleaner::exclusion);
         self.place.report.clean.name_rows(exclusion);
@@ -179,16 +183,13 @@ impl Parts<'_> {
         self.folder.full(self.place.clone())
     }
 
-    /// Stores a block, if there is one, and notes what happened to sources.
+    /// Stores a block, and notes what happened to sources.
     fn store<T: Width>(
         &mut self,
-        tokenized: Option<(Block, Vec<Looked<T>>)>,
+        (block, looked): Tokenized<T>,
         worker: &Worker<'_>,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let Some((block, looked)) = tokenized else {
-            return Ok(());
-        };
         let mut events = block.events.into_iter().peekable();
         for (i, (document, looked)) in block.documents.iter().zip(&looked).enumerate() {
             while let Some((_, event)) = events.next_if(|(before, _)| *before <= i) {
@@ -299,6 +300,9 @@ struct Looked<T> {
     paragraphs: Vec<(u128, u32)>,
 }
 
+/// A block, and what came of each of its documents.
+type Tokenized<T> = (Block, Vec<Looked<T>>);
+
 struct Worker<'a> {
     cleaner: Option<Cleaner>,
     tokenizer: &'a Tokenizer,
@@ -330,7 +334,7 @@ pub fn measure(
     tokenizer: &Tokenizer,
     config: &Config,
 ) -> Result<[u64; 3]> {
-    let looked: Vec<Looked<u32>> = Worker::new(None, tokenizer, config)?.block(documents)?;
+    let looked: Vec<Looked<u32>> = Worker::new(None, tokenizer, config)?.documents(documents)?;
     let mut amounts = [0; 3];
     for looked in looked {
         amounts[0] += looked.bytes;
@@ -357,39 +361,20 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Cleans the texts of the block, and tokenizes them.
-    fn block<T: Width>(&self, block: &mut [Document]) -> Result<Vec<Looked<T>>> {
-        let threads = rayon::current_num_threads();
-        let bytes: usize = block.iter().map(|document| document.text.len()).sum();
-        let mut looked: Vec<Result<Looked<T>>> = Vec::new();
-        looked.resize_with(block.len(), || Ok(Looked::default()));
-        // Long documents are begun first, one by one, and of the others so few at a time that no thread has much left when the rest are done.
-        let is_long = |document: &Document| document.text.len() > bytes / (LONG * threads);
-        let places = block.iter_mut().zip(&mut looked);
-        let (long, short): (Vec<_>, Vec<_>) = places.partition(|(document, _)| is_long(document));
-        let at_a_time = short.len().div_ceil(PIECES * threads).max(1);
-        let work = |documents: Vec<(&mut Document, &mut Result<Looked<T>>)>| {
-            let mut own = Borrowed {
-                worker: self,
-                encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
-            };
-            let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
-            for (document, looked) in documents {
-                *looked = self.document(encoder, document);
-            }
+    /// Cleans the texts of `block`, and tokenizes them.
+    fn block<T: Width>(&self, mut block: Block) -> Result<Tokenized<T>> {
+        let looked = self.documents(&mut block.documents)?;
+        Ok((block, looked))
+    }
+
+    fn documents<T: Width>(&self, documents: &mut [Document]) -> Result<Vec<Looked<T>>> {
+        let mut own = Borrowed {
+            worker: self,
+            encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
         };
-        let work = &work;
-        rayon::scope_fifo(|scope| {
-            for one in long {
-                scope.spawn_fifo(move |_| work(vec![one]));
-            }
-            let mut short = short.into_iter().peekable();
-            while short.peek().is_some() {
-                let some = short.by_ref().take(at_a_time).collect();
-                scope.spawn_fifo(move |_| work(some));
-            }
-        });
-        looked.into_iter().collect()
+        let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
+        let documents = documents.iter_mut();
+        documents.map(|d| self.document(encoder, d)).collect()
     }
 
     fn document<T: Width>(

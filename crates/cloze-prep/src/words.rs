@@ -5,9 +5,11 @@ use cloze_text::extension::{Counter, Words};
 use rayon::prelude::*;
 
 use crate::input::{Document, InputPlan};
-use crate::tokenize::BLOCK_BYTES;
 use crate::tokenize::reading::{Event, Reading};
 use crate::{Error, Progress, Result};
+
+/// Text that is read ahead while the block before it is counted: bounds memory.
+const BLOCK_BYTES: usize = 4 << 20;
 
 /// What was counted.
 #[derive(Debug, Default)]

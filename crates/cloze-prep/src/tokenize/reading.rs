@@ -1,4 +1,4 @@
-//! Documents of all sources, in order, by blocks: read on one thread while others work on the block before.
+//! Documents of all sources, in order, by blocks: read on one thread while others work on those before.
 
 use std::collections::BTreeMap;
 
@@ -162,6 +162,12 @@ impl Ended {
 }
 
 impl Block {
+    /// About what it takes of memory.
+    pub fn size(&self) -> usize {
+        let texts = self.documents.iter().map(|d| d.text.len());
+        texts.sum::<usize>() + self.events.len() * SOURCE_BYTES
+    }
+
     fn push(&mut self, event: Event) {
         self.events.push((self.documents.len(), event));
     }
