@@ -2,35 +2,42 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::ScopeFifo;
 
 /// What is worked on, the oldest first.
 ///
-/// The thread that holds it decides how much that is, by [`Ahead::weight`]. It works, too, while it waits, but on nothing that takes so long that the others would have nothing left.
+/// The thread that holds it decides how much that is, by [`Ahead::weight`], and works, too, while it waits.
 pub struct Ahead<'s, R> {
     begun: VecDeque<(Receiver<R>, usize)>,
     weight: usize,
+    /// How many were taken.
+    taken: u64,
     queue: Arc<Mutex<Queue<'s>>>,
-    threads: usize,
 }
 
-/// What no thread has begun yet.
+/// What no thread works on yet.
 #[derive(Default)]
 struct Queue<'s> {
-    jobs: VecDeque<(Box<dyn FnOnce() + Send + 's>, usize)>,
+    jobs: VecDeque<Job<'s>>,
     weight: usize,
 }
 
+struct Job<'s> {
+    number: u64,
+    weight: usize,
+    run: Box<dyn FnOnce() + Send + 's>,
+}
+
 impl<'s, R: Send + 's> Ahead<'s, R> {
-    /// Nothing, for the threads of the pool that this one belongs to.
+    /// Nothing yet.
     pub fn new() -> Self {
         Self {
             begun: VecDeque::new(),
             weight: 0,
+            taken: 0,
             queue: Arc::default(),
-            threads: rayon::current_num_threads(),
         }
     }
 
@@ -47,17 +54,21 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
         work: impl FnOnce() -> R + Send + 's,
     ) {
         let (to, from) = sync_channel(1);
-        let job = Box::new(move || {
-            // Nobody waits for it any more where the thread that asked has failed.
-            let _ = to.send(work());
-        });
+        let job = Job {
+            number: self.taken + self.begun.len() as u64,
+            weight,
+            run: Box::new(move || {
+                // Nobody waits for it any more where the thread that asked has failed.
+                let _ = to.send(work());
+            }),
+        };
         self.begun.push_back((from, weight));
         self.weight += weight;
-        locked(&self.queue).push(job, weight);
+        locked(&self.queue).push(job);
         let queue = Arc::clone(&self.queue);
         scope.spawn_fifo(move |_| {
-            let job = locked(&queue).take(0);
-            job.into_iter().for_each(|job| job());
+            let job = locked(&queue).take(|_, _| true);
+            job.into_iter().for_each(|job| (job.run)());
         });
     }
 
@@ -70,25 +81,31 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
 
     /// What came of the oldest, when it is done. `None` where nothing is begun, or where the work panicked, which its scope tells of.
     pub fn wait(&mut self) -> Option<R> {
-        self.wait_with(self.threads - 1)
+        self.wait_with(|_, _| true)
     }
 
-    /// As [`Ahead::wait`], when nothing more will be begun.
-    pub fn last(&mut self) -> Option<R> {
-        self.wait_with(0)
+    /// As [`Ahead::wait`], but this thread, which has more to ask for, works on nothing that takes so long that the others have nothing left to do.
+    pub fn wait_lightly(&mut self) -> Option<R> {
+        let others = rayon::current_num_threads() - 1;
+        self.wait_with(|weight, left| weight.saturating_mul(others) <= left)
     }
 
-    fn wait_with(&mut self, others: usize) -> Option<R> {
+    /// `works` says whether this thread may begin a job of some weight, which leaves some.
+    fn wait_with(&mut self, works: impl Fn(usize, usize) -> bool) -> Option<R> {
         let (from, _) = self.begun.front()?;
         let result = loop {
             match from.try_recv() {
                 Err(TryRecvError::Empty) => {}
                 done => break done.ok(),
             }
-            let job = locked(&self.queue).take(others);
+            let mut queue = locked(&self.queue);
+            // What it waits for is always done: no two threads wait for each other.
+            let is_next = queue.jobs.front().is_some_and(|j| j.number == self.taken);
+            let job = queue.take(|weight, left| is_next || works(weight, left));
+            drop(queue);
             match job {
-                Some(job) => job(),
-                // The others have it, or will.
+                Some(job) => (job.run)(),
+                // Another thread has it.
                 None => break from.recv().ok(),
             }
         };
@@ -99,28 +116,28 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
     fn forget_first(&mut self) {
         let weight = self.begun.pop_front().map_or(0, |(_, weight)| weight);
         self.weight -= weight;
+        self.taken += 1;
     }
 }
 
 impl<'s> Queue<'s> {
-    fn push(&mut self, job: Box<dyn FnOnce() + Send + 's>, weight: usize) {
-        self.jobs.push_back((job, weight));
-        self.weight += weight;
+    fn push(&mut self, job: Job<'s>) {
+        self.weight += job.weight;
+        self.jobs.push_back(job);
     }
 
-    /// The first job that leaves as much to each of so many `others`.
-    fn take(&mut self, others: usize) -> Option<Box<dyn FnOnce() + Send + 's>> {
-        let leaves_enough =
-            |&(_, weight): &(_, usize)| weight.saturating_mul(others) <= self.weight - weight;
-        let i = self.jobs.iter().position(leaves_enough)?;
-        let (job, weight) = self.jobs.remove(i)?;
-        self.weight -= weight;
+    /// The first job of whose weight and of what it leaves `is_taken` is true.
+    fn take(&mut self, is_taken: impl Fn(usize, usize) -> bool) -> Option<Job<'s>> {
+        let mut jobs = self.jobs.iter();
+        let i = jobs.position(|job| is_taken(job.weight, self.weight - job.weight))?;
+        let job = self.jobs.remove(i)?;
+        self.weight -= job.weight;
         Some(job)
     }
 }
 
 /// A job runs when its queue is not locked, so a panic leaves that whole.
-fn locked<'a, 's>(queue: &'a Mutex<Queue<'s>>) -> std::sync::MutexGuard<'a, Queue<'s>> {
+fn locked<'a, 's>(queue: &'a Mutex<Queue<'s>>) -> MutexGuard<'a, Queue<'s>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -141,52 +158,87 @@ mod tests {
     fn results_come_in_order_and_no_more_is_begun_than_was_asked_for() {
         for threads in [1, 2, 5] {
             let mut taken = Vec::new();
-            pool(threads).in_place_scope_fifo(|scope| {
-                let (mut ahead, mut next) = (Ahead::new(), 0..200_u64);
-                assert!(ahead.done().is_none() && ahead.wait().is_none());
-                loop {
-                    taken.extend(std::iter::from_fn(|| ahead.done()));
-                    if ahead.weight() >= 12 {
-                        taken.extend(ahead.wait());
-                    } else if let Some(i) = next.next() {
-                        ahead.begin(scope, 3, move || {
-                            std::thread::sleep(Duration::from_micros(i * 37 % 400));
-                            i
-                        });
-                        assert!(ahead.weight() <= 14);
-                    } else {
-                        break;
+            pool(threads).install(|| {
+                rayon::in_place_scope_fifo(|scope| {
+                    let (mut ahead, mut next) = (Ahead::new(), 0..200_u64);
+                    assert!(ahead.done().is_none() && ahead.wait().is_none());
+                    loop {
+                        taken.extend(std::iter::from_fn(|| ahead.done()));
+                        if ahead.weight() >= 12 {
+                            taken.extend(ahead.wait_lightly());
+                        } else if let Some(i) = next.next() {
+                            ahead.begin(scope, 3, move || {
+                                std::thread::sleep(Duration::from_micros(i * 37 % 400));
+                                i
+                            });
+                            assert!(ahead.weight() <= 14);
+                        } else {
+                            break;
+                        }
                     }
-                }
-                taken.extend(std::iter::from_fn(|| ahead.last()));
-                assert_eq!(ahead.weight(), 0);
+                    taken.extend(std::iter::from_fn(|| ahead.wait()));
+                    assert_eq!(ahead.weight(), 0);
+                })
             });
             assert!(taken.iter().copied().eq(0..200), "{threads}: {taken:?}");
         }
     }
 
-    /// Who takes results does not begin what would leave the others without work, unless there is none to come.
+    /// While another thread works on the oldest, this one works on the rest, but who asks for more begins nothing that would leave the other without work.
     #[test]
     fn long_work_is_left_to_the_others() {
-        let order = |others: usize| {
-            let mut queue = Queue::default();
-            let ran = Arc::new(AtomicU32::new(0));
-            for weight in [5, 1, 9, 2] {
-                let ran = Arc::clone(&ran);
-                let job = move || ran.store(weight as u32, Ordering::Relaxed);
-                queue.push(Box::new(job), weight);
+        for (lightly, expected) in [(true, [1, 3, 0, 2]), (false, [1, 2, 3, 0])] {
+            let order = Mutex::new(Vec::new());
+            pool(2).install(|| {
+                let (begins, begun) = sync_channel(1);
+                let (ends, ended) = sync_channel(1);
+                rayon::in_place_scope_fifo(|scope| {
+                    let (order, mut ahead) = (&order, Ahead::new());
+                    ahead.begin(scope, 5, move || {
+                        begins.send(()).unwrap();
+                        ended.recv_timeout(Duration::from_secs(30)).unwrap();
+                        order.lock().unwrap().push(0);
+                    });
+                    begun.recv().unwrap();
+                    for (i, weight) in [(1, 1), (2, 9), (3, 2)] {
+                        let ends = ends.clone();
+                        ahead.begin(scope, weight, move || {
+                            order.lock().unwrap().push(i);
+                            if i == 3 {
+                                ends.send(()).unwrap();
+                            }
+                        });
+                    }
+                    while let Some(()) = match lightly {
+                        true => ahead.wait_lightly(),
+                        false => ahead.wait(),
+                    } {}
+                });
+            });
+            assert_eq!(order.into_inner().unwrap(), expected);
+        }
+    }
+
+    /// Threads that wait each for what it asked for do not wait for each other.
+    #[test]
+    fn threads_ask_at_the_same_time() {
+        pool(2).install(|| {
+            let ask = |most: usize| {
+                rayon::in_place_scope_fifo(|scope| {
+                    let (mut ahead, mut sum) = (Ahead::new(), 0);
+                    for i in 1..=1_000 {
+                        while ahead.weight() >= most {
+                            sum += ahead.wait_lightly().unwrap();
+                        }
+                        ahead.begin(scope, 1, move || i);
+                    }
+                    sum + std::iter::from_fn(|| ahead.wait()).sum::<u32>()
+                })
+            };
+            for most in [1, 2, 9] {
+                assert_eq!(rayon::join(|| ask(most), || ask(1)), (500_500, 500_500));
             }
-            let mut order = Vec::new();
-            while let Some(job) = queue.take(others) {
-                job();
-                order.push(ran.load(Ordering::Relaxed));
-            }
-            order
-        };
-        assert_eq!(order(0), [5, 1, 9, 2]);
-        assert_eq!(order(1), [5, 1, 2]);
-        assert_eq!(order(3), [1, 2]);
-        assert_eq!(order(9), [1]);
+        });
     }
 
     #[test]

@@ -89,60 +89,23 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Makes rows of every document of the split, `dupe_factor` times; `cursors` goes through the documents.
-    pub fn draft<C: Cursor>(
-        &self,
-        cursors: impl Fn() -> C + Sync,
-        progress: &dyn Progress,
-    ) -> Result<Drafted> {
+    fn begin(&self) -> Result<Drafted> {
         let spills = self.paths.iter().map(|p| Spill::create(p));
-        let mut bins = Bins {
+        let bins = Bins {
             edges: self.config.bins(),
             spills: spills.collect::<Result<_>>()?,
             planned: Planned::default(),
         };
-        let mut later = self.sorting.map(Later::create).transpose()?;
-        // Of each chunk that is paired ahead the share of what may be.
+        let later = self.sorting.map(Later::create).transpose()?;
+        Ok(Drafted { bins, later })
+    }
+
+    /// How many sentences may be paired ahead, and for how many a chunk of few counts.
+    fn sentences_ahead(&self) -> (usize, usize) {
         let memory = self.sorting.map(|s| s.memory.sort() / DRAFT_BYTES);
         let most = memory.unwrap_or(SENTENCES_AHEAD).min(SENTENCES_AHEAD);
-        let least = most.div_ceil(CHUNKS_AHEAD * rayon::current_num_threads());
-        let cursors = &cursors;
-        rayon::in_place_scope_fifo(|scope| -> Result<()> {
-            let mut ahead = Ahead::<Result<Chunk>>::new();
-            for duplicate in 0..self.config.dupe_factor {
-                for chunk in 0..self.chunks() {
-                    let (documents, sentences) = self.size(&mut cursors(), chunk)?;
-                    let sentences = sentences.max(least);
-                    while let Some(paired) = ahead.done() {
-                        paired?.write(&mut bins, &mut later, progress)?;
-                    }
-                    while ahead.weight() + sentences > most
-                        && let Some(paired) = ahead.wait()
-                    {
-                        paired?.write(&mut bins, &mut later, progress)?;
-                    }
-                    if sentences <= most {
-                        ahead.begin(scope, sentences, move || {
-                            self.hold(cursors, chunk, duplicate)
-                        });
-                        continue;
-                    }
-                    // A chunk of long documents may be too much to hold.
-                    let mut push = |draft: Draft, len: usize| match &mut later {
-                        Some(later) => later.push(&draft),
-                        None => bins.push(&draft.recipe, len),
-                    };
-                    let counts = self.chunk(cursors, chunk, duplicate, &mut push)?;
-                    bins.planned.counts += counts;
-                    progress.advance(documents);
-                }
-            }
-            while let Some(paired) = ahead.last() {
-                paired?.write(&mut bins, &mut later, progress)?;
-            }
-            Ok(())
-        })?;
-        Ok(Drafted { bins, later })
+        let chunks = CHUNKS_AHEAD * rayon::current_num_threads();
+        (most, most.div_ceil(chunks))
     }
 
     /// [`Planner::chunk`], held.
@@ -151,6 +114,7 @@ impl<'a> Planner<'a> {
         cursors: impl Fn() -> C,
         chunk: u64,
         duplicate: u32,
+        split: usize,
     ) -> Result<Chunk> {
         let (mut drafts, mut recipes) = (Vec::new(), Vec::new());
         let is_later = self.sorting.is_some();
@@ -164,6 +128,7 @@ impl<'a> Planner<'a> {
         let counts = self.chunk(cursors, chunk, duplicate, &mut hold)?;
         let documents = self.documents_of(chunk);
         Ok(Chunk {
+            split,
             documents: documents.end - documents.start,
             drafts,
             recipes,
@@ -300,8 +265,60 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Makes rows of every document of the splits, `dupe_factor` times; `cursors` goes through the documents of one.
+pub fn draft<C: Cursor>(
+    planners: &[Planner<'_>],
+    cursors: impl Fn(usize) -> C + Sync,
+    progress: &dyn Progress,
+) -> Result<Vec<Drafted>> {
+    let begun = planners.iter().map(Planner::begin);
+    let mut drafted: Vec<Drafted> = begun.collect::<Result<_>>()?;
+    let cursors = &cursors;
+    rayon::in_place_scope_fifo(|scope| -> Result<()> {
+        let mut ahead = Ahead::<Result<Chunk>>::new();
+        for (split, planner) in planners.iter().enumerate() {
+            let (most, least) = planner.sentences_ahead();
+            let all = (0..planner.config.dupe_factor)
+                .flat_map(|duplicate| (0..planner.chunks()).map(move |chunk| (duplicate, chunk)));
+            for (duplicate, chunk) in all {
+                let (documents, sentences) = planner.size(&mut cursors(split), chunk)?;
+                let sentences = sentences.max(least);
+                while let Some(paired) = ahead.done() {
+                    paired?.write(&mut drafted, progress)?;
+                }
+                while ahead.weight() + sentences > most
+                    && let Some(paired) = ahead.wait_lightly()
+                {
+                    paired?.write(&mut drafted, progress)?;
+                }
+                if sentences <= most {
+                    ahead.begin(scope, sentences, move || {
+                        planner.hold(|| cursors(split), chunk, duplicate, split)
+                    });
+                    continue;
+                }
+                // A chunk of long documents may be too much to hold.
+                let Drafted { bins, later } = &mut drafted[split];
+                let mut push = |draft: Draft, len: usize| match later {
+                    Some(later) => later.push(&draft),
+                    None => bins.push(&draft.recipe, len),
+                };
+                let counts = planner.chunk(|| cursors(split), chunk, duplicate, &mut push)?;
+                bins.planned.counts += counts;
+                progress.advance(documents);
+            }
+        }
+        while let Some(paired) = ahead.wait() {
+            paired?.write(&mut drafted, progress)?;
+        }
+        Ok(())
+    })?;
+    Ok(drafted)
+}
+
 /// The rows of a chunk: as they are written, each with its length, or those of which some want text from elsewhere.
 struct Chunk {
+    split: usize,
     documents: u64,
     recipes: Vec<(Encoded, usize)>,
     drafts: Vec<Draft>,
@@ -309,12 +326,8 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn write(
-        self,
-        bins: &mut Bins,
-        later: &mut Option<Later>,
-        progress: &dyn Progress,
-    ) -> Result<()> {
+    fn write(self, drafted: &mut [Drafted], progress: &dyn Progress) -> Result<()> {
+        let Drafted { bins, later } = &mut drafted[self.split];
         bins.planned.counts += self.counts;
         for (recipe, len) in self.recipes {
             bins.put(recipe, len)?;

@@ -313,30 +313,46 @@ impl Preparation<'_> {
                 },
             });
         }
-        let (indexes, table) = self.list_documents(&files)?;
         let tokens = folder.place.digest()?;
         let amounts = Amounts::counted(&tokenized);
         let recipes = self.needed(&amounts).recipes;
-        let (planned, splits) = if self.memory.maps(files.bytes() + recipes) {
-            let store = TokenStore::map(&files)?;
-            let map = |index| SplitDocuments::map(&store, index);
-            let documents = [map(&indexes[0])?, map(&indexes[1])?];
-            let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;
-            (planned, self.write_splits(&documents, &indexes)?)
+        let (planned, splits, (table, tokenizer_files)) = if self
+            .memory
+            .maps(files.bytes() + recipes)
+        {
+            let mut beside = None;
+            let (planned, splits) = rayon::in_place_scope(|scope| {
+                // What rows do not depend on is written by who has nothing else to do.
+                scope.spawn(|_| beside = Some(self.write_beside(&files)));
+                let indexes = self.list_documents(&files)?;
+                let store = TokenStore::map(&files)?;
+                let map = |index| SplitDocuments::map(&store, index);
+                let documents = [map(&indexes[0])?, map(&indexes[1])?];
+                let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;
+                let splits = self.write_splits(&documents, &indexes)?;
+                Ok::<_, Error>((planned, splits))
+            })?;
+            (
+                planned,
+                splits,
+                beside.unwrap_or_else(|| self.write_beside(&files))?,
+            )
         } else {
             progress.say(&format!(
                 "memory   tokens and recipes are {}, more than half of the {} that are kept to: they are sorted on the disk",
                 megabytes(files.bytes() + recipes),
                 megabytes(self.memory.bytes()),
             ));
+            let beside = self.write_beside(&files)?;
+            let indexes = self.list_documents(&files)?;
             let cursor = |split: usize| SplitCursor::new(&files, &indexes[split]);
             let planned = self.plan(&indexes, tokens, Some(self.sorting()), cursor)?;
-            (planned, self.gather_splits(&planned, &indexes, cursor)?)
+            let splits = self.gather_splits(&planned, &indexes, cursor)?;
+            (planned, splits, beside)
         };
         let mut paired = planned[0].counts;
         paired += planned[1].counts;
 
-        let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
         atomic::sync_folder(self.out)?;
         let manifest = Manifest {
             format: Manifest::format_name(),
@@ -386,8 +402,8 @@ impl Preparation<'_> {
         }
     }
 
-    /// Goes through the documents once: which split has which, and the table of all.
-    fn list_documents(&self, files: &TokenFiles) -> Result<([SplitIndex; 2], FileRecord)> {
+    /// Goes through the documents: which split has which.
+    fn list_documents(&self, files: &TokenFiles) -> Result<[SplitIndex; 2]> {
         let config = &self.config;
         let mut cursor = files.cursor();
         let docs = (0..files.len()).map(|i| Ok(cursor.document(i)?.doc));
@@ -395,13 +411,22 @@ impl Preparation<'_> {
         let index =
             |split: usize| IndexWriter::create(&self.at(&format!("{}.documents", SPLITS[split])));
         let mut indexes = [index(0)?, index(1)?];
-        let path = self.out.join(documents::FILE_NAME);
-        let mut table = DocumentsWriter::create(&path, !config.meta_field.is_empty())?;
         for i in 0..files.len() {
             let document = cursor.document(i)?;
             let split = usize::from(assignment.is_validation(document.doc));
             indexes[split].push(i, &document)?;
-            table.push(document_record(&document))?;
+        }
+        let [train, validation] = indexes;
+        Ok([train.finish()?, validation.finish()?])
+    }
+
+    /// Writes what a dataset has beside its rows: the table of its documents, and its tokenizer.
+    fn write_beside(&self, files: &TokenFiles) -> Result<(FileRecord, Vec<FileRecord>)> {
+        let path = self.out.join(documents::FILE_NAME);
+        let mut table = DocumentsWriter::create(&path, !self.config.meta_field.is_empty())?;
+        let mut cursor = files.cursor();
+        for i in 0..files.len() {
+            table.push(document_record(&cursor.document(i)?))?;
         }
         let table = table.finish()?;
         let table = FileRecord {
@@ -409,8 +434,7 @@ impl Preparation<'_> {
             bytes: table.bytes,
             blake3: table.blake3,
         };
-        let [train, validation] = indexes;
-        Ok(([train.finish()?, validation.finish()?], table))
+        Ok((table, write_tokenizer(&self.tokenizer, self.out)?))
     }
 }
 

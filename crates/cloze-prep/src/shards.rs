@@ -16,15 +16,16 @@ use cloze_shard::{
 };
 use rayon::prelude::*;
 
+use crate::ahead::Ahead;
 use crate::pairing::{DocumentView, Documents, Recipe, Span, packed};
 use crate::plan::Plan;
 use crate::{Config, ObjectiveKind, Progress, Result, key};
 
 /// Rows that are looked up together. Shuffled rows lie far apart, in memory that no cache holds: a group waits for its loads at one time.
 const GROUP: usize = 32;
-/// Threads that make a shard together, at most: each holds two batches of rows.
+/// Threads that make a shard together, at most: two batches of rows are held for each.
 const WIDEST: usize = 16;
-/// Threads that are few: each may hold four batches of rows.
+/// Threads that are few: four batches of rows may be held for each.
 const FEW: usize = 8;
 /// Rows that progress is told of at a time.
 const ROWS_TOLD: u64 = 1_024;
@@ -36,7 +37,6 @@ pub struct RowMaker<'a, D> {
     masker: Option<(Masker, MaskKey)>,
     /// Whether first segments go on into the next documents.
     crossing: bool,
-    split: u32,
 }
 
 impl<'a, D> RowMaker<'a, D> {
@@ -59,7 +59,6 @@ impl<'a, D> RowMaker<'a, D> {
             vocabulary,
             masker,
             crossing: config.objective == ObjectiveKind::FullSentences,
-            split,
         })
     }
 
@@ -177,46 +176,65 @@ pub struct Drawn {
     places: Vec<u32>,
 }
 
-/// Writes the shards of a split, balanced to one row in each bin, in parallel. `plans` are those of the bins, `names` gives each shard's path in `out`; a
-/// shard that `kept` knows is not written again, and one that is written is told to it.
-pub fn write_split(
-    maker: &RowMaker<'_, impl Documents>,
-    plans: &[Plan],
-    names: impl Fn(usize, u64) -> String + Sync,
+/// A split whose shards are to be written.
+pub struct Split<'a, D> {
+    pub maker: RowMaker<'a, D>,
+    /// Of each bin.
+    pub plans: Vec<Plan>,
+    pub parts: Vec<Part>,
+}
+
+/// Writes the shards of the splits in parallel: their records. A shard that `kept` knows is not written again, and one that is written is told to it.
+pub fn write_splits(
+    splits: &[Split<'_, impl Documents>],
     out: &Path,
     config: &Config,
     kept: &Kept,
     progress: &dyn Progress,
-) -> Result<Vec<ShardRecord>> {
-    let rows: Vec<u64> = plans.iter().map(Plan::rows).collect();
-    let rules = maker.rules(config);
-    let id_type = IdType::for_vocab_size(maker.vocabulary.len());
-    let mut all = parts(config, maker.split, &rows, names);
-    let write = |part: Part, width: usize| {
+) -> Result<Vec<Vec<ShardRecord>>> {
+    let write = |number: usize, part: &Part, ahead: usize| {
+        let Split { maker, plans, .. } = &splits[number];
         if let Some(record) = kept.get(out, &part.file)? {
             progress.advance(record.rows);
-            return Ok(record);
+            return Ok((number, record));
         }
-        let plan = &plans[part.bin];
-        let rules = rules.clone();
-        let record = match id_type {
-            IdType::UInt16 => write_shard::<u16>(maker, (plan, &part), width, rules, out, progress),
-            IdType::UInt32 => write_shard::<u32>(maker, (plan, &part), width, rules, out, progress),
+        let shard = Shard {
+            maker,
+            plan: &plans[part.bin],
+            part,
+            rules: maker.rules(config),
+            path: out.join(&part.file),
+        };
+        let record = match IdType::for_vocab_size(maker.vocabulary.len()) {
+            IdType::UInt16 => shard.write::<u16>(ahead, progress),
+            IdType::UInt32 => shard.write::<u32>(ahead, progress),
         }?;
         kept.put(&record)?;
-        Ok(record)
+        Ok((number, record))
     };
-    // Where there are fewer shards than threads, or such a rest when each thread has made as many as the others, several make one: no thread waits for
-    // another that makes the last. Of others two batches are made at a time, so that a thread that is done takes some over.
+    let mut all: Vec<(usize, &Part)> = Vec::new();
+    for (number, split) in splits.iter().enumerate() {
+        all.extend(split.parts.iter().map(|part| (number, part)));
+    }
+    // Where there are fewer shards than threads, or such a rest when each thread has made as many as the others, several make one: no thread waits for another
+    // that makes the last. Few threads make batches of every shard ahead, so that one that is done takes some over.
     let threads = rayon::current_num_threads();
-    let rest = all.split_off(all.len() - all.len() % threads);
-    let most = (threads / rest.len().max(1)).clamp(1, WIDEST);
-    let two = if (2..=FEW).contains(&threads) { 2 } else { 1 };
-    let mut records: Vec<ShardRecord> = Vec::new();
-    for (parts, width) in [(all, two), (rest, most)] {
-        let parts = parts.into_par_iter().with_max_len(1);
-        let made = parts.map(|part| write(part, width));
-        records.extend(made.collect::<Result<Vec<_>>>()?);
+    let are_few = (2..=FEW).contains(&threads);
+    let apart = if are_few {
+        0
+    } else {
+        all.len() - all.len() % threads
+    };
+    let rest = all.split_off(apart);
+    let each = threads / rest.len().max(1);
+    let each = each.clamp(1 + usize::from(are_few), WIDEST);
+    let mut records = vec![Vec::new(); splits.len()];
+    for (shards, ahead) in [(all, 1), (rest, 2 * each)] {
+        let shards = shards.into_par_iter().with_max_len(1);
+        let made = shards.map(|(number, part)| write(number, part, ahead));
+        for (number, record) in made.collect::<Result<Vec<_>>>()? {
+            records[number].push(record);
+        }
     }
     Ok(records)
 }
@@ -264,65 +282,55 @@ pub fn parts(
     all
 }
 
-/// Writes a shard, `width` batches of whose rows are made at a time, while those before are written.
-fn write_shard<T: Id>(
-    maker: &RowMaker<'_, impl Documents>,
-    (plan, part): (&Plan, &Part),
-    width: usize,
+/// A shard, and what its rows are made of.
+struct Shard<'a, D> {
+    maker: &'a RowMaker<'a, D>,
+    plan: &'a Plan,
+    part: &'a Part,
     rules: RowRules,
-    out: &Path,
-    progress: &dyn Progress,
-) -> Result<ShardRecord> {
-    let id_type = IdType::for_vocab_size(maker.vocabulary.len());
-    let path = out.join(&part.file);
-    let has_masks = maker.has_masks();
-    let mut writer = ShardWriter::create(&path, id_type, has_masks, rules.clone())?;
-    let batches = || {
-        let batch = || Making::<T>::new(RowBatch::new(id_type, has_masks, rules.clone()));
-        (0..width).map(|_| batch()).collect::<Vec<_>>()
-    };
-    let make = |wave: &mut [Making<T>], begin: u64| -> Result<()> {
-        let make = |(making, begin): (&mut Making<T>, u64)| {
-            let places = begin..part.range.end.min(begin + ROWS_PER_BATCH as u64);
-            making
-                .make(maker, (plan, part), places, progress)
-                .map_err(|(row, why)| {
-                    let path = path.clone();
-                    cloze_shard::Error::Row { path, row, why }
-                })
-        };
-        let begins = (0..wave.len() as u64).map(|i| begin + i * ROWS_PER_BATCH as u64);
-        let wave: Vec<_> = wave.iter_mut().zip(begins).collect();
-        Ok(wave.into_par_iter().try_for_each(make)?)
-    };
-    let mut write = |wave: &mut [Making<T>]| -> Result<()> {
-        let mut made = wave.iter_mut().filter(|making| !making.batch.is_empty());
-        Ok(made.try_for_each(|making| writer.append(&mut making.batch))?)
-    };
-    let step = width * ROWS_PER_BATCH;
-    if width == 1 {
-        let mut one = batches();
-        for begin in part.range.clone().step_by(step) {
-            make(&mut one, begin)?;
-            write(&mut one)?;
-        }
-    } else {
-        let (mut wave, mut before) = (batches(), batches());
-        for begin in part.range.clone().step_by(step) {
-            let mut made = Ok(());
-            let written = rayon::in_place_scope(|scope| {
-                scope.spawn(|_| made = make(&mut wave, begin));
-                write(&mut before)
-            });
-            written.and(made)?;
-            std::mem::swap(&mut wave, &mut before);
-        }
-        write(&mut before)?;
-    }
-    Ok(writer.finish(&part.file)?)
+    path: PathBuf,
 }
 
-/// Rows of a shard that are made together, and memory that is used again.
+impl<D: Documents> Shard<'_, D> {
+    /// Writes it, while so many batches of its rows are made ahead.
+    fn write<T: Id>(self, ahead: usize, progress: &dyn Progress) -> Result<ShardRecord> {
+        let id_type = IdType::for_vocab_size(self.maker.vocabulary.len());
+        let (rules, has_masks) = (|| self.rules.clone(), self.maker.has_masks());
+        let mut writer = ShardWriter::create(&self.path, id_type, has_masks, rules())?;
+        let own = &self;
+        rayon::in_place_scope_fifo(|scope| -> Result<()> {
+            let mut batches = Ahead::<Result<Making<T>>>::new();
+            let mut used = Vec::new();
+            let mut append = |making: Result<Making<T>>| -> Result<Making<T>> {
+                let mut making = making?;
+                writer.append(&mut making.batch)?;
+                Ok(making)
+            };
+            let end = self.part.range.end;
+            for begin in self.part.range.clone().step_by(ROWS_PER_BATCH) {
+                if batches.weight() == ahead
+                    && let Some(making) = batches.wait()
+                {
+                    used.push(append(making)?);
+                }
+                let places = begin..end.min(begin + ROWS_PER_BATCH as u64);
+                let new = || Making::new(RowBatch::new(id_type, has_masks, rules()));
+                let mut making = used.pop().unwrap_or_else(new);
+                batches.begin(scope, 1, move || {
+                    making.make(own, places, progress)?;
+                    Ok(making)
+                });
+            }
+            while let Some(making) = batches.wait() {
+                append(making)?;
+            }
+            Ok(())
+        })?;
+        Ok(writer.finish(&self.part.file)?)
+    }
+}
+
+/// A batch of rows, as it is made, and memory that is used again.
 struct Making<T> {
     batch: RowBatch,
     row: Row<T>,
@@ -335,14 +343,16 @@ impl<T: Id> Making<T> {
         Self { batch, row, drawn }
     }
 
-    /// Makes the rows of some places of a shard. One that breaks a rule is an error: its number in the shard, and the reason.
+    /// Makes the rows of some places of a shard.
     fn make(
         &mut self,
-        maker: &RowMaker<'_, impl Documents>,
-        (plan, part): (&Plan, &Part),
+        shard: &Shard<'_, impl Documents>,
         places: Range<u64>,
         progress: &dyn Progress,
-    ) -> std::result::Result<(), (u64, String)> {
+    ) -> Result<()> {
+        let Shard {
+            maker, plan, part, ..
+        } = shard;
         let mut numbers = [0; GROUP];
         let mut recipes = [Recipe::default(); GROUP];
         let mut sources = Vec::with_capacity(GROUP);
@@ -369,7 +379,11 @@ impl<T: Id> Making<T> {
                 let (row, drawn) = (&mut self.row, &mut self.drawn);
                 maker.fill_from(sources, part.before + number, recipe, row, drawn);
                 let pushed = self.batch.push(&self.row.view());
-                pushed.map_err(|why| (place - part.range.start, why))?;
+                pushed.map_err(|why| cloze_shard::Error::Row {
+                    path: shard.path.clone(),
+                    row: place - part.range.start,
+                    why,
+                })?;
                 tokens += self.row.input_ids.len() as u64;
             }
             at += count as u64;

@@ -132,7 +132,7 @@ impl Parts<'_> {
                     self.store::<T>(tokenized?, worker, progress)?;
                 }
                 if ahead.weight() >= most {
-                    if let Some(tokenized) = ahead.wait() {
+                    if let Some(tokenized) = ahead.wait_lightly() {
                         self.store(tokenized?, worker, progress)?;
                     }
                     continue;
@@ -145,7 +145,7 @@ impl Parts<'_> {
                     Err(error) => break Err(error),
                 }
             };
-            while let Some(tokenized) = ahead.last() {
+            while let Some(tokenized) = ahead.wait() {
                 self.store(tokenized?, worker, progress)?;
             }
             read

@@ -51,7 +51,9 @@ fn planned(
 ) -> Planned {
     let (totals, kinds) = (documents.totals(), documents.kinds());
     let planner = Planner::new(config, totals, kinds, paths, sorting);
-    let drafted = planner.draft(|| documents, &Silent).unwrap();
+    let planners = std::slice::from_ref(&planner);
+    let mut drafted = draft(planners, |_| documents, &Silent).unwrap();
+    let drafted = drafted.remove(0);
     planner.finish(drafted, documents, &Silent).unwrap().0
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Preparation;
 use crate::pairing::Cursor;
-use crate::plan::{Drafted, Planned, Planner, RECIPE_BYTES, Sorting};
+use crate::plan::{Drafted, Planned, Planner, RECIPE_BYTES, Sorting, draft};
 use crate::progress::Stage;
 use crate::split::{SplitIndex, token_kinds};
 use crate::{Result, key};
@@ -66,18 +66,17 @@ impl Preparation<'_> {
                 let planners = [planner(0), planner(1)];
                 let all: u64 = indexes.iter().map(|index| index.totals.documents).sum();
                 progress.begin(Stage::Pair, all * u64::from(config.dupe_factor));
-                let draft = |split: usize| planners[split].draft(|| cursor(split), progress);
-                let drafted = [draft(0)?, draft(1)?];
+                let drafted = draft(&planners, &cursor, progress)?;
                 progress.end();
                 let left = drafted.iter().map(Drafted::left).sum();
                 if left > 0 {
                     progress.begin(Stage::Find, left);
                 }
-                let [train, validation] = drafted;
-                let (train, of_train) = planners[0].finish(train, cursor(0), progress)?;
-                let (validation, of_validation) =
-                    planners[1].finish(validation, cursor(1), progress)?;
-                let (planned, blake3) = ([train, validation], [of_train, of_validation]);
+                let (mut planned, mut blake3) = <([Planned; 2], [Vec<String>; 2])>::default();
+                for (split, drafted) in drafted.into_iter().enumerate() {
+                    (planned[split], blake3[split]) =
+                        planners[split].finish(drafted, cursor(split), progress)?;
+                }
                 if left > 0 {
                     progress.end();
                 }

@@ -12,7 +12,7 @@ use crate::gather::Gather;
 use crate::pairing::Cursor;
 use crate::plan::{self, Plan, Planned};
 use crate::progress::Stage;
-use crate::shards::{self, Kept, RowMaker, write_split};
+use crate::shards::{self, Kept, RowMaker, Split};
 use crate::split::{SplitDocuments, SplitIndex};
 
 impl Preparation<'_> {
@@ -49,25 +49,30 @@ impl Preparation<'_> {
         indexes: &[SplitIndex; 2],
     ) -> Result<BTreeMap<String, SplitRecord>> {
         let config = &self.config;
-        let plans = |split| -> Result<Vec<Plan>> {
-            let paths = self.recipes(split);
-            paths.iter().map(|path| Plan::open(path)).collect()
-        };
-        let plans = [plans(0)?, plans(1)?];
-        let rows = plans.iter().flatten().map(Plan::rows).sum();
-        let kept = Kept::new(self.folder.clone());
-        self.progress.begin(Stage::Write, rows);
-        let mut splits = BTreeMap::new();
-        for (i, (documents, plans)) in documents.iter().zip(&plans).enumerate() {
-            let maker = RowMaker::new(documents, &self.vocabulary, config, i as u32)?;
-            let names = self.shards_of(i)?;
-            let (out, progress) = (self.out, self.progress);
-            let shards = write_split(&maker, plans, names, out, config, &kept, progress)?;
-            let record = SplitRecord::new(shards, indexes[i].totals.documents);
-            splits.insert(SPLITS[i].to_owned(), record);
+        let mut splits = Vec::new();
+        for (i, documents) in documents.iter().enumerate() {
+            let plans = self.recipes(i);
+            let plans = plans.iter().map(|path| Plan::open(path));
+            let plans: Vec<Plan> = plans.collect::<Result<_>>()?;
+            let rows: Vec<u64> = plans.iter().map(Plan::rows).collect();
+            splits.push(Split {
+                maker: RowMaker::new(documents, &self.vocabulary, config, i as u32)?,
+                parts: shards::parts(config, i as u32, &rows, self.shards_of(i)?),
+                plans,
+            });
         }
+        let rows = splits.iter().flat_map(|split| &split.plans);
+        self.progress
+            .begin(Stage::Write, rows.map(Plan::rows).sum());
+        let kept = Kept::new(self.folder.clone());
+        let records = shards::write_splits(&splits, self.out, config, &kept, self.progress)?;
         self.progress.end();
-        Ok(splits)
+        let records = SPLITS.iter().zip(records).zip(indexes);
+        let of = |((name, shards), index): ((&&str, _), &SplitIndex)| {
+            let record = SplitRecord::new(shards, index.totals.documents);
+            (String::from(*name), record)
+        };
+        Ok(records.map(of).collect())
     }
 
     /// As [`write_splits`](Self::write_splits), by buckets; `cursor` goes through the documents of a split.
