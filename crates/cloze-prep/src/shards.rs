@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use cloze_shard::manifest::{Masking, ShardRecord};
 use cloze_shard::masking::{MaskKey, Masker, Scratch};
@@ -184,6 +185,35 @@ pub struct Split<'a, D> {
     pub parts: Vec<Part>,
 }
 
+impl<D: Documents> Split<'_, D> {
+    /// Writes the rows of a shard, unless it is there; so many batches of them are made ahead.
+    fn write(
+        &self,
+        shard: usize,
+        ahead: usize,
+        (out, config, kept): (&Path, &Config, &Kept),
+        progress: &dyn Progress,
+    ) -> Result<Written> {
+        let (maker, part) = (&self.maker, &self.parts[shard]);
+        if let Some(record) = kept.get(out, &part.file)? {
+            progress.advance(record.rows);
+            return Ok(Written::Before(record));
+        }
+        let shard = Shard {
+            maker,
+            plan: &self.plans[part.bin],
+            part,
+            rules: maker.rules(config),
+            path: out.join(&part.file),
+        };
+        let writer = match IdType::for_vocab_size(maker.vocabulary.len()) {
+            IdType::UInt16 => shard.write::<u16>(ahead, progress),
+            IdType::UInt32 => shard.write::<u32>(ahead, progress),
+        }?;
+        Ok(Written::Now(Box::new(writer), part.file.clone()))
+    }
+}
+
 /// Writes the shards of the splits in parallel: their records. A shard that `kept` knows is not written again, and one that is written is told to it.
 pub fn write_splits(
     splits: &[Split<'_, impl Documents>],
@@ -192,51 +222,73 @@ pub fn write_splits(
     kept: &Kept,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<ShardRecord>>> {
-    let write = |number: usize, part: &Part, ahead: usize| {
-        let Split { maker, plans, .. } = &splits[number];
-        if let Some(record) = kept.get(out, &part.file)? {
-            progress.advance(record.rows);
-            return Ok((number, record));
-        }
-        let shard = Shard {
-            maker,
-            plan: &plans[part.bin],
-            part,
-            rules: maker.rules(config),
-            path: out.join(&part.file),
-        };
-        let record = match IdType::for_vocab_size(maker.vocabulary.len()) {
-            IdType::UInt16 => shard.write::<u16>(ahead, progress),
-            IdType::UInt32 => shard.write::<u32>(ahead, progress),
-        }?;
-        kept.put(&record)?;
-        Ok((number, record))
-    };
-    let mut all: Vec<(usize, &Part)> = Vec::new();
+    // By split and number. Splits of few shards come first: who has made theirs helps with the others'.
+    let mut all: Vec<(usize, usize)> = Vec::new();
     for (number, split) in splits.iter().enumerate() {
-        all.extend(split.parts.iter().map(|part| (number, part)));
+        all.extend((0..split.parts.len()).map(|shard| (number, shard)));
     }
+    all.sort_by_key(|(split, _)| splits[*split].parts.len());
     // Where there are fewer shards than threads, or such a rest when each thread has made as many as the others, several make one: no thread waits for another
     // that makes the last. Few threads make batches of every shard ahead, so that one that is done takes some over.
     let threads = rayon::current_num_threads();
     let are_few = (2..=FEW).contains(&threads);
-    let apart = if are_few {
-        0
-    } else {
-        all.len() - all.len() % threads
-    };
-    let rest = all.split_off(apart);
+    let alone = all.len() - all.len() % threads;
+    let rest = all.split_off(if are_few { 0 } else { alone });
     let each = threads / rest.len().max(1);
     let each = each.clamp(1 + usize::from(are_few), WIDEST);
-    let mut records = vec![Vec::new(); splits.len()];
-    for (shards, ahead) in [(all, 1), (rest, 2 * each)] {
-        let shards = shards.into_par_iter().with_max_len(1);
-        let made = shards.map(|(number, part)| write(number, part, ahead));
-        for (number, record) in made.collect::<Result<Vec<_>>>()? {
-            records[number].push(record);
+    let mut groups = [(all, 1), (rest, 2 * each)].into_iter();
+    let (to, written) = sync_channel::<((usize, usize), Written)>(threads);
+    let end = || -> Result<Vec<Vec<Option<ShardRecord>>>> {
+        let none = splits.iter().map(|split| vec![None; split.parts.len()]);
+        let mut records: Vec<Vec<_>> = none.collect();
+        for ((split, shard), written) in written {
+            records[split][shard] = Some(written.end(kept)?);
+        }
+        Ok(records)
+    };
+    let (made, ended) = std::thread::scope(|scope| {
+        // Who makes rows does not wait for the disk.
+        let ending = scope.spawn(end);
+        let made = groups.try_for_each(|(shards, ahead)| {
+            let shards = shards.into_par_iter().with_max_len(1);
+            shards.try_for_each_with(&to, |to, (split, shard)| {
+                let written = splits[split].write(shard, ahead, (out, config, kept), progress);
+                // Nobody takes it where ending another failed.
+                to.send(((split, shard), written.map_err(Some)?))
+                    .map_err(|_| None)
+            })
+        });
+        drop(to);
+        let ended = ending.join();
+        (made, ended.unwrap_or_else(|p| std::panic::resume_unwind(p)))
+    });
+    let records = ended?.into_iter();
+    match made {
+        Err(Some(error)) => Err(error),
+        _ => Ok(records.map(|r| r.into_iter().flatten().collect()).collect()),
+    }
+}
+
+/// A shard whose rows are all there.
+enum Written {
+    /// Since an earlier run.
+    Before(ShardRecord),
+    /// But not on the disk yet; and its path in the dataset.
+    Now(Box<ShardWriter>, String),
+}
+
+impl Written {
+    /// Makes it durable, and notes it.
+    fn end(self, kept: &Kept) -> Result<ShardRecord> {
+        match self {
+            Self::Before(record) => Ok(record),
+            Self::Now(writer, file) => {
+                let record = writer.finish(&file)?;
+                kept.put(&record)?;
+                Ok(record)
+            }
         }
     }
-    Ok(records)
 }
 
 /// A shard to be written: the places of an order.
@@ -292,8 +344,8 @@ struct Shard<'a, D> {
 }
 
 impl<D: Documents> Shard<'_, D> {
-    /// Writes it, while so many batches of its rows are made ahead.
-    fn write<T: Id>(self, ahead: usize, progress: &dyn Progress) -> Result<ShardRecord> {
+    /// Writes its rows, while so many batches of them are made ahead.
+    fn write<T: Id>(self, ahead: usize, progress: &dyn Progress) -> Result<ShardWriter> {
         let id_type = IdType::for_vocab_size(self.maker.vocabulary.len());
         let (rules, has_masks) = (|| self.rules.clone(), self.maker.has_masks());
         let mut writer = ShardWriter::create(&self.path, id_type, has_masks, rules())?;
@@ -326,7 +378,7 @@ impl<D: Documents> Shard<'_, D> {
             }
             Ok(())
         })?;
-        Ok(writer.finish(&self.part.file)?)
+        Ok(writer)
     }
 }
 
