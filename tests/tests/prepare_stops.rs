@@ -651,6 +651,43 @@ fn damaged_work_is_not_used() {
         fs::remove_dir_all(place.path("out")).unwrap();
     }
     assert!(damaged > 3, "{damaged}");
+    // What the machine lost that stopped within a second: tokens are made anew from the first part on that is not whole, and so are recipes.
+    let parts = |folder: &str| {
+        let names = fs::read_dir(place.path(folder)).unwrap();
+        let names = names.map(|f| f.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".arrow")).count()
+    };
+    assert!(parts("work/.work/tokens") > 2);
+    let lose = |name: &str, how: &dyn Fn(&Path)| {
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(&work)
+            .arg(place.path("out"))
+            .status();
+        assert!(copied.unwrap().success());
+        how(&place.path("out/.work").join(name));
+        let ran = place.cloze(&format!("{line} --resume")).status(0);
+        assert!(place.files("out") == whole, "{name}");
+        fs::remove_dir_all(place.path("out")).unwrap();
+        ran.err()
+    };
+    let empty = |path: &Path| fs::write(path, "").unwrap();
+    let zeros = |path: &Path| {
+        let length = fs::metadata(path).unwrap().len();
+        fs::write(path, vec![0; length as usize]).unwrap();
+    };
+    let gone = |path: &Path| fs::remove_file(path).unwrap();
+    let ways: [&dyn Fn(&Path); 3] = [&empty, &zeros, &gone];
+    for how in ways {
+        for (part, goes_on) in [(0, false), (2, true)] {
+            let name = format!("tokens/part-{part:05}.arrow");
+            let said = lose(&name, how);
+            assert!(said.contains("it is made anew"), "{said}");
+            assert_eq!(said.contains("going on after"), goes_on, "{said}");
+        }
+        let said = lose("train-0.recipes", how);
+        assert!(said.contains("as they are in out/.work/tokens"), "{said}");
+    }
 }
 
 /// A preparation into `out` that has begun, and waits for its standard input.

@@ -179,7 +179,7 @@ pub fn keep_what_stays(
             report.gone(reason(exact), Example::default);
         }
     }
-    let mut out = TokenStoreWriter::create(to, id_type)?;
+    let mut out = TokenStoreWriter::create(to, id_type, None)?;
     let mut left = Left::default();
     let most: Vec<Repeated> = decisions.most.clone();
     let mut tokens = TokenizedDocument::default();

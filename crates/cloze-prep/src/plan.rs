@@ -7,6 +7,7 @@ mod tests;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use cloze_shard::atomic::Postponed;
 use cloze_shard::random::{Key, Stage};
 use serde::{Deserialize, Serialize};
 
@@ -89,8 +90,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn begin(&self) -> Result<Drafted> {
-        let spills = self.paths.iter().map(|p| Spill::create(p));
+    fn begin(&self, postponed: &Postponed) -> Result<Drafted> {
+        let spills = self.paths.iter().map(|p| Spill::create(p, postponed));
         let bins = Bins {
             edges: self.config.bins(),
             spills: spills.collect::<Result<_>>()?,
@@ -268,10 +269,11 @@ impl<'a> Planner<'a> {
 /// Makes rows of every document of the splits, `dupe_factor` times; `cursors` goes through the documents of one.
 pub fn draft<C: Cursor>(
     planners: &[Planner<'_>],
+    postponed: &Postponed,
     cursors: impl Fn(usize) -> C + Sync,
     progress: &dyn Progress,
 ) -> Result<Vec<Drafted>> {
-    let begun = planners.iter().map(Planner::begin);
+    let begun = planners.iter().map(|planner| planner.begin(postponed));
     let mut drafted: Vec<Drafted> = begun.collect::<Result<_>>()?;
     let cursors = &cursors;
     rayon::in_place_scope_fifo(|scope| -> Result<()> {

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cloze_shard::Vocabulary;
+use cloze_shard::atomic::{self, Postponed};
 use cloze_shard::documents::{self, DocumentRecord, DocumentsWriter};
 use cloze_shard::manifest::{FileRecord, Manifest, Masking, TOKENIZER_FOLDER, TokenizerRecord};
 use cloze_shard::masking::Masker;
-use cloze_shard::{Vocabulary, atomic};
 use cloze_text::Tokenizer;
 
 use crate::amounts::Amounts;
@@ -86,6 +87,8 @@ struct Preparation<'a> {
     config: Config,
     key: Key,
     memory: Memory,
+    /// What of the unfinished work is not on the disk yet.
+    postponed: Postponed,
     out: &'a Path,
     /// The folder of unfinished work.
     folder: PathBuf,
@@ -156,6 +159,7 @@ pub fn prepare(
         tokenizer,
         config,
         memory: Memory::new(work.memory),
+        postponed: Postponed::default(),
         folder: out.join(WORK_FOLDER),
         out,
         work,
@@ -270,6 +274,8 @@ impl Preparation<'_> {
             Reuse {
                 replace: self.work.replace_tokens,
                 in_one_part: config.clean.finds_duplicates(),
+                // Those that are kept are worth more than those of one dataset.
+                postponed: self.work.tokens.is_none().then(|| self.postponed.clone()),
             },
         )?;
         for said in &folder.said {
@@ -353,6 +359,7 @@ impl Preparation<'_> {
         let mut paired = planned[0].counts;
         paired += planned[1].counts;
 
+        self.postponed.end()?;
         atomic::sync_folder(self.out)?;
         let manifest = Manifest {
             format: Manifest::format_name(),
@@ -408,8 +415,12 @@ impl Preparation<'_> {
         let mut cursor = files.cursor();
         let docs = (0..files.len()).map(|i| Ok(cursor.document(i)?.doc));
         let assignment = Assignment::new(docs, config.seed, config.validation_fraction)?;
-        let index =
-            |split: usize| IndexWriter::create(&self.at(&format!("{}.documents", SPLITS[split])));
+        let index = |split: usize| {
+            IndexWriter::create(
+                &self.at(&format!("{}.documents", SPLITS[split])),
+                &self.postponed,
+            )
+        };
         let mut indexes = [index(0)?, index(1)?];
         for i in 0..files.len() {
             let document = cursor.document(i)?;

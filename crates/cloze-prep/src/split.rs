@@ -8,6 +8,7 @@ use arrow_array::types::UInt64Type;
 use arrow_array::{RecordBatch, UInt64Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use cloze_shard::atomic::{AtomicFile, Postponed};
 use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::random::{Key, Stage};
 use cloze_shard::{Vocabulary, prefetch};
@@ -135,10 +136,11 @@ pub struct IndexWriter {
 
 impl IndexWriter {
     /// Begins the index at `path`.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: &Path, postponed: &Postponed) -> Result<Self> {
+        let file = AtomicFile::unfinished(path, postponed)?.undigested();
         Ok(Self {
             path: path.into(),
-            file: IpcFileWriter::undigested(path, &schema())?,
+            file: IpcFileWriter::of(file, &schema())?,
             numbers: Vec::new(),
             before: Vec::new(),
             firsts: Vec::new(),
@@ -173,7 +175,7 @@ impl IndexWriter {
         Ok(self.file.write(&batch)?)
     }
 
-    /// Makes the index durable under its name.
+    /// Gives the index its name.
     pub fn finish(mut self) -> Result<SplitIndex> {
         if !self.numbers.is_empty() {
             self.flush()?;

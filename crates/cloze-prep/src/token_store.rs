@@ -12,6 +12,7 @@ use arrow_array::types::{Int64Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StringArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use cloze_shard::atomic::{AtomicFile, Postponed};
 use cloze_shard::ipc::{IpcFile, IpcFileWriter};
 use cloze_shard::lists::{IdLists, Lists, array};
 use cloze_shard::schema::{IdType, list_of};
@@ -88,9 +89,13 @@ impl Columns {
 }
 
 impl TokenStoreWriter {
-    /// Begins the store at `path`.
-    pub fn create(path: &Path, id_type: IdType) -> Result<Self> {
-        let file = IpcFileWriter::create(path, &schema(id_type))?;
+    /// Begins the store at `path`, durable when it has its name, or by `postponed`.
+    pub fn create(path: &Path, id_type: IdType, postponed: Option<&Postponed>) -> Result<Self> {
+        let file = match postponed {
+            Some(postponed) => AtomicFile::unfinished(path, postponed)?,
+            None => AtomicFile::create(path)?,
+        };
+        let file = IpcFileWriter::of(file, &schema(id_type))?;
         Ok(Self {
             path: path.into(),
             file,
@@ -443,7 +448,7 @@ mod tests {
             (IdType::UInt16, 1),
         ] {
             let path = folder.path().join(format!("{}.arrow", paths.len()));
-            let mut writer = TokenStoreWriter::create(&path, id_type).unwrap();
+            let mut writer = TokenStoreWriter::create(&path, id_type, None).unwrap();
             for i in 0..count {
                 let sentence_ends: Vec<u32> = (1..=i % 3 + 1).map(|s| s * (i + 2)).collect();
                 let tokens = sentence_ends[sentence_ends.len() - 1];

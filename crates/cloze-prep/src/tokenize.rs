@@ -251,7 +251,8 @@ impl Parts<'_> {
             Some(writer) => writer,
             none => {
                 let path = self.folder.part(self.place.parts);
-                none.insert(TokenStoreWriter::create(&path, self.id_type)?)
+                let postponed = self.folder.postponed.as_ref();
+                none.insert(TokenStoreWriter::create(&path, self.id_type, postponed)?)
             }
         };
         writer.push(document, tokens).map_err(|e| match e {

@@ -11,6 +11,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use cloze_shard::atomic::Postponed;
 use serde::{Deserialize, Serialize};
 
 use crate::input::Source;
@@ -52,6 +53,8 @@ pub struct TokenFolder {
     pub whole: bool,
     /// What of the tokens that were there is made anew, and why, for a person.
     pub said: Vec<String>,
+    /// What makes parts durable, where they need not be at once.
+    pub postponed: Option<Postponed>,
     _lock: Option<File>,
 }
 
@@ -100,10 +103,11 @@ impl TokenFolder {
             place: Place::default(),
             whole: false,
             said: Vec::new(),
+            postponed: reuse.postponed.clone(),
             _lock: lock,
         };
-        folder.find(sources, reuse)?;
-        folder.check_parts(&folder.place)?;
+        folder.find(sources, &reuse)?;
+        folder.check_parts(sources)?;
         if !folder.whole {
             folder.forget_later_parts()?;
         }
@@ -111,7 +115,7 @@ impl TokenFolder {
     }
 
     /// Finds where to go on.
-    fn find(&mut self, sources: &[Source], reuse: Reuse) -> Result<()> {
+    fn find(&mut self, sources: &[Source], reuse: &Reuse) -> Result<()> {
         let mut notes = Vec::new();
         while let Some(place) = key::read::<Place>(&self.note(notes.len() as u32))? {
             notes.push(place);
@@ -172,7 +176,11 @@ impl TokenFolder {
                 .push(format!("{} is missing: it is made anew", missing.display()));
         }
         self.place.now(sources);
-        // The note that says that all is there goes first.
+        self.forget_whole()
+    }
+
+    /// The note that says that all is there goes first.
+    fn forget_whole(&self) -> Result<()> {
         match fs::remove_file(self.path.join(WHOLE)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(cloze_shard::Error::io(&self.path.join(WHOLE))(e).into())
@@ -181,24 +189,35 @@ impl TokenFolder {
         }
     }
 
-    /// Whether the parts up to there hold what was written. Of their rows nobody could tell.
-    fn check_parts(&self, place: &Place) -> Result<()> {
-        for part in 0..place.parts {
+    /// Looks whether the parts hold what was written. Of their rows nobody could tell. Those that may have been lost with what the machine had not brought to the disk
+    /// yet are made anew, from the first of them on.
+    fn check_parts(&mut self, sources: &[Source]) -> Result<()> {
+        for part in 0..self.place.parts {
             let path = self.part(part);
-            if !path.exists() {
-                return Err(Error::Damaged {
-                    why: "it is gone".into(),
-                    path,
-                });
+            let why = match path.exists() {
+                false => "it is gone".into(),
+                true => {
+                    let found = cloze_shard::atomic::digest(&path)?.blake3;
+                    let written = self.place.blake3.get(part as usize);
+                    let written = written.map_or("not known", |b| b);
+                    if found == written {
+                        continue;
+                    }
+                    format!("blake3 {found}, was {written}")
+                }
+            };
+            let damaged = Error::Damaged { path, why };
+            if self.postponed.is_none() {
+                return Err(damaged);
             }
-            let found = cloze_shard::atomic::digest(&path)?.blake3;
-            let written = place.blake3.get(part as usize).map_or("not known", |b| b);
-            if found != written {
-                return Err(Error::Damaged {
-                    why: format!("blake3 {found}, was {written}"),
-                    path,
-                });
-            }
+            self.said.push(format!("{damaged}: it is made anew"));
+            self.forget_whole()?;
+            self.whole = false;
+            let before = part.checked_sub(1).map(|before| self.note(before));
+            let before = before.map(|note| key::read::<Place>(&note)).transpose()?;
+            self.place = before.flatten().unwrap_or_default();
+            self.place.now(sources);
+            break;
         }
         Ok(())
     }
@@ -290,12 +309,14 @@ impl Place {
 }
 
 /// What may become of tokens whose sources are others now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Reuse {
     /// They may be made anew.
     pub replace: bool,
     /// They cannot be gone on with: all are made at a time.
     pub in_one_part: bool,
+    /// What makes their parts durable, where that need not be at once: parts may be lost then, and are made anew.
+    pub postponed: Option<Postponed>,
 }
 
 /// Which sources of a place still hold what they held.

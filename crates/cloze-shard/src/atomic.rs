@@ -1,10 +1,14 @@
 //! Files that are whole or absent: temporary file, fsync, rename, fsync of the folder.
 
+mod postponed;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+pub use self::postponed::Postponed;
 use crate::{Error, Result};
 
 /// Bytes that are held before they are digested and written: enough for all lanes of the digest, and little enough to be still near the processor then.
@@ -29,6 +33,8 @@ pub struct AtomicFile {
     bytes: u64,
     /// How many of the first bytes are on their way to the disk.
     begun: u64,
+    /// Since when it is there, and what makes it durable where it has its name soon.
+    postponed: Option<(Instant, Postponed)>,
     /// Whether it has its name.
     is_named: bool,
 }
@@ -45,15 +51,6 @@ pub struct Written {
 impl AtomicFile {
     /// Begins `path`. A `.partial` file left by a killed run is overwritten.
     pub fn create(path: &Path) -> Result<Self> {
-        Self::begin(path, Some(blake3::Hasher::new()))
-    }
-
-    /// As [`AtomicFile::create`], for a file of unfinished work, which nothing binds by its digest.
-    pub fn undigested(path: &Path) -> Result<Self> {
-        Self::begin(path, None)
-    }
-
-    fn begin(path: &Path, hasher: Option<blake3::Hasher>) -> Result<Self> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let partial = path.with_file_name(name);
@@ -63,11 +60,26 @@ impl AtomicFile {
             partial,
             file: Some(file),
             held: Vec::with_capacity(BUFFER),
-            hasher,
+            hasher: Some(blake3::Hasher::new()),
             bytes: 0,
             begun: 0,
+            postponed: None,
             is_named: false,
         })
+    }
+
+    /// As [`AtomicFile::create`], for a file of unfinished work, which `postponed` makes durable later if it is soon written.
+    pub fn unfinished(path: &Path, postponed: &Postponed) -> Result<Self> {
+        let mut file = Self::create(path)?;
+        file.postponed = Some((Instant::now(), postponed.clone()));
+        Ok(file)
+    }
+
+    /// The same file, which nothing binds by its digest.
+    #[must_use]
+    pub fn undigested(mut self) -> Self {
+        self.hasher = None;
+        self
     }
 
     /// The name that the file will have.
@@ -76,24 +88,29 @@ impl AtomicFile {
         &self.path
     }
 
-    /// Makes the file durable and gives it its name.
+    /// Makes the file durable and gives it its name; one that is soon written, and of unfinished work, has its name at once.
     pub fn commit(mut self) -> Result<Written> {
+        let soon = self.postponed.take();
+        let soon = soon.filter(|(since, postponed)| since.elapsed() < postponed.grace());
         let end = |file: &mut Self| {
             file.flush()?;
-            file.file.take().ok_or_else(ended)?.sync_all()
+            let file = file.file.take().ok_or_else(ended)?;
+            if soon.is_none() {
+                file.sync_all()?;
+            }
+            Ok(file)
         };
-        end(&mut self).map_err(Error::io(&self.path))?;
+        let file = end(&mut self).map_err(Error::io(&self.path))?;
         fs::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
         self.is_named = true;
-        if let Some(folder) = self.path.parent() {
-            sync_folder(folder)?;
+        match soon {
+            Some((_, postponed)) => postponed.add(file, &self.path)?,
+            None => self.path.parent().map_or(Ok(()), sync_folder)?,
         }
+        let digest = self.hasher.as_ref().map(blake3::Hasher::finalize);
         Ok(Written {
             bytes: self.bytes,
-            blake3: self
-                .hasher
-                .as_ref()
-                .map_or_else(String::new, |hasher| hasher.finalize().to_hex().to_string()),
+            blake3: digest.map_or_else(String::new, |digest| digest.to_hex().to_string()),
         })
     }
 }
@@ -109,7 +126,9 @@ impl AtomicFile {
             file.write_all(bytes)?;
         }
         self.bytes += bytes.len() as u64;
-        if self.bytes >= self.begun + STEP {
+        let soon = self.postponed.as_ref();
+        let is_gone_soon = soon.is_some_and(|(since, all)| since.elapsed() < all.grace());
+        if self.bytes >= self.begun + STEP && !is_gone_soon {
             begin_writing(&file, self.begun..self.bytes);
             self.begun = self.bytes;
         }
@@ -284,11 +303,17 @@ mod tests {
         let written = write(&path, b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(written, digest(&path).unwrap());
-        let mut file = AtomicFile::undigested(&path).unwrap();
+        let mut file = AtomicFile::create(&path).unwrap().undigested();
         file.write_all(b"more").unwrap();
         let (bytes, blake3) = (4, String::new());
         assert_eq!(file.commit().unwrap(), Written { bytes, blake3 });
         write(&path, b"whole").unwrap();
         assert_eq!(written.blake3, blake3::hash(b"whole").to_hex().to_string());
+        let postponed = Postponed::default();
+        let mut file = AtomicFile::unfinished(&path, &postponed).unwrap();
+        file.write_all(b"whole").unwrap();
+        assert_eq!(file.commit().unwrap(), written);
+        postponed.end().unwrap();
+        assert_eq!(written, digest(&path).unwrap());
     }
 }

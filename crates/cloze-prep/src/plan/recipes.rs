@@ -7,6 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use cloze_shard::atomic::{AtomicFile, Postponed};
 use cloze_shard::ipc::{IpcFile, IpcFileWriter, map_batches};
 use cloze_shard::prefetch;
 
@@ -38,8 +39,9 @@ pub struct Spill {
 
 impl Spill {
     /// Begins the file at `path`.
-    pub fn create(path: &Path) -> Result<Self> {
-        let writer = IpcFileWriter::create(path, &schema())?;
+    pub fn create(path: &Path, postponed: &Postponed) -> Result<Self> {
+        let file = AtomicFile::unfinished(path, postponed)?;
+        let writer = IpcFileWriter::of(file, &schema())?;
         Ok(Self {
             writer,
             held: Vec::new(),
@@ -65,7 +67,7 @@ impl Spill {
         Ok(self.writer.write(&batch)?)
     }
 
-    /// Makes the file durable; the blake3 of its bytes.
+    /// Gives the file its name; the blake3 of its bytes.
     pub fn finish(mut self) -> Result<String> {
         if !self.held.is_empty() {
             self.flush()?;

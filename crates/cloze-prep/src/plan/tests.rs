@@ -52,7 +52,7 @@ fn planned(
     let (totals, kinds) = (documents.totals(), documents.kinds());
     let planner = Planner::new(config, totals, kinds, paths, sorting);
     let planners = std::slice::from_ref(&planner);
-    let mut drafted = draft(planners, |_| documents, &Silent).unwrap();
+    let mut drafted = draft(planners, &Postponed::default(), |_| documents, &Silent).unwrap();
     let drafted = drafted.remove(0);
     planner.finish(drafted, documents, &Silent).unwrap().0
 }

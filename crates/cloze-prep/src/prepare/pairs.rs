@@ -66,7 +66,7 @@ impl Preparation<'_> {
                 let planners = [planner(0), planner(1)];
                 let all: u64 = indexes.iter().map(|index| index.totals.documents).sum();
                 progress.begin(Stage::Pair, all * u64::from(config.dupe_factor));
-                let drafted = draft(&planners, &cursor, progress)?;
+                let drafted = draft(&planners, &self.postponed, &cursor, progress)?;
                 progress.end();
                 let left = drafted.iter().map(Drafted::left).sum();
                 if left > 0 {

@@ -27,19 +27,16 @@ pub struct IpcFileWriter {
 impl IpcFileWriter {
     /// Begins `path` with `schema`.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
-        Self::begin(path, schema, AtomicFile::create(path)?)
+        Self::of(AtomicFile::create(path)?, schema)
     }
 
-    /// As [`IpcFileWriter::create`], without a digest: see [`AtomicFile::undigested`].
-    pub fn undigested(path: &Path, schema: &Schema) -> Result<Self> {
-        Self::begin(path, schema, AtomicFile::undigested(path)?)
-    }
-
-    fn begin(path: &Path, schema: &Schema, file: AtomicFile) -> Result<Self> {
+    /// Begins `file` with `schema`.
+    pub fn of(file: AtomicFile, schema: &Schema) -> Result<Self> {
+        let path = file.path().to_path_buf();
         let options = IpcWriteOptions::try_new(64, false, MetadataVersion::V5)
-            .map_err(|e| arrow(path, &e))?;
-        let writer =
-            FileWriter::try_new_with_options(file, schema, options).map_err(|e| arrow(path, &e))?;
+            .map_err(|e| arrow(&path, &e))?;
+        let writer = FileWriter::try_new_with_options(file, schema, options)
+            .map_err(|e| arrow(&path, &e))?;
         Ok(Self { writer })
     }
 
