@@ -46,6 +46,12 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
         self.weight
     }
 
+    /// Of the heaviest of it.
+    pub fn heaviest(&self) -> usize {
+        let weights = self.begun.iter().map(|(_, weight)| *weight);
+        weights.max().unwrap_or(0)
+    }
+
     /// Has a thread do `work`, after what was begun before it.
     pub fn begin(
         &mut self,
@@ -171,7 +177,7 @@ mod tests {
                                 std::thread::sleep(Duration::from_micros(i * 37 % 400));
                                 i
                             });
-                            assert!(ahead.weight() <= 14);
+                            assert!(ahead.weight() <= 14 && ahead.heaviest() == 3);
                         } else {
                             break;
                         }

@@ -182,7 +182,7 @@ pub fn keep_what_stays(
     let mut out = TokenStoreWriter::create(to, id_type, None)?;
     let mut left = Left::default();
     let most: Vec<Repeated> = decisions.most.clone();
-    let mut tokens = TokenizedDocument::default();
+    let (mut input_ids, mut sentence_ends) = (Vec::new(), Vec::new());
     for number in 0..files.len() {
         let document = store.document(number)?;
         let emptied = decisions.emptied;
@@ -205,16 +205,21 @@ pub fn keep_what_stays(
             }
             Decision::Keep(pieces) => {
                 left.sample(&document, pieces, &most, &place);
-                cut(&document, pieces, &mut tokens);
+                cut(&document, pieces, &mut input_ids, &mut sentence_ends);
             }
         }
         left.documents += 1;
-        left.sentences += tokens.sentence_ends.len() as u64;
-        left.tokens += tokens.input_ids.len() as u64;
+        left.sentences += sentence_ends.len() as u64;
+        left.tokens += input_ids.len() as u64;
         let is_unknown = |&&id: &&u32| Some(id) == unknown;
-        left.unknown_tokens += tokens.input_ids.iter().filter(is_unknown).count() as u64;
+        left.unknown_tokens += input_ids.iter().filter(is_unknown).count() as u64;
         let about = [document.id, document.meta];
-        out.push_of(document.source, document.index, about, &tokens)?;
+        let tokens = TokenizedDocument {
+            doc: document.doc,
+            input_ids: &input_ids,
+            sentence_ends: &sentence_ends,
+        };
+        out.push_of(document.source, document.index, about, tokens)?;
     }
     report.repeated_paragraphs = decisions.removed_paragraphs;
     left.blake3 = out.finish()?;
@@ -254,23 +259,27 @@ fn parts<'a>(
     })
 }
 
-/// What stays of a document.
-fn cut(document: &StoredDocument<'_>, pieces: &[Piece], out: &mut TokenizedDocument) {
-    out.doc = document.doc;
-    out.input_ids.clear();
-    out.sentence_ends.clear();
+/// What stays of a document: its ids, and the ends of its sentences.
+fn cut(
+    document: &StoredDocument<'_>,
+    pieces: &[Piece],
+    input_ids: &mut Vec<u32>,
+    sentence_ends: &mut Vec<u32>,
+) {
+    input_ids.clear();
+    sentence_ends.clear();
     let (ids, ends) = (document.input_ids, document.sentence_ends);
     if pieces.iter().all(|piece| piece.keep) {
-        out.input_ids.extend(ids.iter());
-        out.sentence_ends.extend_from_slice(ends);
+        input_ids.extend(ids.iter());
+        sentence_ends.extend_from_slice(ends);
         return;
     }
     for part in parts(document, pieces).filter(|part| part.piece.keep) {
-        let gone = (part.tokens.start - out.input_ids.len()) as u32;
+        let gone = (part.tokens.start - input_ids.len()) as u32;
         let ends = ends[part.sentences].iter();
-        out.sentence_ends.extend(ends.map(|end| end - gone));
+        sentence_ends.extend(ends.map(|end| end - gone));
         let tokens = ids.slice(part.tokens.start, part.tokens.end);
-        out.input_ids.extend(tokens.iter());
+        input_ids.extend(tokens.iter());
     }
 }
 

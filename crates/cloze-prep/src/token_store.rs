@@ -29,18 +29,14 @@ const TOKENS_A_DOCUMENT: usize = 16;
 const DOCUMENT_TOKENS: usize = 1 << 30;
 
 /// A document's tokens, before they are stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenizedDocument<T = u32> {
+#[derive(Clone, Copy, Debug)]
+pub struct TokenizedDocument<'a, T> {
     /// Hash id.
     pub doc: i64,
     /// Token ids of all sentences.
-    pub input_ids: Vec<T>,
+    pub input_ids: &'a [T],
     /// Exclusive end of each sentence.
-    pub sentence_ends: Vec<u32>,
-    /// Of which `[UNK]`.
-    pub unknown_tokens: u64,
-    /// Sentences that gave no token, left out.
-    pub sentences_without_tokens: u64,
+    pub sentence_ends: &'a [u32],
 }
 
 fn schema(id_type: IdType) -> SchemaRef {
@@ -109,7 +105,7 @@ impl TokenStoreWriter {
     pub fn push<T: Id>(
         &mut self,
         document: &Document,
-        tokens: &TokenizedDocument<T>,
+        tokens: TokenizedDocument<'_, T>,
     ) -> Result<()> {
         let (id, meta) = (document.id.as_deref(), document.meta.as_deref());
         self.push_of(document.source, document.index, [id, meta], tokens)
@@ -121,7 +117,7 @@ impl TokenStoreWriter {
         source: u32,
         index: u64,
         [id, meta]: [Option<&str>; 2],
-        tokens: &TokenizedDocument<T>,
+        tokens: TokenizedDocument<'_, T>,
     ) -> Result<()> {
         let count = tokens.input_ids.len();
         if count > DOCUMENT_TOKENS {
@@ -142,9 +138,9 @@ impl TokenStoreWriter {
         columns.index.push(index);
         columns.id.append_option(id);
         columns.meta.append_option(meta);
-        columns.sentence_ends.push(&tokens.sentence_ends);
+        columns.sentence_ends.push(tokens.sentence_ends);
         // The id type was chosen so that every id of the vocabulary fits.
-        columns.ids.push(T::view(&tokens.input_ids));
+        columns.ids.push(T::view(tokens.input_ids));
         let text = [id, meta].into_iter().flatten().map(str::len);
         self.tokens += count + TOKENS_A_DOCUMENT + text.sum::<usize>() / 2;
         if self.tokens >= BATCH_TOKENS {
@@ -452,21 +448,21 @@ mod tests {
             for i in 0..count {
                 let sentence_ends: Vec<u32> = (1..=i % 3 + 1).map(|s| s * (i + 2)).collect();
                 let tokens = sentence_ends[sentence_ends.len() - 1];
+                let input_ids: Vec<u32> = (0..tokens).map(|t| 1_000 * i + t).collect();
                 let tokenized = TokenizedDocument {
                     doc: i64::from(i) - 3,
-                    input_ids: (0..tokens).map(|t| 1_000 * i + t).collect(),
-                    sentence_ends,
-                    ..TokenizedDocument::default()
+                    input_ids: &input_ids,
+                    sentence_ends: &sentence_ends,
                 };
                 let id = format!("document {i}");
                 let kept = [(i % 2 == 0).then_some(id.as_str()), None];
                 writer
-                    .push_of(3, u64::from(i) + 9, kept, &tokenized)
+                    .push_of(3, u64::from(i) + 9, kept, tokenized)
                     .unwrap();
                 if i % 2 == 1 {
                     writer.flush().unwrap();
                 }
-                all.push((i, id, tokenized));
+                all.push((i, id, (tokenized.doc, input_ids, sentence_ends)));
             }
             writer.finish().unwrap();
             paths.push(path);
@@ -477,7 +473,7 @@ mod tests {
         let mut cursor = files.cursor();
         // Not in order, so that the cursor takes batches again.
         for i in (0..13).map(|i| (i * 5) % 13) {
-            let (number, id, tokens) = &all[i as usize];
+            let (number, id, (own_doc, own_ids, own_ends)) = &all[i as usize];
             let stored = cursor.document(i).unwrap();
             let named = stored.id.map(str::to_owned);
             assert_eq!(named, (number % 2 == 0).then(|| id.clone()));
@@ -488,9 +484,9 @@ mod tests {
                 (stored.doc, stored.input_ids, stored.sentence_ends),
                 (seen.doc, seen.input_ids, seen.sentence_ends),
             ] {
-                assert_eq!(doc, tokens.doc);
-                assert_eq!(ids.to_vec(), tokens.input_ids);
-                assert_eq!(ends, tokens.sentence_ends);
+                assert_eq!(doc, *own_doc);
+                assert_eq!(ids.to_vec(), *own_ids);
+                assert_eq!(ends, own_ends);
             }
         }
     }

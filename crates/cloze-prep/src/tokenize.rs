@@ -6,6 +6,7 @@ mod report;
 
 use std::borrow::Cow;
 use std::fs;
+use std::ops::Range;
 use std::sync::Mutex;
 
 use cloze_clean::exclude::FEW_WORDS;
@@ -31,7 +32,7 @@ const BLOCK_BYTES: usize = 128 << 10;
 const AHEAD: usize = 1 << 20;
 const AHEAD_IN_ALL: usize = 16 << 20;
 const SOME: usize = 2 * BLOCK_BYTES;
-/// Bytes of text at a document's end whose ids are written in groups, of which some is written over.
+/// Bytes of text at the end whose ids are written in groups, of which some is written over.
 const LAST_BYTES: usize = 2 << 10;
 
 /// Reads, segments and tokenizes every source of `plan` into `folder`, or what is not there yet. A part of the folder ends after `part_bytes` of text.
@@ -131,7 +132,8 @@ impl Parts<'_> {
                 while let Some(tokenized) = ahead.done() {
                     self.store::<T>(tokenized?, worker, progress)?;
                 }
-                if ahead.weight() >= most {
+                // While one thread has a long document, the others go on.
+                if ahead.weight() - ahead.heaviest() >= most {
                     if let Some(tokenized) = ahead.wait_lightly() {
                         self.store(tokenized?, worker, progress)?;
                     }
@@ -186,21 +188,20 @@ impl Parts<'_> {
     /// Stores a block, and notes what happened to sources.
     fn store<T: Width>(
         &mut self,
-        (block, looked): Tokenized<T>,
+        (block, tokens): Tokenized<T>,
         worker: &Worker<'_>,
         progress: &dyn Progress,
     ) -> Result<()> {
         let mut events = block.events.into_iter().peekable();
-        for (i, (document, looked)) in block.documents.iter().zip(&looked).enumerate() {
+        for (i, (document, looked)) in block.documents.iter().zip(&tokens.looked).enumerate() {
             while let Some((_, event)) = events.next_if(|(before, _)| *before <= i) {
                 self.note(event);
             }
-            self.push(document, looked, worker.cleaner.as_ref())?;
+            self.push(document, looked, &tokens, worker.cleaner.as_ref())?;
             self.place.documents += 1;
         }
         events.for_each(|(_, event)| self.note(event));
-        let tokens = looked.iter().map(|l| l.tokens.input_ids.len() as u64);
-        progress.count(looked.len() as u64, tokens.sum());
+        progress.count(tokens.looked.len() as u64, tokens.input_ids.len() as u64);
         if self.held >= self.part_bytes {
             self.end_part()?;
         }
@@ -234,13 +235,13 @@ impl Parts<'_> {
     fn push<T: Width>(
         &mut self,
         document: &Document,
-        looked: &Looked<T>,
+        looked: &Looked,
+        tokens: &Tokens<T>,
         cleaner: Option<&Cleaner>,
     ) -> Result<()> {
         self.place.report.look(document, looked, cleaner, self.plan);
         self.held += looked.bytes;
-        let tokens = &looked.tokens;
-        if looked.dropped.is_some() || tokens.input_ids.is_empty() {
+        if looked.dropped.is_some() || looked.input_ids.is_empty() {
             return Ok(());
         }
         if let Some(ledger) = &mut self.ledger {
@@ -255,7 +256,8 @@ impl Parts<'_> {
                 none.insert(TokenStoreWriter::create(&path, self.id_type, postponed)?)
             }
         };
-        writer.push(document, tokens).map_err(|e| match e {
+        let tokenized = tokens.of(document, looked);
+        writer.push(document, tokenized).map_err(|e| match e {
             Error::DocumentTooLong {
                 index,
                 tokens,
@@ -288,8 +290,14 @@ impl Parts<'_> {
 
 /// A document that was looked at, and tokenized if it stays.
 #[derive(Default)]
-struct Looked<T> {
-    tokens: TokenizedDocument<T>,
+struct Looked {
+    /// Which of the ids of [`Tokens`] are its, and which ends of sentences.
+    input_ids: Range<usize>,
+    sentence_ends: Range<usize>,
+    /// Of its ids, `[UNK]`.
+    unknown_tokens: u64,
+    /// Left out.
+    sentences_without_tokens: u64,
     /// Of its text as it was read.
     bytes: u64,
     /// Whether there is a NUL in it.
@@ -301,8 +309,26 @@ struct Looked<T> {
     paragraphs: Vec<(u128, u32)>,
 }
 
-/// A block, and what came of each of its documents.
-type Tokenized<T> = (Block, Vec<Looked<T>>);
+/// What came of documents, in memory that they share: who stores it is another thread than who asked for its memory.
+struct Tokens<T> {
+    looked: Vec<Looked>,
+    input_ids: Vec<T>,
+    /// From the beginning of its document on, the exclusive end of each sentence.
+    sentence_ends: Vec<u32>,
+}
+
+impl<T> Tokens<T> {
+    fn of(&self, document: &Document, looked: &Looked) -> TokenizedDocument<'_, T> {
+        TokenizedDocument {
+            doc: document.doc(),
+            input_ids: &self.input_ids[looked.input_ids.clone()],
+            sentence_ends: &self.sentence_ends[looked.sentence_ends.clone()],
+        }
+    }
+}
+
+/// A block, and what came of its documents.
+type Tokenized<T> = (Block, Tokens<T>);
 
 struct Worker<'a> {
     cleaner: Option<Cleaner>,
@@ -335,14 +361,13 @@ pub fn measure(
     tokenizer: &Tokenizer,
     config: &Config,
 ) -> Result<[u64; 3]> {
-    let looked: Vec<Looked<u32>> = Worker::new(None, tokenizer, config)?.documents(documents)?;
-    let mut amounts = [0; 3];
-    for looked in looked {
-        amounts[0] += looked.bytes;
-        amounts[1] += looked.tokens.input_ids.len() as u64;
-        amounts[2] += looked.tokens.sentence_ends.len() as u64;
-    }
-    Ok(amounts)
+    let worker = Worker::new(None, tokenizer, config)?;
+    let tokens: Tokens<u32> = worker.documents(documents)?;
+    Ok([
+        tokens.looked.iter().map(|looked| looked.bytes).sum(),
+        tokens.input_ids.len() as u64,
+        tokens.sentence_ends.len() as u64,
+    ])
 }
 
 impl<'a> Worker<'a> {
@@ -364,25 +389,37 @@ impl<'a> Worker<'a> {
 
     /// Cleans the texts of `block`, and tokenizes them.
     fn block<T: Width>(&self, mut block: Block) -> Result<Tokenized<T>> {
-        let looked = self.documents(&mut block.documents)?;
-        Ok((block, looked))
+        let tokens = self.documents(&mut block.documents)?;
+        Ok((block, tokens))
     }
 
-    fn documents<T: Width>(&self, documents: &mut [Document]) -> Result<Vec<Looked<T>>> {
+    fn documents<T: Width>(&self, documents: &mut [Document]) -> Result<Tokens<T>> {
         let mut own = Borrowed {
             worker: self,
             encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
         };
         let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
-        let documents = documents.iter_mut();
-        documents.map(|d| self.document(encoder, d)).collect()
+        let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
+        let mut tokens = Tokens {
+            looked: Vec::with_capacity(documents.len()),
+            input_ids: Vec::with_capacity(bytes / 3 + LAST_BYTES),
+            sentence_ends: Vec::with_capacity(bytes / 64),
+        };
+        let mut sentences = Vec::new();
+        for document in documents {
+            let looked = self.document(encoder, document, &mut tokens, &mut sentences)?;
+            tokens.looked.push(looked);
+        }
+        Ok(tokens)
     }
 
     fn document<T: Width>(
         &self,
         encoder: &mut Encoder<'_>,
         document: &mut Document,
-    ) -> Result<Looked<T>> {
+        tokens: &mut Tokens<T>,
+        sentences: &mut Vec<Range<usize>>,
+    ) -> Result<Looked> {
         let mut looked = Looked {
             bytes: document.text.len() as u64,
             has_nul: memchr::memchr(0, document.text.as_bytes()).is_some(),
@@ -400,56 +437,43 @@ impl<'a> Worker<'a> {
                 return Ok(looked);
             }
         }
-        let tokens = &mut looked.tokens;
-        tokens.doc = document.doc();
-        // What is too much for the ids is room that the last of them are written in.
-        let bytes = document.text.len();
-        let last = if bytes > LAST_BYTES { LAST_BYTES } else { 0 };
-        tokens.input_ids.reserve(bytes / 3 + last);
+        let (first, first_end) = (tokens.input_ids.len(), tokens.sentence_ends.len());
+        let mut text = |text: &str| -> Result<usize> {
+            sentences.clear();
+            self.segmenter.sentences(text, sentences);
+            let (ids, ends) = (&mut tokens.input_ids, &mut tokens.sentence_ends);
+            let (mut before, begin) = (ids.len() as u32, ends.len());
+            encoder.encode_parts_into(text, sentences, ids, ends)?;
+            // Those that are left, put where they belong.
+            let mut kept = begin;
+            for i in begin..ends.len() {
+                let end = ends[i];
+                if end > std::mem::replace(&mut before, end) {
+                    ends[kept] = end - first as u32;
+                    kept += 1;
+                }
+            }
+            looked.sentences_without_tokens += (ends.len() - kept) as u64;
+            ends.truncate(kept);
+            Ok(kept - begin)
+        };
         if ranges.is_empty() {
-            self.text(encoder, &document.text, tokens)?;
+            text(&document.text)?;
         }
         // No sentence crosses the end of a paragraph that may have to go.
         for paragraph in ranges {
-            let before = tokens.sentence_ends.len();
-            self.text(encoder, &document.text[paragraph.range], tokens)?;
-            let sentences = tokens.sentence_ends.len() - before;
+            let sentences = text(&document.text[paragraph.range])?;
             looked.paragraphs.push((paragraph.key, sentences as u32));
         }
+        looked.input_ids = first..tokens.input_ids.len();
+        looked.sentence_ends = first_end..tokens.sentence_ends.len();
         let unknown = self.unknown.map(<T as cloze_shard::Id>::of);
         if let Some(unknown) = unknown {
             // By so few that their number has 16 bits, as ids mostly have: it is in vectors, then.
-            let few = tokens.input_ids.chunks(1 << 15);
+            let few = tokens.input_ids[first..].chunks(1 << 15);
             let counts = few.map(|ids| ids.iter().map(|&id| u16::from(id == unknown)).sum::<u16>());
-            tokens.unknown_tokens = counts.map(u64::from).sum();
+            looked.unknown_tokens = counts.map(u64::from).sum();
         }
         Ok(looked)
-    }
-
-    /// Appends the sentences of `text`.
-    fn text<T: Width>(
-        &self,
-        encoder: &mut Encoder<'_>,
-        text: &str,
-        tokens: &mut TokenizedDocument<T>,
-    ) -> Result<()> {
-        let mut sentences = Vec::with_capacity(text.len() / 64);
-        self.segmenter.sentences(text, &mut sentences);
-        let (ids, ends) = (&mut tokens.input_ids, &mut tokens.sentence_ends);
-        let (mut before, first) = (ids.len() as u32, ends.len());
-        ends.reserve(sentences.len());
-        encoder.encode_parts_into(text, &sentences, ids, ends)?;
-        // Those that are left, put where they belong.
-        let mut kept = first;
-        for i in first..ends.len() {
-            let end = ends[i];
-            if end > std::mem::replace(&mut before, end) {
-                ends[kept] = end;
-                kept += 1;
-            }
-        }
-        tokens.sentences_without_tokens += (ends.len() - kept) as u64;
-        ends.truncate(kept);
-        Ok(())
     }
 }

@@ -42,10 +42,10 @@ impl TokenizeReport {
     }
 
     /// Counts a document that was looked at.
-    pub(super) fn look<T>(
+    pub(super) fn look(
         &mut self,
         document: &Document,
-        looked: &Looked<T>,
+        looked: &Looked,
         cleaner: Option<&Cleaner>,
         plan: &InputPlan,
     ) {
@@ -60,7 +60,7 @@ impl TokenizeReport {
         }
         self.clean.looked(&looked.changes);
         match &looked.dropped {
-            None => self.add(&looked.tokens),
+            None => self.add(looked),
             Some(dropped) => {
                 let exclusion = cleaner.and_then(Cleaner::exclusion);
                 self.clean.dropped(dropped, exclusion, || {

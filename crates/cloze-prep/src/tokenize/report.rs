@@ -7,7 +7,7 @@ use cloze_clean::{CleanReport, Place as FoundAt};
 use cloze_shard::manifest::SourceRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::token_store::TokenizedDocument;
+use super::Looked;
 
 /// What stage 1 counted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -179,15 +179,15 @@ fn by_ending(paths: &[String]) -> String {
 
 impl TokenizeReport {
     /// Counts a document that stays.
-    pub(super) fn add<T>(&mut self, tokens: &TokenizedDocument<T>) {
-        self.sentences_without_tokens += tokens.sentences_without_tokens;
-        if tokens.input_ids.is_empty() {
+    pub(super) fn add(&mut self, looked: &Looked) {
+        self.sentences_without_tokens += looked.sentences_without_tokens;
+        if looked.input_ids.is_empty() {
             self.documents_without_tokens += 1;
             return;
         }
         self.documents += 1;
-        self.sentences += tokens.sentence_ends.len() as u64;
-        self.tokens += tokens.input_ids.len() as u64;
-        self.unknown_tokens += tokens.unknown_tokens;
+        self.sentences += looked.sentence_ends.len() as u64;
+        self.tokens += looked.input_ids.len() as u64;
+        self.unknown_tokens += looked.unknown_tokens;
     }
 }
