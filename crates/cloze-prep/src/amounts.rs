@@ -11,7 +11,7 @@ use crate::input::{
     SourceReader,
 };
 use crate::progress::{Progress, Stage};
-use crate::tokenize::{TokenizeReport, measure};
+use crate::tokenize::{Encoders, TokenizeReport, measure};
 use crate::{Config, Result};
 
 /// What sources hold, about.
@@ -70,7 +70,7 @@ impl Amounts {
     /// read all.
     pub fn sampled(
         plan: &InputPlan,
-        tokenizer: &Tokenizer,
+        encoders: &Encoders<'_>,
         config: &Config,
     ) -> Result<Option<(Self, bool)>> {
         let options = InputOptions {
@@ -103,7 +103,7 @@ impl Amounts {
             let step = (bytes / ALL_TOKENIZED).clamp(1, 1 + documents.len() / 8);
             let mut documents: Vec<Document> = documents.into_iter().step_by(step).collect();
             let [text, tokens, sentences] =
-                measure(&mut documents, tokenizer, config)?.map(|n| n as f64);
+                measure(&mut documents, encoders, config)?.map(|n| n as f64);
             let of_group = Self {
                 text,
                 tokens,
@@ -341,6 +341,7 @@ mod tests {
         let model = folder.path().join("model");
         fs::create_dir(&model).unwrap();
         let tokenizer = tokenizer(&model);
+        let encoders = Encoders::new(&tokenizer);
         let text = folder.path().join("text");
         fs::create_dir(&text).unwrap();
         let gzip = |bytes: &[u8]| {
@@ -427,7 +428,7 @@ mod tests {
             }
             let plan = InputPlan::resolve(std::slice::from_ref(&text), &InputOptions::of(&config))
                 .unwrap();
-            let (sampled, all_over) = Amounts::sampled(&plan, &tokenizer, &config)
+            let (sampled, all_over) = Amounts::sampled(&plan, &encoders, &config)
                 .unwrap()
                 .unwrap();
             assert_eq!(all_over, spread, "{name}");
@@ -438,7 +439,7 @@ mod tests {
                     documents.push(document);
                 }
             }
-            let of_all = measure(&mut documents, &tokenizer, &config).unwrap();
+            let of_all = measure(&mut documents, &encoders, &config).unwrap();
             let found = [
                 sampled.text,
                 sampled.tokens,
@@ -463,6 +464,7 @@ mod tests {
     fn without_text_there_is_no_sample() {
         let folder = tempfile::tempdir().unwrap();
         let tokenizer = tokenizer(folder.path());
+        let encoders = Encoders::new(&tokenizer);
         let config = Config::default();
         let file = folder.path().join("a.jsonl");
         for bytes in [
@@ -473,7 +475,7 @@ mod tests {
             fs::write(&file, bytes).unwrap();
             let plan = InputPlan::resolve(std::slice::from_ref(&file), &InputOptions::of(&config))
                 .unwrap();
-            assert_eq!(Amounts::sampled(&plan, &tokenizer, &config).unwrap(), None);
+            assert_eq!(Amounts::sampled(&plan, &encoders, &config).unwrap(), None);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::pairing::sentence_start;
 use crate::progress::Progress;
 use crate::split::Assignment;
 use crate::token_store::TokenFiles;
-use crate::tokenize::{TokenizeReport, tokenize};
+use crate::tokenize::{Encoders, TokenizeReport, tokenize};
 use crate::tokens::{Reuse, TokenFolder};
 use crate::{Config, Error, ObjectiveKind, Result, StoredDocument};
 
@@ -68,7 +68,7 @@ pub fn audit(
     let found = pool.install(|| {
         tokenize(
             &sources,
-            &tokenizer,
+            Encoders::new(&tokenizer),
             &config,
             &mut folder,
             u64::MAX,

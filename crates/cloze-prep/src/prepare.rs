@@ -28,7 +28,7 @@ use crate::progress::Progress;
 use crate::sources;
 use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex};
 use crate::token_store::TokenFiles;
-use crate::tokenize::{TokenizeReport, tokenize};
+use crate::tokenize::{Encoders, TokenizeReport, tokenize};
 use crate::tokens::{Reuse, TokenFolder, counted};
 use crate::{CleanReport, Config, Error, Result, StoredDocument, TokenStore};
 
@@ -281,7 +281,19 @@ impl Preparation<'_> {
         for said in &folder.said {
             progress.say(&format!("tokens   {said}"));
         }
-        self.state_disk(&folder)?;
+        let encoders = Encoders::new(&self.tokenizer);
+        rayon::in_place_scope(|scope| {
+            // Threads have their memory by the time that there is text.
+            let others = if folder.whole {
+                0
+            } else {
+                rayon::current_num_threads() - 1
+            };
+            for _ in 0..others {
+                scope.spawn(|_| encoders.with(|_| ()));
+            }
+            self.state_disk(&folder, &encoders)
+        })?;
         if folder.whole {
             let all = format!("tokens   as they are in {}", self.token_folder().display());
             progress.say(&all);
@@ -295,7 +307,7 @@ impl Preparation<'_> {
         let part_bytes = self.work.save_every << 20;
         let tokenized = tokenize(
             &self.sources,
-            &self.tokenizer,
+            encoders,
             config,
             &mut folder,
             part_bytes,

@@ -1,20 +1,21 @@
 //! Stage 1: documents of all sources, cleaned, segmented and tokenized by all threads, into the token store, in order.
 
 mod cleaned;
+mod encoders;
 pub mod reading;
 mod report;
 
 use std::borrow::Cow;
 use std::fs;
 use std::ops::Range;
-use std::sync::Mutex;
 
 use cloze_clean::exclude::FEW_WORDS;
 use cloze_clean::{Changes, Cleaner, Dropped, Keys, Ledger};
 use cloze_shard::schema::IdType;
-use cloze_text::{Encoder, Segmenter, Tokenizer};
+use cloze_text::{Encoder, Segmenter};
 
 use self::cleaned::place;
+pub use self::encoders::Encoders;
 use self::reading::{Block, Event, Reading};
 pub use self::report::TokenizeReport;
 use crate::ahead::Ahead;
@@ -38,7 +39,7 @@ const LAST_BYTES: usize = 2 << 10;
 /// Reads, segments and tokenizes every source of `plan` into `folder`, or what is not there yet. A part of the folder ends after `part_bytes` of text.
 pub fn tokenize(
     plan: &InputPlan,
-    tokenizer: &Tokenizer,
+    encoders: Encoders<'_>,
     config: &Config,
     folder: &mut TokenFolder,
     part_bytes: u64,
@@ -60,7 +61,7 @@ pub fn tokenize(
             }
             None => part_bytes,
         };
-        let worker = Worker::new(cleaner, tokenizer, config)?;
+        let worker = Worker::new(cleaner, &encoders, config)?;
         if let Some(exclusion) = worker.cleaner.as_ref().and_then(Cleaner::exclusion)
             && exclusion.short() > 0
         {
@@ -71,7 +72,7 @@ pub fn tokenize(
             ));
         }
         let parts = Parts {
-            id_type: IdType::for_vocab_size(tokenizer.vocab_size()),
+            id_type: IdType::for_vocab_size(encoders.tokenizer.vocab_size()),
             part_bytes,
             place: folder.place.clone(),
             folder,
@@ -110,7 +111,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn fill<T: Width>(mut self, worker: &Worker<'_>, progress: &dyn Progress) -> Result<()> {
+    fn fill<T: Width>(mut self, worker: &Worker<'_, '_>, progress: &dyn Progress) -> Result<()> {
         let plan = self.plan;
         progress.begin(Stage::Tokenize, plan.bytes());
         self.place.report.cleaned = worker.cleaner.is_some();
@@ -189,7 +190,7 @@ impl Parts<'_> {
     fn store<T: Width>(
         &mut self,
         (block, tokens): Tokenized<T>,
-        worker: &Worker<'_>,
+        worker: &Worker<'_, '_>,
         progress: &dyn Progress,
     ) -> Result<()> {
         let mut events = block.events.into_iter().peekable();
@@ -330,38 +331,20 @@ impl<T> Tokens<T> {
 /// A block, and what came of its documents.
 type Tokenized<T> = (Block, Tokens<T>);
 
-struct Worker<'a> {
+struct Worker<'w, 'a> {
     cleaner: Option<Cleaner>,
-    tokenizer: &'a Tokenizer,
-    /// Encoders that no thread has now: what they learned is kept.
-    encoders: Mutex<Vec<Encoder<'a>>>,
+    encoders: &'w Encoders<'a>,
     segmenter: Segmenter,
     unknown: Option<u32>,
-}
-
-/// An encoder, given back when it is done with.
-struct Borrowed<'w, 'a> {
-    worker: &'w Worker<'a>,
-    encoder: Option<Encoder<'a>>,
-}
-
-impl Drop for Borrowed<'_, '_> {
-    fn drop(&mut self) {
-        if let (Ok(mut encoders), Some(encoder)) =
-            (self.worker.encoders.lock(), self.encoder.take())
-        {
-            encoders.push(encoder);
-        }
-    }
 }
 
 /// Bytes of text, tokens and sentences of documents, before anything is cleaned out of them.
 pub fn measure(
     documents: &mut [Document],
-    tokenizer: &Tokenizer,
+    encoders: &Encoders<'_>,
     config: &Config,
 ) -> Result<[u64; 3]> {
-    let worker = Worker::new(None, tokenizer, config)?;
+    let worker = Worker::new(None, encoders, config)?;
     let tokens: Tokens<u32> = worker.documents(documents)?;
     Ok([
         tokens.looked.iter().map(|looked| looked.bytes).sum(),
@@ -370,12 +353,11 @@ pub fn measure(
     ])
 }
 
-impl<'a> Worker<'a> {
-    fn new(cleaner: Option<Cleaner>, tokenizer: &'a Tokenizer, config: &Config) -> Result<Self> {
+impl<'w, 'a> Worker<'w, 'a> {
+    fn new(cleaner: Option<Cleaner>, encoders: &'w Encoders<'a>, config: &Config) -> Result<Self> {
         Ok(Self {
             cleaner,
-            tokenizer,
-            encoders: Mutex::new(Vec::new()),
+            encoders,
             segmenter: match config.text_form {
                 TextForm::Prose => {
                     Segmenter::rules(&config.language).map_err(cloze_text::Error::from)?
@@ -383,7 +365,7 @@ impl<'a> Worker<'a> {
                 TextForm::SentencePerLine => Segmenter::Line,
                 TextForm::Whole => Segmenter::Whole,
             },
-            unknown: tokenizer.id("[UNK]"),
+            unknown: encoders.tokenizer.id("[UNK]"),
         })
     }
 
@@ -394,11 +376,6 @@ impl<'a> Worker<'a> {
     }
 
     fn documents<T: Width>(&self, documents: &mut [Document]) -> Result<Tokens<T>> {
-        let mut own = Borrowed {
-            worker: self,
-            encoder: self.encoders.lock().ok().and_then(|mut all| all.pop()),
-        };
-        let encoder = own.encoder.get_or_insert_with(|| self.tokenizer.encoder());
         let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
         let mut tokens = Tokens {
             looked: Vec::with_capacity(documents.len()),
@@ -406,11 +383,13 @@ impl<'a> Worker<'a> {
             sentence_ends: Vec::with_capacity(bytes / 64),
         };
         let mut sentences = Vec::new();
-        for document in documents {
-            let looked = self.document(encoder, document, &mut tokens, &mut sentences)?;
-            tokens.looked.push(looked);
-        }
-        Ok(tokens)
+        self.encoders.with(|encoder| {
+            for document in documents {
+                let looked = self.document(encoder, document, &mut tokens, &mut sentences)?;
+                tokens.looked.push(looked);
+            }
+            Ok(tokens)
+        })
     }
 
     fn document<T: Width>(

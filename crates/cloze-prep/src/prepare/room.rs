@@ -10,6 +10,7 @@ use crate::amounts::Amounts;
 use crate::disk::{self, Needed, megabytes};
 use crate::input::Source;
 use crate::plan::Planned;
+use crate::tokenize::Encoders;
 use crate::tokens::TokenFolder;
 
 /// Under so many bytes of sources, their sizes say enough where the disk has this many times what they say.
@@ -39,7 +40,7 @@ impl Preparation<'_> {
     }
 
     /// What the sources come to: as it was counted, by a sample of them, or by their sizes where that is enough.
-    fn amounts(&self, folder: &TokenFolder) -> Result<Known> {
+    fn amounts(&self, folder: &TokenFolder, encoders: &Encoders<'_>) -> Result<Known> {
         if folder.whole {
             return Ok(Known {
                 amounts: Amounts::counted(&folder.place.report),
@@ -52,7 +53,7 @@ impl Preparation<'_> {
         let is_enough = disk::free(self.out).is_none_or(|free| all < free);
         let sampled = match self.sources.bytes() < LARGE && is_enough {
             true => None,
-            false => Amounts::sampled(&self.sources, &self.tokenizer, &self.config)?,
+            false => Amounts::sampled(&self.sources, encoders, &self.config)?,
         };
         let (amounts, by, sure) = match sampled {
             Some((amounts, true)) => (amounts, "by a sample of the text", ALL_OVER),
@@ -67,8 +68,8 @@ impl Preparation<'_> {
     }
 
     /// Says how much room is needed, and refuses to begin where there is certainly too little.
-    pub(super) fn state_disk(&self, folder: &TokenFolder) -> Result<()> {
-        let known = self.amounts(folder)?;
+    pub(super) fn state_disk(&self, folder: &TokenFolder, encoders: &Encoders<'_>) -> Result<()> {
+        let known = self.amounts(folder, encoders)?;
         let mut needed = self.needed(&known.amounts);
         if folder.whole {
             (needed.tokens, needed.copied, needed.ledger) = (0, 0, 0);
