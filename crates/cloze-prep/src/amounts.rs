@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cloze_text::Tokenizer;
-
 use crate::input::{
     Compression, Document, Encoding, Format, InputOptions, InputPlan, OnBadInput, Source,
     SourceReader,
@@ -277,6 +275,8 @@ mod tests {
     use std::fs;
     use std::io::Write;
     use std::path::Path;
+
+    use cloze_text::Tokenizer;
 
     use super::*;
 
