@@ -56,6 +56,11 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
         weights.max().unwrap_or(0)
     }
 
+    /// Of what no thread works on yet.
+    pub fn queued(&self) -> usize {
+        locked(&self.queue).weight
+    }
+
     /// Has a thread do `work`, after what was begun before it.
     pub fn begin(
         &mut self,
@@ -191,7 +196,7 @@ mod tests {
                         }
                     }
                     taken.extend(std::iter::from_fn(|| ahead.wait()));
-                    assert_eq!(ahead.weight(), 0);
+                    assert_eq!((ahead.weight(), ahead.queued()), (0, 0));
                 })
             });
             assert!(taken.iter().copied().eq(0..200), "{threads}: {taken:?}");

@@ -7,11 +7,14 @@ mod splits;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use cloze_shard::Vocabulary;
-use cloze_shard::atomic::{self, Postponed};
+use cloze_shard::atomic::{self, Postponed, Written};
 use cloze_shard::documents::{self, DocumentRecord, DocumentsWriter};
-use cloze_shard::manifest::{FileRecord, Manifest, Masking, TOKENIZER_FOLDER, TokenizerRecord};
+use cloze_shard::manifest::{
+    FileRecord, Manifest, Masking, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord,
+};
 use cloze_shard::masking::Masker;
 use cloze_text::Tokenizer;
 
@@ -23,7 +26,7 @@ use crate::key::Key;
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
 use crate::pairing::PairingCounts;
-use crate::plan::Sorting;
+use crate::plan::{Planned, Sorting};
 use crate::progress::Progress;
 use crate::sources;
 use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex};
@@ -77,6 +80,15 @@ impl Default for Work {
             save_every: 256,
         }
     }
+}
+
+/// What is made of tokens.
+struct Made {
+    planned: [Planned; 2],
+    splits: BTreeMap<String, SplitRecord>,
+    /// The table of all documents.
+    table: FileRecord,
+    tokenizer_files: Vec<FileRecord>,
 }
 
 /// What everything is made with.
@@ -334,39 +346,21 @@ impl Preparation<'_> {
         let tokens = folder.place.digest()?;
         let amounts = Amounts::counted(&tokenized);
         let recipes = self.needed(&amounts).recipes;
-        let (planned, splits, (table, tokenizer_files)) = if self
-            .memory
-            .maps(files.bytes() + recipes)
-        {
-            let mut beside = None;
-            let (planned, splits) = rayon::in_place_scope(|scope| {
-                // What rows do not depend on is written by who has nothing else to do.
-                scope.spawn(|_| beside = Some(self.write_beside(&files)));
-                let indexes = self.list_documents(&files)?;
-                let store = TokenStore::map(&files)?;
-                let map = |index| SplitDocuments::map(&store, index);
-                let documents = [map(&indexes[0])?, map(&indexes[1])?];
-                let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;
-                let splits = self.write_splits(&documents, &indexes)?;
-                Ok::<_, Error>((planned, splits))
-            })?;
-            (
-                planned,
-                splits,
-                beside.unwrap_or_else(|| self.write_beside(&files))?,
-            )
-        } else {
-            progress.say(&format!(
-                "memory   tokens and recipes are {}, more than half of the {} that are kept to: they are sorted on the disk",
-                megabytes(files.bytes() + recipes),
-                megabytes(self.memory.bytes()),
-            ));
-            let beside = self.write_beside(&files)?;
-            let indexes = self.list_documents(&files)?;
-            let cursor = |split: usize| SplitCursor::new(&files, &indexes[split]);
-            let planned = self.plan(&indexes, tokens, Some(self.sorting()), cursor)?;
-            let splits = self.gather_splits(&planned, &indexes, cursor)?;
-            (planned, splits, beside)
+        let Made {
+            planned,
+            splits,
+            table,
+            tokenizer_files,
+        } = match self.memory.maps(files.bytes() + recipes) {
+            true => self.mapped(&files, tokens)?,
+            false => {
+                progress.say(&format!(
+                    "memory   tokens and recipes are {}, more than half of the {} that are kept to: they are sorted on the disk",
+                    megabytes(files.bytes() + recipes),
+                    megabytes(self.memory.bytes()),
+                ));
+                self.sorted(&files, tokens)?
+            }
         };
         let mut paired = planned[0].counts;
         paired += planned[1].counts;
@@ -421,6 +415,57 @@ impl Preparation<'_> {
         }
     }
 
+    /// Makes everything of tokens that are mapped.
+    fn mapped(&self, files: &TokenFiles, tokens: String) -> Result<Made> {
+        let (made, beside) = std::thread::scope(|threads| {
+            let (to, table) = sync_channel(1);
+            // Who makes rows waits for no disk.
+            let beside = threads.spawn(move || {
+                let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
+                let none = |_| Err(Error::Threads("no table of the documents".into()));
+                Ok((end(table.recv().unwrap_or_else(none)?)?, tokenizer_files))
+            });
+            let made = rayon::in_place_scope(|scope| -> Result<_> {
+                scope.spawn(|_| {
+                    // Nobody takes it where the tokenizer could not be written.
+                    let _ = to.send(self.list_all(files));
+                });
+                let indexes = self.list_documents(files)?;
+                let store = TokenStore::map(files)?;
+                let map = |index| SplitDocuments::map(&store, index);
+                let documents = [map(&indexes[0])?, map(&indexes[1])?];
+                let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;
+                Ok((planned, self.write_splits(&documents, &indexes)?))
+            });
+            let beside: Result<_> = beside
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (made, beside)
+        });
+        let ((planned, splits), (table, tokenizer_files)) = (made?, beside?);
+        Ok(Made {
+            planned,
+            splits,
+            table,
+            tokenizer_files,
+        })
+    }
+
+    /// Makes everything of tokens that are sorted.
+    fn sorted(&self, files: &TokenFiles, tokens: String) -> Result<Made> {
+        let table = end(self.list_all(files)?)?;
+        let indexes = self.list_documents(files)?;
+        let cursor = |split: usize| SplitCursor::new(files, &indexes[split]);
+        let planned = self.plan(&indexes, tokens, Some(self.sorting()), cursor)?;
+        let splits = self.gather_splits(&planned, &indexes, cursor)?;
+        Ok(Made {
+            planned,
+            splits,
+            table,
+            tokenizer_files: write_tokenizer(&self.tokenizer, self.out)?,
+        })
+    }
+
     /// Goes through the documents: which split has which.
     fn list_documents(&self, files: &TokenFiles) -> Result<[SplitIndex; 2]> {
         let config = &self.config;
@@ -443,22 +488,27 @@ impl Preparation<'_> {
         Ok([train.finish()?, validation.finish()?])
     }
 
-    /// Writes what a dataset has beside its rows: the table of its documents, and its tokenizer.
-    fn write_beside(&self, files: &TokenFiles) -> Result<(FileRecord, Vec<FileRecord>)> {
+    /// Goes through the documents: the table of all.
+    fn list_all(&self, files: &TokenFiles) -> Result<DocumentsWriter> {
         let path = self.out.join(documents::FILE_NAME);
         let mut table = DocumentsWriter::create(&path, !self.config.meta_field.is_empty())?;
         let mut cursor = files.cursor();
         for i in 0..files.len() {
             table.push(document_record(&cursor.document(i)?))?;
         }
-        let table = table.finish()?;
-        let table = FileRecord {
-            path: documents::FILE_NAME.into(),
-            bytes: table.bytes,
-            blake3: table.blake3,
-        };
-        Ok((table, write_tokenizer(&self.tokenizer, self.out)?))
+        Ok(table)
     }
+}
+
+/// Makes the table of documents durable.
+fn end(table: DocumentsWriter) -> Result<FileRecord> {
+    let Written { bytes, blake3 } = table.finish()?;
+    let path = documents::FILE_NAME.into();
+    Ok(FileRecord {
+        path,
+        bytes,
+        blake3,
+    })
 }
 
 fn document_record(document: &StoredDocument<'_>) -> DocumentRecord {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use cloze_shard::manifest::{Masking, ShardRecord};
 use cloze_shard::masking::{MaskKey, Masker, Scratch};
@@ -237,18 +237,18 @@ pub fn write_splits(
     let each = threads / rest.len().max(1);
     let each = each.clamp(1 + usize::from(are_few), WIDEST);
     let mut groups = [(all, 1), (rest, 2 * each)].into_iter();
-    let (to, written) = sync_channel::<((usize, usize), Written)>(threads);
-    let end = || -> Result<Vec<Vec<Option<ShardRecord>>>> {
+    let end = |written: Receiver<((usize, usize), Written)>| -> Result<Vec<Vec<_>>> {
         let none = splits.iter().map(|split| vec![None; split.parts.len()]);
-        let mut records: Vec<Vec<_>> = none.collect();
+        let mut records: Vec<Vec<Option<ShardRecord>>> = none.collect();
         for ((split, shard), written) in written {
             records[split][shard] = Some(written.end(kept)?);
         }
         Ok(records)
     };
     let (made, ended) = std::thread::scope(|scope| {
+        let (to, written) = sync_channel(threads);
         // Who makes rows does not wait for the disk.
-        let ending = scope.spawn(end);
+        let ending = scope.spawn(move || end(written));
         let made = groups.try_for_each(|(shards, ahead)| {
             let shards = shards.into_par_iter().with_max_len(1);
             shards.try_for_each_with(&to, |to, (split, shard)| {

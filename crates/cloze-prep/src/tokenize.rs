@@ -127,29 +127,34 @@ impl Parts<'_> {
         let threads = rayon::current_num_threads();
         let most = (threads * AHEAD).min(AHEAD_IN_ALL.max(threads * SOME));
         rayon::in_place_scope_fifo(|scope| {
-            let mut ahead = Ahead::new();
+            let (mut ahead, mut used) = (Ahead::new(), Vec::new());
             // What was read before something failed is stored.
             let read = loop {
-                while let Some(tokenized) = ahead.done() {
-                    self.store::<T>(tokenized?, worker, progress)?;
-                }
                 // While one thread has a long document, the others go on.
-                if ahead.weight() - ahead.heaviest() >= most {
-                    if let Some(tokenized) = ahead.wait_lightly() {
-                        self.store(tokenized?, worker, progress)?;
-                    }
+                let held = ahead.weight() - ahead.heaviest();
+                let is_wanted = ahead.queued() < threads * BLOCK_BYTES && held < 2 * most;
+                let mut tokenized = match is_wanted {
+                    true => None,
+                    false => ahead.done(),
+                };
+                if tokenized.is_none() && !is_wanted && held >= most {
+                    tokenized = ahead.wait_lightly();
+                }
+                if let Some(tokenized) = tokenized {
+                    used.push(self.store::<T>(tokenized?, worker, progress)?);
                     continue;
                 }
                 match reading.next() {
                     Ok(Some(block)) => {
-                        ahead.begin(scope, block.size(), || worker.block(block));
+                        let tokens = used.pop().unwrap_or_default();
+                        ahead.begin(scope, block.size(), || worker.block(block, tokens));
                     }
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             };
             while let Some(tokenized) = ahead.wait() {
-                self.store(tokenized?, worker, progress)?;
+                used.push(self.store(tokenized?, worker, progress)?);
             }
             read
         })?;
@@ -186,13 +191,13 @@ impl Parts<'_> {
         self.folder.full(self.place.clone())
     }
 
-    /// Stores a block, and notes what happened to sources.
+    /// Stores a block, and notes what happened to sources; the memory is used again.
     fn store<T: Width>(
         &mut self,
         (block, tokens): Tokenized<T>,
         worker: &Worker<'_, '_>,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Tokens<T>> {
         let mut events = block.events.into_iter().peekable();
         for (i, (document, looked)) in block.documents.iter().zip(&tokens.looked).enumerate() {
             while let Some((_, event)) = events.next_if(|(before, _)| *before <= i) {
@@ -206,7 +211,7 @@ impl Parts<'_> {
         if self.held >= self.part_bytes {
             self.end_part()?;
         }
-        Ok(())
+        Ok(tokens)
     }
 
     fn note(&mut self, event: Event) {
@@ -310,12 +315,22 @@ struct Looked {
     paragraphs: Vec<(u128, u32)>,
 }
 
-/// What came of documents, in memory that they share: who stores it is another thread than who asked for its memory.
+/// What came of documents.
 struct Tokens<T> {
     looked: Vec<Looked>,
     input_ids: Vec<T>,
     /// From the beginning of its document on, the exclusive end of each sentence.
     sentence_ends: Vec<u32>,
+}
+
+impl<T> Default for Tokens<T> {
+    fn default() -> Self {
+        Self {
+            looked: Vec::new(),
+            input_ids: Vec::new(),
+            sentence_ends: Vec::new(),
+        }
+    }
 }
 
 impl<T> Tokens<T> {
@@ -345,7 +360,7 @@ pub fn measure(
     config: &Config,
 ) -> Result<[u64; 3]> {
     let worker = Worker::new(None, encoders, config)?;
-    let tokens: Tokens<u32> = worker.documents(documents)?;
+    let tokens = worker.documents(documents, Tokens::<u32>::default())?;
     Ok([
         tokens.looked.iter().map(|looked| looked.bytes).sum(),
         tokens.input_ids.len() as u64,
@@ -369,19 +384,22 @@ impl<'w, 'a> Worker<'w, 'a> {
         })
     }
 
-    /// Cleans the texts of `block`, and tokenizes them.
-    fn block<T: Width>(&self, mut block: Block) -> Result<Tokenized<T>> {
-        let tokens = self.documents(&mut block.documents)?;
+    /// Cleans the texts of `block`, and tokenizes them, in the memory of `tokens`.
+    fn block<T: Width>(&self, mut block: Block, tokens: Tokens<T>) -> Result<Tokenized<T>> {
+        let tokens = self.documents(&mut block.documents, tokens)?;
         Ok((block, tokens))
     }
 
-    fn documents<T: Width>(&self, documents: &mut [Document]) -> Result<Tokens<T>> {
+    fn documents<T: Width>(
+        &self,
+        documents: &mut [Document],
+        mut tokens: Tokens<T>,
+    ) -> Result<Tokens<T>> {
+        tokens.looked.clear();
+        tokens.input_ids.clear();
+        tokens.sentence_ends.clear();
         let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
-        let mut tokens = Tokens {
-            looked: Vec::with_capacity(documents.len()),
-            input_ids: Vec::with_capacity(bytes / 3 + LAST_BYTES),
-            sentence_ends: Vec::with_capacity(bytes / 64),
-        };
+        tokens.input_ids.reserve(bytes / 3 + LAST_BYTES);
         let mut sentences = Vec::new();
         self.encoders.with(|encoder| {
             for document in documents {
