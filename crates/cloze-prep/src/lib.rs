@@ -26,6 +26,7 @@ mod resolve;
 mod rows;
 mod shards;
 mod sources;
+mod spare;
 mod split;
 mod token_store;
 mod tokenize;

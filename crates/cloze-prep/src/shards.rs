@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use crate::ahead::Ahead;
 use crate::pairing::{DocumentView, Documents, Recipe, Span, packed};
 use crate::plan::Plan;
+use crate::spare::Spare;
 use crate::{Config, ObjectiveKind, Progress, Result, key};
 
 /// Rows that are looked up together. Shuffled rows lie far apart, in memory that no cache holds: a group waits for its loads at one time.
@@ -347,28 +348,30 @@ impl<D: Documents> Shard<'_, D> {
     /// Writes its rows, while so many batches of them are made ahead.
     fn write<T: Id>(self, ahead: usize, progress: &dyn Progress) -> Result<ShardWriter> {
         let id_type = IdType::for_vocab_size(self.maker.vocabulary.len());
-        let (rules, has_masks) = (|| self.rules.clone(), self.maker.has_masks());
-        let mut writer = ShardWriter::create(&self.path, id_type, has_masks, rules())?;
-        let own = &self;
+        let has_masks = self.maker.has_masks();
+        let rules = self.rules.clone();
+        let mut writer = ShardWriter::create(&self.path, id_type, has_masks, rules)?;
+        let (own, used) = (&self, Spare::<Making<T>>::default());
+        let used = &used;
         rayon::in_place_scope_fifo(|scope| -> Result<()> {
             let mut batches = Ahead::<Result<Making<T>>>::new();
-            let mut used = Vec::new();
-            let mut append = |making: Result<Making<T>>| -> Result<Making<T>> {
+            let mut append = |making: Result<Making<T>>| -> Result<()> {
                 let mut making = making?;
                 writer.append(&mut making.batch)?;
-                Ok(making)
+                used.give(making);
+                Ok(())
             };
             let end = self.part.range.end;
             for begin in self.part.range.clone().step_by(ROWS_PER_BATCH) {
                 if batches.weight() == ahead
                     && let Some(making) = batches.wait()
                 {
-                    used.push(append(making)?);
+                    append(making)?;
                 }
                 let places = begin..end.min(begin + ROWS_PER_BATCH as u64);
-                let new = || Making::new(RowBatch::new(id_type, has_masks, rules()));
-                let mut making = used.pop().unwrap_or_else(new);
                 batches.begin(scope, 1, move || {
+                    let new = || Making::new(RowBatch::new(id_type, has_masks, own.rules.clone()));
+                    let mut making = used.take().unwrap_or_else(new);
                     making.make(own, places, progress)?;
                     Ok(making)
                 });

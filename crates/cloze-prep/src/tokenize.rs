@@ -23,6 +23,7 @@ use crate::clean::Cleaning;
 use crate::input::{Document, InputPlan, TextForm};
 use crate::memory::Memory;
 use crate::progress::Stage;
+use crate::spare::Spare;
 use crate::token_store::{TokenStoreWriter, TokenizedDocument};
 use crate::tokens::{Place, TokenFolder};
 use crate::{Config, Error, Progress, Result};
@@ -126,8 +127,9 @@ impl Parts<'_> {
         let mut reading = Reading::new(plan, from, BLOCK_BYTES, progress);
         let threads = rayon::current_num_threads();
         let most = (threads * AHEAD).min(AHEAD_IN_ALL.max(threads * SOME));
+        let used = Spare::<Tokens<T>>::default();
         rayon::in_place_scope_fifo(|scope| {
-            let (mut ahead, mut used) = (Ahead::new(), Vec::new());
+            let mut ahead = Ahead::new();
             // What was read before something failed is stored.
             let read = loop {
                 // While one thread has a long document, the others go on.
@@ -141,20 +143,21 @@ impl Parts<'_> {
                     tokenized = ahead.wait_lightly();
                 }
                 if let Some(tokenized) = tokenized {
-                    used.push(self.store::<T>(tokenized?, worker, progress)?);
+                    used.give(self.store(tokenized?, worker, progress)?);
                     continue;
                 }
                 match reading.next() {
                     Ok(Some(block)) => {
-                        let tokens = used.pop().unwrap_or_default();
-                        ahead.begin(scope, block.size(), || worker.block(block, tokens));
+                        let (size, used) = (block.size(), &used);
+                        let work = move || worker.block(block, used.take().unwrap_or_default());
+                        ahead.begin(scope, size, work);
                     }
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             };
             while let Some(tokenized) = ahead.wait() {
-                used.push(self.store(tokenized?, worker, progress)?);
+                used.give(self.store(tokenized?, worker, progress)?);
             }
             read
         })?;

@@ -1,32 +1,28 @@
 //! Encoders by turns: one that a thread is done with keeps its memory, and what it learned, for the next.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use cloze_text::{Encoder, Tokenizer};
+
+use crate::spare::Spare;
 
 /// A tokenizer, and those of its encoders that no thread has now.
 pub struct Encoders<'a> {
     pub tokenizer: &'a Tokenizer,
-    spare: Mutex<Vec<Encoder<'a>>>,
+    spare: Spare<Encoder<'a>>,
 }
 
 impl<'a> Encoders<'a> {
     /// None yet.
     pub fn new(tokenizer: &'a Tokenizer) -> Self {
-        let spare = Mutex::default();
+        let spare = Spare::default();
         Self { tokenizer, spare }
     }
 
     /// Works with one that nobody else has meanwhile.
     pub fn with<R>(&self, work: impl FnOnce(&mut Encoder<'a>) -> R) -> R {
-        let spare = self.spare().pop();
+        let spare = self.spare.take();
         let mut encoder = spare.unwrap_or_else(|| self.tokenizer.encoder());
         let result = work(&mut encoder);
-        self.spare().push(encoder);
+        self.spare.give(encoder);
         result
-    }
-
-    fn spare(&self) -> MutexGuard<'_, Vec<Encoder<'a>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
