@@ -695,6 +695,32 @@ fn what_the_machine_lost_is_made_anew() {
     }
 }
 
+/// What other threads write beside the rows, and bring to the disk, fails where somebody reads of it, and is gone on with.
+#[test]
+fn what_fails_beside_the_rows_is_told_of() {
+    let place = place(60_000);
+    let line = format!("prepare in {OPTIONS} --shard-rows 400 --jobs 3 --out out");
+    let whole = unfinished(&place, &line);
+    for taken in ["train/part-00001.arrow", "tokenizer", "documents.arrow"] {
+        again(&place);
+        let path = place.path("out").join(taken);
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        let note = format!("out/.work/{}.json", taken.replace('/', "-"));
+        let _ = fs::remove_file(place.path(&note));
+        // A file where a folder is to be, or a folder with something in it where a file is.
+        match taken {
+            "tokenizer" => fs::write(&path, "").unwrap(),
+            _ => fs::create_dir_all(path.join("mine")).unwrap(),
+        }
+        let resumed = format!("{line} --resume");
+        let _ = place.cloze(&resumed).status(2).says(&[taken]);
+        assert!(!place.path("out/manifest.json").exists());
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        let _ = place.cloze(&resumed).status(0);
+        assert!(place.files("out") == whole, "{taken}");
+    }
+}
+
 /// A preparation into `out` that has begun, and waits for its standard input.
 fn begun(place: &Place, line: &str) -> std::process::Child {
     // Who runs the tests in the background has its children ignore Ctrl-C.

@@ -26,6 +26,8 @@ pub struct Ahead<'s, R> {
 struct Queue<'s> {
     jobs: VecDeque<Job<'s>>,
     weight: usize,
+    /// Threads that were called to take one each, and did not come yet: as many as there are jobs, or more.
+    called: usize,
 }
 
 struct Job<'s> {
@@ -79,22 +81,28 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
         };
         self.begun.push_back((from, weight));
         self.weight += weight;
-        locked(&self.queue).push(job);
+        if !locked(&self.queue).push(job) {
+            return;
+        }
         let queue = Arc::clone(&self.queue);
         scope.spawn_fifo(move |_| {
-            let job = locked(&queue).take(|_, _| true);
+            let job = locked(&queue).called();
             job.into_iter().for_each(|job| (job.run)());
         });
     }
 
-    /// What came of the oldest, if it is done.
+    /// What came of the oldest, if it is done. Where it panicked, this thread does, too.
     pub fn done(&mut self) -> Option<R> {
-        let result = self.begun.front()?.0.try_recv().ok()?;
+        let result = match self.begun.front()?.0.try_recv() {
+            Ok(result) => result,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => panicked(),
+        };
         self.forget_first();
         Some(result)
     }
 
-    /// What came of the oldest, when it is done. `None` where nothing is begun, or where the work panicked, which its scope tells of.
+    /// What came of the oldest, when it is done; `None` where nothing is begun. Where it panicked, this thread does, too.
     pub fn wait(&mut self) -> Option<R> {
         self.wait_with(|_, _| true)
     }
@@ -111,8 +119,9 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
         let mut is_left = true;
         let result = loop {
             match from.try_recv() {
+                Ok(result) => break result,
                 Err(TryRecvError::Empty) => {}
-                done => break done.ok(),
+                Err(TryRecvError::Disconnected) => panicked(),
             }
             let mut queue = locked(&self.queue);
             let is_next = queue.jobs.front().is_some_and(|j| j.number == self.taken);
@@ -121,16 +130,17 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
             match job {
                 Some(job) => (job.run)(),
                 // Another thread has it.
-                None if !is_next => break from.recv().ok(),
+                None if !is_next => break from.recv().unwrap_or_else(|_| panicked()),
                 // Another thread takes it soon, or else this one does: no two threads wait for each other.
                 None => match from.recv_timeout(SOON) {
+                    Ok(result) => break result,
                     Err(RecvTimeoutError::Timeout) => is_left = false,
-                    done => break done.ok(),
+                    Err(RecvTimeoutError::Disconnected) => panicked(),
                 },
             }
         };
         self.forget_first();
-        result
+        Some(result)
     }
 
     fn forget_first(&mut self) {
@@ -141,9 +151,19 @@ impl<'s, R: Send + 's> Ahead<'s, R> {
 }
 
 impl<'s> Queue<'s> {
-    fn push(&mut self, job: Job<'s>) {
+    /// Whether a thread has to be called for it.
+    fn push(&mut self, job: Job<'s>) -> bool {
         self.weight += job.weight;
         self.jobs.push_back(job);
+        let is_called = self.called < self.jobs.len();
+        self.called += usize::from(is_called);
+        is_called
+    }
+
+    /// The first job, for a thread that was called.
+    fn called(&mut self) -> Option<Job<'s>> {
+        self.called -= 1;
+        self.take(|_, _| true)
     }
 
     /// The first job of whose weight and of what it leaves `is_taken` is true.
@@ -156,6 +176,11 @@ impl<'s> Queue<'s> {
     }
 }
 
+/// Nothing is taken of what comes after work that panicked; its scope goes on with the panic itself.
+fn panicked() -> ! {
+    std::panic::resume_unwind(Box::new("work that was asked for panicked"))
+}
+
 /// A job runs when its queue is not locked, so a panic leaves that whole.
 fn locked<'a, 's>(queue: &'a Mutex<Queue<'s>>) -> MutexGuard<'a, Queue<'s>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,6 +188,7 @@ fn locked<'a, 's>(queue: &'a Mutex<Queue<'s>>) -> MutexGuard<'a, Queue<'s>> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -258,6 +284,46 @@ mod tests {
                 assert_eq!(rayon::join(|| ask(most), || ask(1)), (20_100, 20_100));
             }
         });
+    }
+
+    /// However much one thread does by itself, no more others are called than there is work for.
+    #[test]
+    fn no_more_is_called_than_there_is_to_do() {
+        pool(1).install(|| {
+            rayon::in_place_scope_fifo(|scope| {
+                let mut ahead = Ahead::new();
+                for i in 0..1_000 {
+                    ahead.begin(scope, 1, move || i);
+                    if ahead.weight() == 3 {
+                        assert_eq!(ahead.wait(), Some(i - 2));
+                    }
+                }
+                assert_eq!(locked(&ahead.queue).called, 3);
+            });
+        });
+    }
+
+    /// What a thread asks for after work that panicked, it does not get.
+    #[test]
+    fn a_panic_is_no_end() {
+        for threads in [1, 3] {
+            let taken = AtomicU32::new(0);
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                pool(threads).install(|| {
+                    rayon::in_place_scope_fifo(|scope| {
+                        let mut ahead = Ahead::new();
+                        for i in 0..40 {
+                            ahead.begin(scope, 1, move || assert_ne!(i, 20, "the twentieth"));
+                        }
+                        while ahead.done().or_else(|| ahead.wait()).is_some() {
+                            taken.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                });
+            }));
+            assert!(ended.is_err());
+            assert!(taken.into_inner() <= 20);
+        }
     }
 
     #[test]

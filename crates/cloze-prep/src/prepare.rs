@@ -7,6 +7,7 @@ mod splits;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use cloze_shard::Vocabulary;
@@ -295,12 +296,10 @@ impl Preparation<'_> {
         }
         let encoders = Encoders::new(&self.tokenizer);
         rayon::in_place_scope(|scope| {
-            // Threads have their memory by the time that there is text.
-            let others = if folder.whole {
-                0
-            } else {
-                rayon::current_num_threads() - 1
-            };
+            // Where there is much text, threads have their memory when it comes.
+            let much = (self.sources.bytes() >> 20) as usize;
+            let most = if folder.whole { 0 } else { much };
+            let others = (rayon::current_num_threads() - 1).min(most);
             for _ in 0..others {
                 scope.spawn(|_| encoders.with(|_| ()));
             }
@@ -417,15 +416,20 @@ impl Preparation<'_> {
 
     /// Makes everything of tokens that are mapped.
     fn mapped(&self, files: &TokenFiles, tokens: String) -> Result<Made> {
+        let has_failed = AtomicBool::new(false);
+        let has_failed = &has_failed;
         let (made, beside) = std::thread::scope(|threads| {
             let (to, table) = sync_channel(1);
             // Who makes rows waits for no disk.
             let beside = threads.spawn(move || {
-                let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
-                let none = |_| Err(Error::Threads("no table of the documents".into()));
-                Ok((end(table.recv().unwrap_or_else(none)?)?, tokenizer_files))
+                let write = || {
+                    let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
+                    let none = |_| Err(Error::Threads("no table of the documents".into()));
+                    Ok((end(table.recv().unwrap_or_else(none)?)?, tokenizer_files))
+                };
+                write().inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
             });
-            let made = rayon::in_place_scope(|scope| -> Result<_> {
+            let made = rayon::in_place_scope(|scope| {
                 scope.spawn(|_| {
                     // Nobody takes it where the tokenizer could not be written.
                     let _ = to.send(self.list_all(files));
@@ -435,6 +439,9 @@ impl Preparation<'_> {
                 let map = |index| SplitDocuments::map(&store, index);
                 let documents = [map(&indexes[0])?, map(&indexes[1])?];
                 let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;
+                if has_failed.load(Ordering::Relaxed) {
+                    return Err(Error::Threads("what is written beside rows failed".into()));
+                }
                 Ok((planned, self.write_splits(&documents, &indexes)?))
             });
             let beside: Result<_> = beside
@@ -442,7 +449,7 @@ impl Preparation<'_> {
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (made, beside)
         });
-        let ((planned, splits), (table, tokenizer_files)) = (made?, beside?);
+        let ((table, tokenizer_files), (planned, splits)) = (beside?, made?);
         Ok(Made {
             planned,
             splits,

@@ -21,7 +21,7 @@ use crate::ahead::Ahead;
 use crate::pairing::{DocumentView, Documents, Recipe, Span, packed};
 use crate::plan::Plan;
 use crate::spare::Spare;
-use crate::{Config, ObjectiveKind, Progress, Result, key};
+use crate::{Config, Error, ObjectiveKind, Progress, Result, key};
 
 /// Rows that are looked up together. Shuffled rows lie far apart, in memory that no cache holds: a group waits for its loads at one time.
 const GROUP: usize = 32;
@@ -194,11 +194,11 @@ impl<D: Documents> Split<'_, D> {
         ahead: usize,
         (out, config, kept): (&Path, &Config, &Kept),
         progress: &dyn Progress,
-    ) -> Result<Written> {
+    ) -> Result<Filled> {
         let (maker, part) = (&self.maker, &self.parts[shard]);
         if let Some(record) = kept.get(out, &part.file)? {
             progress.advance(record.rows);
-            return Ok(Written::Before(record));
+            return Ok(Filled::Before(record));
         }
         let shard = Shard {
             maker,
@@ -211,7 +211,7 @@ impl<D: Documents> Split<'_, D> {
             IdType::UInt16 => shard.write::<u16>(ahead, progress),
             IdType::UInt32 => shard.write::<u32>(ahead, progress),
         }?;
-        Ok(Written::Now(Box::new(writer), part.file.clone()))
+        Ok(Filled::Now(Box::new(writer), part.file.clone()))
     }
 }
 
@@ -238,7 +238,7 @@ pub fn write_splits(
     let each = threads / rest.len().max(1);
     let each = each.clamp(1 + usize::from(are_few), WIDEST);
     let mut groups = [(all, 1), (rest, 2 * each)].into_iter();
-    let end = |written: Receiver<((usize, usize), Written)>| -> Result<Vec<Vec<_>>> {
+    let end = |written: Receiver<((usize, usize), Filled)>| -> Result<Vec<Vec<_>>> {
         let none = splits.iter().map(|split| vec![None; split.parts.len()]);
         let mut records: Vec<Vec<Option<ShardRecord>>> = none.collect();
         for ((split, shard), written) in written {
@@ -263,22 +263,23 @@ pub fn write_splits(
         let ended = ending.join();
         (made, ended.unwrap_or_else(|p| std::panic::resume_unwind(p)))
     });
-    let records = ended?.into_iter();
-    match made {
-        Err(Some(error)) => Err(error),
-        _ => Ok(records.map(|r| r.into_iter().flatten().collect()).collect()),
-    }
+    let records = ended?;
+    let missing = || Error::Threads("a shard was not made".into());
+    made.map_err(|error| error.unwrap_or_else(missing))?;
+    let all_of = |shards: Vec<Option<ShardRecord>>| shards.into_iter().collect();
+    let records: Option<_> = records.into_iter().map(all_of).collect();
+    records.ok_or_else(missing)
 }
 
 /// A shard whose rows are all there.
-enum Written {
+enum Filled {
     /// Since an earlier run.
     Before(ShardRecord),
     /// But not on the disk yet; and its path in the dataset.
     Now(Box<ShardWriter>, String),
 }
 
-impl Written {
+impl Filled {
     /// Makes it durable, and notes it.
     fn end(self, kept: &Kept) -> Result<ShardRecord> {
         match self {

@@ -143,7 +143,7 @@ impl Parts<'_> {
                     tokenized = ahead.wait_lightly();
                 }
                 if let Some(tokenized) = tokenized {
-                    used.give(self.store(tokenized?, worker, progress)?);
+                    self.store(tokenized?, &used, worker, progress)?;
                     continue;
                 }
                 match reading.next() {
@@ -157,7 +157,7 @@ impl Parts<'_> {
                 }
             };
             while let Some(tokenized) = ahead.wait() {
-                used.give(self.store(tokenized?, worker, progress)?);
+                self.store(tokenized?, &used, worker, progress)?;
             }
             read
         })?;
@@ -194,13 +194,14 @@ impl Parts<'_> {
         self.folder.full(self.place.clone())
     }
 
-    /// Stores a block, and notes what happened to sources; the memory is used again.
+    /// Stores a block, and notes what happened to sources.
     fn store<T: Width>(
         &mut self,
         (block, tokens): Tokenized<T>,
+        used: &Spare<Tokens<T>>,
         worker: &Worker<'_, '_>,
         progress: &dyn Progress,
-    ) -> Result<Tokens<T>> {
+    ) -> Result<()> {
         let mut events = block.events.into_iter().peekable();
         for (i, (document, looked)) in block.documents.iter().zip(&tokens.looked).enumerate() {
             while let Some((_, event)) = events.next_if(|(before, _)| *before <= i) {
@@ -211,10 +212,14 @@ impl Parts<'_> {
         }
         events.for_each(|(_, event)| self.note(event));
         progress.count(tokens.looked.len() as u64, tokens.input_ids.len() as u64);
+        // That of a long document is too much to keep.
+        if tokens.input_ids.capacity() <= BLOCK_BYTES {
+            used.give(tokens);
+        }
         if self.held >= self.part_bytes {
             self.end_part()?;
         }
-        Ok(tokens)
+        Ok(())
     }
 
     fn note(&mut self, event: Event) {

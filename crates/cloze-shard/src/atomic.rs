@@ -1,4 +1,4 @@
-//! Files that are whole or absent: temporary file, fsync, rename, fsync of the folder.
+//! Files that are whole or absent: temporary file, fsync, rename, fsync of the folder. Those of unfinished work may have their names a while before they are on the disk ([`Postponed`]).
 
 mod postponed;
 
@@ -90,12 +90,12 @@ impl AtomicFile {
 
     /// Makes the file durable and gives it its name; one that is soon written, and of unfinished work, has its name at once.
     pub fn commit(mut self) -> Result<Written> {
-        let soon = self.postponed.take();
-        let soon = soon.filter(|(since, postponed)| since.elapsed() < postponed.grace());
+        let is_early = self.is_early();
+        let early = self.postponed.take().filter(|_| is_early);
         let end = |file: &mut Self| {
             file.flush()?;
             let file = file.file.take().ok_or_else(ended)?;
-            if soon.is_none() {
+            if !is_early {
                 file.sync_all()?;
             }
             Ok(file)
@@ -103,7 +103,7 @@ impl AtomicFile {
         let file = end(&mut self).map_err(Error::io(&self.path))?;
         fs::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
         self.is_named = true;
-        match soon {
+        match early {
             Some((_, postponed)) => postponed.add(file, &self.path)?,
             None => self.path.parent().map_or(Ok(()), sync_folder)?,
         }
@@ -116,6 +116,12 @@ impl AtomicFile {
 }
 
 impl AtomicFile {
+    /// Whether it is of unfinished work, and so new that it may be gone before it has to be on the disk.
+    fn is_early(&self) -> bool {
+        let postponed = self.postponed.as_ref();
+        postponed.is_some_and(|(since, all)| since.elapsed() < all.grace())
+    }
+
     /// Digests `bytes` and writes them, after those that were written before.
     fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut file = self.file.take().ok_or_else(ended)?;
@@ -126,9 +132,7 @@ impl AtomicFile {
             file.write_all(bytes)?;
         }
         self.bytes += bytes.len() as u64;
-        let soon = self.postponed.as_ref();
-        let is_gone_soon = soon.is_some_and(|(since, all)| since.elapsed() < all.grace());
-        if self.bytes >= self.begun + STEP && !is_gone_soon {
+        if self.bytes >= self.begun + STEP && !self.is_early() {
             begin_writing(&file, self.begun..self.bytes);
             self.begun = self.bytes;
         }

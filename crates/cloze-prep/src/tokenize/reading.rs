@@ -88,6 +88,9 @@ impl<'a> Reading<'a> {
             }
             self.failed = Some(error);
         }
+        if let Some((bytes, blake3)) = self.reader.as_ref().and_then(SourceReader::read_up_to) {
+            block.push(Event::Read(ReadUpTo { bytes, blake3 }));
+        }
         Ok((!block.is_empty()).then_some(block))
     }
 
@@ -142,9 +145,6 @@ impl<'a> Reading<'a> {
                     self.number += 1;
                 }
             }
-        }
-        if let Some((bytes, blake3)) = self.reader.as_ref().and_then(SourceReader::read_up_to) {
-            block.push(Event::Read(ReadUpTo { bytes, blake3 }));
         }
         Ok(())
     }

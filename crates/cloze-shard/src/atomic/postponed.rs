@@ -1,16 +1,17 @@
 //! Files of unfinished work, which need not be on the disk yet: one that is removed soon never gets there.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::sync_folder;
 use crate::{Error, Result};
 
-/// How long a file may be without being on the disk. What a machine that fails then loses was made in that time.
+/// How long a file may be without being on the disk.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Files that have their names, and are made durable a second later, beside the work, unless [`Postponed::end`] comes first.
@@ -22,13 +23,20 @@ pub struct Postponed(Arc<Files>);
 #[derive(Debug)]
 struct Files {
     grace: Duration,
-    /// Makes a file durable.
-    settle: fn(&File, &Path) -> Result<()>,
-    waiting: Mutex<Vec<Waiting>>,
+    settle: Settle,
+    /// The thread that waits, and what tells it, where there are files.
+    waiting: Mutex<Option<(Sender<Told>, JoinHandle<Result<()>>)>>,
 }
 
-/// What tells the thread of a file that nobody needs it any more, and the thread.
-type Waiting = (Sender<()>, JoinHandle<Result<()>>);
+/// Makes a file durable.
+type Settle = fn(&File, &Path) -> Result<()>;
+
+enum Told {
+    /// A file, and when it is to be durable.
+    File(Instant, File, PathBuf),
+    /// None of the files is needed any more.
+    End,
+}
 
 impl Default for Files {
     fn default() -> Self {
@@ -49,34 +57,41 @@ impl Postponed {
     /// Has `file`, which is at `path` now, made durable later. Where that failed for one that was given before, that is the error.
     pub(super) fn add(&self, file: File, path: &Path) -> Result<()> {
         let mut waiting = self.0.waiting();
-        let (ended, waits) = waiting.drain(..).partition(|(_, t)| t.is_finished());
-        *waiting = waits;
-        join(ended)?;
-        let (to, from) = channel();
-        let own = path.to_path_buf();
-        let Files { grace, settle, .. } = *self.0;
-        let wait = move || match from.recv_timeout(grace) {
-            Ok(()) => Ok(()),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => settle(&file, &own),
+        if waiting.as_ref().is_some_and(|(_, t)| t.is_finished()) {
+            join(waiting.take())?;
+        }
+        let (to, _) = match &mut *waiting {
+            Some(there) => there,
+            none => {
+                let ((to, from), settle) = (channel(), self.0.settle);
+                let thread = Builder::new().name("to the disk".into());
+                match thread.spawn(move || wait(&from, settle)) {
+                    Ok(thread) => none.insert((to, thread)),
+                    // There are no more threads to be had.
+                    Err(_) => return settle(&file, path),
+                }
+            }
         };
-        let thread = Builder::new().name("to the disk".into()).spawn(wait);
-        waiting.push((to, thread.map_err(Error::io(path))?));
-        Ok(())
+        let told = Told::File(Instant::now() + self.grace(), file, path.into());
+        match to.send(told) {
+            Ok(()) => Ok(()),
+            Err(_) => join(waiting.take()),
+        }
     }
 
     /// None of the files is needed any more. Where one could not be made durable, that is the error: nobody knows what was read of it.
     pub fn end(&self) -> Result<()> {
-        let waiting = std::mem::take(&mut *self.0.waiting());
-        for (to, _) in &waiting {
-            // Its second is over where nobody listens.
-            let _ = to.send(());
+        let waiting = self.0.waiting().take();
+        if let Some((to, _)) = &waiting {
+            // It ended by itself where nobody listens.
+            let _ = to.send(Told::End);
         }
         join(waiting)
     }
 }
 
 impl Files {
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, Option<(Sender<Told>, JoinHandle<Result<()>>)>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,20 +99,43 @@ impl Files {
 /// Work that stops is kept: its files are made durable now.
 impl Drop for Files {
     fn drop(&mut self) {
-        let waiting = std::mem::take(&mut *self.waiting());
-        let (told, threads): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-        drop(told);
-        for thread in threads {
-            // What stopped the work is the error to tell of.
-            let _ = thread.join();
-        }
+        // What stopped the work is the error to tell of.
+        let _ = join(self.waiting().take());
     }
 }
 
-fn join(waiting: Vec<Waiting>) -> Result<()> {
-    let threads = waiting.into_iter().map(|(_, thread)| thread);
-    let ended = threads.map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
-    ended.fold(Ok(()), Result::and)
+fn join(waiting: Option<(Sender<Told>, JoinHandle<Result<()>>)>) -> Result<()> {
+    let Some((to, thread)) = waiting else {
+        return Ok(());
+    };
+    drop(to);
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Makes files durable when their time has come, or when nobody is there any more who could say that it is not needed.
+fn wait(from: &Receiver<Told>, settle: Settle) -> Result<()> {
+    let mut files: VecDeque<(Instant, File, PathBuf)> = VecDeque::new();
+    loop {
+        let told = match files.front() {
+            None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some((until, ..)) => from.recv_timeout(until.saturating_duration_since(Instant::now())),
+        };
+        match told {
+            Ok(Told::File(until, file, path)) => files.push_back((until, file, path)),
+            Ok(Told::End) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some((_, file, path)) = files.pop_front() {
+                    settle(&file, &path)?;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let mut files = files.iter();
+                return files.try_for_each(|(_, file, path)| settle(file, path));
+            }
+        }
+    }
 }
 
 fn settle(file: &File, path: &Path) -> Result<()> {
@@ -113,14 +151,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
-    fn with(grace: Duration, settle: fn(&File, &Path) -> Result<()>) -> Postponed {
+    fn with(grace: Duration, settle: Settle) -> Postponed {
         let waiting = Mutex::default();
-        let files = Files {
+        Postponed(Arc::new(Files {
             grace,
             settle,
             waiting,
-        };
-        Postponed(Arc::new(files))
+        }))
     }
 
     /// Instead of what makes a file durable: that it was done can be seen.
@@ -142,24 +179,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = ["a", "b"].map(|name| folder.path().join(name));
         let settled = || {
-            files
-                .iter()
-                .filter(|f| f.with_extension("settled").exists())
+            let marked = |file: &&PathBuf| file.with_extension("settled").exists();
+            files.iter().filter(marked).count()
         };
         let postponed = with(LONG, mark);
-        files.iter().for_each(|f| add(&postponed, f).unwrap());
-        postponed.end().unwrap();
-        drop(postponed);
-        assert_eq!(settled().count(), 0);
-        // What stays a while does, and so does what nobody ended.
-        for (grace, waits) in [(Duration::ZERO, true), (LONG, false)] {
-            let postponed = with(grace, mark);
+        for _ in 0..2 {
             files.iter().for_each(|f| add(&postponed, f).unwrap());
-            while waits && settled().count() < 2 {
+            postponed.end().unwrap();
+        }
+        drop(postponed);
+        assert_eq!(settled(), 0);
+        // What stays a while does, and so does what nobody ended.
+        for (grace, waits) in [(Duration::from_millis(20), true), (LONG, false)] {
+            let postponed = with(grace, mark);
+            let begun = Instant::now();
+            files.iter().for_each(|f| add(&postponed, f).unwrap());
+            while waits && settled() < 2 {
                 std::thread::sleep(Duration::from_millis(1));
             }
+            assert!(!waits || begun.elapsed() >= grace);
             drop(postponed);
-            assert_eq!(settled().count(), 2);
+            assert_eq!(settled(), 2);
             let marked = files.iter().map(|f| f.with_extension("settled"));
             marked.for_each(|f| fs::remove_file(f).unwrap());
         }
@@ -179,7 +219,9 @@ mod tests {
         assert!(error.to_string().contains("the disk is broken"), "{error}");
         let postponed = with(Duration::ZERO, fail);
         add(&postponed, &path).unwrap();
-        while !postponed.0.waiting()[0].1.is_finished() {
+        let is_over =
+            |waiting: &Option<(_, JoinHandle<_>)>| waiting.as_ref().unwrap().1.is_finished();
+        while !is_over(&postponed.0.waiting()) {
             std::thread::sleep(Duration::from_millis(1));
         }
         assert!(postponed.end().is_err());
