@@ -223,7 +223,7 @@ mod tests {
                     }
                     taken.extend(std::iter::from_fn(|| ahead.wait()));
                     assert_eq!((ahead.weight(), ahead.queued()), (0, 0));
-                })
+                });
             });
             assert!(taken.iter().copied().eq(0..200), "{threads}: {taken:?}");
         }

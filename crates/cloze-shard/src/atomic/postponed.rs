@@ -24,9 +24,12 @@ pub struct Postponed(Arc<Files>);
 struct Files {
     grace: Duration,
     settle: Settle,
-    /// The thread that waits, and what tells it, where there are files.
-    waiting: Mutex<Option<(Sender<Told>, JoinHandle<Result<()>>)>>,
+    /// Where there are files.
+    waiting: Mutex<Option<Waiting>>,
 }
+
+/// The thread that waits, and what tells it of files.
+type Waiting = (Sender<Told>, JoinHandle<Result<()>>);
 
 /// Makes a file durable.
 type Settle = fn(&File, &Path) -> Result<()>;
@@ -91,7 +94,7 @@ impl Postponed {
 }
 
 impl Files {
-    fn waiting(&self) -> MutexGuard<'_, Option<(Sender<Told>, JoinHandle<Result<()>>)>> {
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +107,7 @@ impl Drop for Files {
     }
 }
 
-fn join(waiting: Option<(Sender<Told>, JoinHandle<Result<()>>)>) -> Result<()> {
+fn join(waiting: Option<Waiting>) -> Result<()> {
     let Some((to, thread)) = waiting else {
         return Ok(());
     };
