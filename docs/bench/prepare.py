@@ -12,7 +12,7 @@ own, so that no way meets text that its caches have seen, and a disturbance hurt
 the line that installs it is printed.
 
 What is timed. Tokenizers and segmenters: the work alone, by the processor time of all threads of the process; reading the text and opening the tokenizer is not counted.
-Cloze from text to rows: the whole process, from start to exit. Peers from text to rows: without starting Python and its imports. Right before each run the script reads through what the run will read. Ways that are slow take part of the documents, other ones each round; what
+Cloze from text to rows: the whole process, from start to exit; one core, two cores, and two such processes at the same time, a core each, also right after one another, by the clock. Peers from text to rows: without starting Python and its imports. Right before each run the script reads through what the run will read. Ways that are slow take part of the documents, other ones each round; what
 counts is megabytes of text a second. Ids are compared with those of the crate `tokenizers`, all of them, document by document; segmenters also do the cases of
 crates/cloze-sentences/tests/fixtures/golden/en.txt.
 
@@ -28,7 +28,7 @@ import re
 import shutil
 import sys
 
-from preparing import measure, page, plot
+from preparing import cores as both_cores, measure, page, plot
 from preparing.check import REFERENCE, golden, same_ids, sentences_found
 from preparing.ways import ROOT, SLOW, TARGET, all_ways, build, pack, tokenizer_folder
 
@@ -180,6 +180,7 @@ def main():
         say("others use this machine: trust ratios only")
     rounds = options.rounds or (2 if options.quick else 7)
     runs, broken = timed_rounds(ways, corpus, rounds, cores)
+    in_turn = both_cores.in_turn(ways, corpus.files, 2 * rounds + 1, cores, bring_near, say)
     results = {
         "date": measure.today(),
         "command": " ".join(["python docs/bench/prepare.py", *sys.argv[1:]]),
@@ -191,6 +192,7 @@ def main():
         "versions": versions,
         "ways": [{"key": w.key, "kind": w.kind, "name": w.name, "shown": w.shown, "cores": w.cores, "ours": w.ours} for w in ways if w.key not in broken],
         "runs": runs,
+        "cores": in_turn,
         "broken": broken,
     }
     say("comparing ids and sentences")

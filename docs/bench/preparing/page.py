@@ -151,6 +151,20 @@ def prepare_table(figures):
     return table(["from text to rows", "MB a processor second", "Cloze is", "MB/s by the clock", "text", "memory, MiB: all / anonymous"], rows)
 
 
+def cores_table(figures):
+    """What a second core is worth; None where nobody looked."""
+    rows = []
+    for form in dict.fromkeys(took["form"] for took in figures.results.get("cores", [])):
+        of = [took for took in figures.results["cores"] if took["form"] == form]
+        of_ratios = lambda ratios: f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+        one, two = (statistics.median(took[name] for took in of) for name in ("one", "two"))
+        by_two = [took["one"] / took["two"] for took in of]
+        by_apart = [2 * took["one"] / took["apart"] for took in of]
+        rows.append([form, f"{one:.2f}", f"{two:.2f}", of_ratios(by_two), of_ratios(by_apart), len(of)])
+    head = ["text", "one core, s", "two cores, s", "two cores are", "two processes that share nothing do", "rounds"]
+    return rows and table(head, rows)
+
+
 def headline(figures):
     """The ratios that people ask for, in sentences."""
     lines = []
@@ -190,6 +204,8 @@ def measured(results, plot_name):
     ):
         if figures.of(kind):
             parts += [title, make(figures)]
+    if in_turn := cores_table(figures):
+        parts += ["### Two cores, times one, by the clock", in_turn]
     parts.append(made_with(figures))
     return "\n\n".join(part for part in parts if part)
 
