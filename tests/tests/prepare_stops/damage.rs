@@ -1,0 +1,121 @@
+//! Unfinished work that is another when it is gone on with, or cannot be written.
+
+use super::*;
+
+/// What `line` makes in `out`; and what is there before the manifest is written, in `work`.
+fn unfinished(place: &Place, line: &str) -> Files {
+    let whole = {
+        let _ = place.cloze(line).status(0);
+        place.files("out")
+    };
+    // The manifest cannot be written.
+    fs::remove_dir_all(place.path("out")).unwrap();
+    fs::create_dir_all(place.path("out/.work")).unwrap();
+    fs::create_dir(place.path("out/manifest.json.partial")).unwrap();
+    let _ = place
+        .cloze(&format!("{line} --resume"))
+        .status(2)
+        .says(&["manifest.json"]);
+    fs::remove_dir(place.path("out/manifest.json.partial")).unwrap();
+    fs::rename(place.path("out"), place.path("work")).unwrap();
+    whole
+}
+
+/// Makes `out` of `work` again.
+fn again(place: &Place) {
+    let _ = fs::remove_dir_all(place.path("out"));
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([place.path("work"), place.path("out")])
+        .status();
+    assert!(copied.unwrap().success());
+}
+
+/// Whatever byte of unfinished work is another when it is gone on with: what comes out is the same, or it is refused.
+#[test]
+fn damaged_work_is_not_used() {
+    let place = place(200_000);
+    let line = format!("prepare in {OPTIONS} --shard-rows 900 --out out");
+    let whole = unfinished(&place, &line);
+    let mut damaged = 0;
+    for (name, bytes) in place.files("work") {
+        if bytes.is_empty() {
+            continue;
+        }
+        again(&place);
+        let mut other = bytes.clone();
+        other[bytes.len() / 2] ^= 1;
+        fs::write(place.path("out").join(&name), other).unwrap();
+        let ran = place.cloze(&format!("{line} --resume"));
+        if place.path("out/manifest.json").exists() {
+            let _ = ran.status(0);
+            assert!(place.files("out") == whole, "{}", name.display());
+        } else {
+            let _ = ran
+                .status(2)
+                .says(&["not as it was written", "hint: delete out"]);
+            assert!(place.path("out/.work/tokens/part-00000.arrow").exists());
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 3, "{damaged}");
+}
+
+/// A machine that stops loses files that were written a moment before: tokens are made anew from the first part on that is not whole, and so are recipes.
+#[test]
+fn what_the_machine_lost_is_made_anew() {
+    let place = place(1_500_000);
+    let line = format!("prepare in {OPTIONS} --out out");
+    let whole = unfinished(&place, &line);
+    let empty = |path: &Path| fs::write(path, "").unwrap();
+    let zeros = |path: &Path| {
+        let length = fs::metadata(path).unwrap().len();
+        fs::write(path, vec![0; length as usize]).unwrap();
+    };
+    let gone = |path: &Path| fs::remove_file(path).unwrap();
+    let ways: [&dyn Fn(&Path); 3] = [&empty, &zeros, &gone];
+    for lost in ways {
+        for (name, says) in [
+            ("tokens/part-00000.arrow", ["it is made anew", "tokenize"]),
+            (
+                "tokens/part-00002.arrow",
+                ["it is made anew", "going on after"],
+            ),
+            ("train-0.recipes", ["tokens   as they are", "pair"]),
+        ] {
+            again(&place);
+            lost(&place.path("out/.work").join(name));
+            let _ = place
+                .cloze(&format!("{line} --resume"))
+                .status(0)
+                .says(&says);
+            assert!(place.files("out") == whole, "{name}");
+        }
+    }
+}
+
+/// What other threads write beside the rows, and bring to the disk, fails where somebody reads of it, and is gone on with.
+#[test]
+fn what_fails_beside_the_rows_is_told_of() {
+    let place = place(60_000);
+    let line = format!("prepare in {OPTIONS} --shard-rows 400 --jobs 3 --out out");
+    let whole = unfinished(&place, &line);
+    for taken in ["train/part-00001.arrow", "tokenizer", "documents.arrow"] {
+        again(&place);
+        let path = place.path("out").join(taken);
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        let note = format!("out/.work/{}.json", taken.replace('/', "-"));
+        let _ = fs::remove_file(place.path(&note));
+        // A file where a folder is to be, or a folder with something in it where a file is.
+        match taken {
+            "tokenizer" => fs::write(&path, "").unwrap(),
+            _ => fs::create_dir_all(path.join("mine")).unwrap(),
+        }
+        let resumed = format!("{line} --resume");
+        let _ = place.cloze(&resumed).status(2).says(&[taken]);
+        assert!(!place.path("out/manifest.json").exists());
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        let _ = place.cloze(&resumed).status(0);
+        assert!(place.files("out") == whole, "{taken}");
+    }
+}
