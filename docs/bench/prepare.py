@@ -180,7 +180,7 @@ def main():
         say("others use this machine: trust ratios only")
     rounds = options.rounds or (2 if options.quick else 7)
     runs, broken = timed_rounds(ways, corpus, rounds, cores)
-    in_turn = both_cores.in_turn(ways, corpus.files, 2 * rounds + 1, cores, bring_near, say)
+    in_turn = both_cores.in_turn(ways, corpus.files, 2 * rounds + 1, cores, bring_near, remove, say)
     results = {
         "date": measure.today(),
         "command": " ".join(["python docs/bench/prepare.py", *sys.argv[1:]]),

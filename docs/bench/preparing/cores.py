@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import pathlib
-import shutil
 
 from preparing import measure
 
@@ -13,8 +12,8 @@ def key(form, cores):
     return f"prepare: cloze {form}, one duplicate, {cores}"
 
 
-def in_turn(ways, files, rounds, cores, near, say):
-    """Seconds by the clock of each, round by round; nothing where there are not two cores. `near` reads files through before each run."""
+def in_turn(ways, files, rounds, cores, near, remove, say):
+    """Seconds by the clock of each, round by round; nothing where there are not two cores. Before each run `near` reads files through, and `remove` removes what earlier ones left."""
     by_key = {way.key: way for way in ways}
     timed = []
     for form in FORMS:
@@ -43,8 +42,8 @@ def in_turn(ways, files, rounds, cores, near, say):
         for number in range(rounds):
             took = {"form": form, "round": number}
             for name in list(kinds)[:: 1 if number % 2 == 0 else -1]:
-                for folder in files["work"].glob("out*"):
-                    shutil.rmtree(folder, ignore_errors=True)
+                for out in files["work"].glob("out*"):
+                    remove(out)
                 near([text])
                 took[name] = kinds[name](number)
             timed.append(took)
