@@ -45,7 +45,11 @@ def in_turn(ways, files, rounds, cores, near, remove, say):
                 for out in files["work"].glob("out*"):
                     remove(out)
                 near([text])
-                took[name] = kinds[name](number)
+                try:
+                    took[name] = kinds[name](number)
+                except measure.Failed as error:
+                    say(f"left out: {error}")
+                    return timed
             timed.append(took)
             say(f"round {number + 1} of {rounds}  two cores, {form:45} {took['one'] / took['two']:8.2f} times one")
     return timed

@@ -152,7 +152,7 @@ def prepare_table(figures):
 
 
 def cores_table(figures):
-    """What a second core is worth; None where nobody looked."""
+    """What a second core is worth; nothing where nobody looked."""
     rows = []
     for form in dict.fromkeys(took["form"] for took in figures.results.get("cores", [])):
         of = [took for took in figures.results["cores"] if took["form"] == form]
