@@ -1,24 +1,20 @@
 //! The whole road: text → token store → recipes → shards → manifest.
 
+mod made;
 mod pairs;
 mod room;
 mod splits;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 
 use cloze_shard::Vocabulary;
-use cloze_shard::atomic::{self, Postponed, Written};
-use cloze_shard::documents::{self, DocumentRecord, DocumentsWriter};
-use cloze_shard::manifest::{
-    FileRecord, Manifest, Masking, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord,
-};
+use cloze_shard::atomic::{self, Postponed};
+use cloze_shard::manifest::{Manifest, Masking, TokenizerRecord};
 use cloze_shard::masking::Masker;
 use cloze_text::Tokenizer;
 
+use self::made::Made;
 use crate::amounts::Amounts;
 use crate::disk::megabytes;
 use crate::fields;
@@ -27,14 +23,12 @@ use crate::key::Key;
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
 use crate::pairing::PairingCounts;
-use crate::plan::{Planned, Sorting};
+use crate::plan::Sorting;
 use crate::progress::Progress;
 use crate::sources;
-use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIndex};
-use crate::token_store::TokenFiles;
 use crate::tokenize::{Encoders, TokenizeReport, tokenize};
 use crate::tokens::{Reuse, TokenFolder, counted};
-use crate::{CleanReport, Config, Error, Result, StoredDocument, TokenStore};
+use crate::{CleanReport, Config, Error, Result};
 
 const SPLITS: [&str; 2] = ["train", "validation"];
 
@@ -81,15 +75,6 @@ impl Default for Work {
             save_every: 256,
         }
     }
-}
-
-/// What is made of tokens.
-struct Made {
-    planned: [Planned; 2],
-    splits: BTreeMap<String, SplitRecord>,
-    /// The table of all documents.
-    table: FileRecord,
-    tokenizer_files: Vec<FileRecord>,
 }
 
 /// What everything is made with.
@@ -413,137 +398,6 @@ impl Preparation<'_> {
             folder: &self.folder,
         }
     }
-
-    /// Makes everything of tokens that are mapped.
-    fn mapped(&self, files: &TokenFiles, tokens: String) -> Result<Made> {
-        let has_failed = AtomicBool::new(false);
-        let has_failed = &has_failed;
-        let (made, beside) = std::thread::scope(|threads| {
-            let (to, table) = sync_channel(1);
-            // Who makes rows waits for no disk.
-            let beside = threads.spawn(move || {
-                let write = || {
-                    let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
-                    let none = |_| Err(Error::Threads("no table of the documents".into()));
-                    Ok((end(table.recv().unwrap_or_else(none)?)?, tokenizer_files))
-                };
-                write().inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
-            });
-            let made = rayon::in_place_scope(|scope| {
-                scope.spawn(|_| {
-                    // Nobody takes it where the tokenizer could not be written.
-                    let _ = to.send(self.list_all(files));
-                });
-                let indexes = self.list_documents(files)?;
-                let store = TokenStore::map(files)?;
-                let map = |index| SplitDocuments::map(&store, index);
-                let documents = [map(&indexes[0])?, map(&indexes[1])?];
-                let planned = self.plan(&indexes, tokens, None, |split| &documents[split])?;
-                if has_failed.load(Ordering::Relaxed) {
-                    return Err(Error::Threads("what is written beside rows failed".into()));
-                }
-                Ok((planned, self.write_splits(&documents, &indexes)?))
-            });
-            let beside: Result<_> = beside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (made, beside)
-        });
-        let ((table, tokenizer_files), (planned, splits)) = (beside?, made?);
-        Ok(Made {
-            planned,
-            splits,
-            table,
-            tokenizer_files,
-        })
-    }
-
-    /// Makes everything of tokens that are sorted.
-    fn sorted(&self, files: &TokenFiles, tokens: String) -> Result<Made> {
-        let table = end(self.list_all(files)?)?;
-        let indexes = self.list_documents(files)?;
-        let cursor = |split: usize| SplitCursor::new(files, &indexes[split]);
-        let planned = self.plan(&indexes, tokens, Some(self.sorting()), cursor)?;
-        let splits = self.gather_splits(&planned, &indexes, cursor)?;
-        Ok(Made {
-            planned,
-            splits,
-            table,
-            tokenizer_files: write_tokenizer(&self.tokenizer, self.out)?,
-        })
-    }
-
-    /// Goes through the documents: which split has which.
-    fn list_documents(&self, files: &TokenFiles) -> Result<[SplitIndex; 2]> {
-        let config = &self.config;
-        let mut cursor = files.cursor();
-        let docs = (0..files.len()).map(|i| Ok(cursor.document(i)?.doc));
-        let assignment = Assignment::new(docs, config.seed, config.validation_fraction)?;
-        let index = |split: usize| {
-            IndexWriter::create(
-                &self.at(&format!("{}.documents", SPLITS[split])),
-                &self.postponed,
-            )
-        };
-        let mut indexes = [index(0)?, index(1)?];
-        for i in 0..files.len() {
-            let document = cursor.document(i)?;
-            let split = usize::from(assignment.is_validation(document.doc));
-            indexes[split].push(i, &document)?;
-        }
-        let [train, validation] = indexes;
-        Ok([train.finish()?, validation.finish()?])
-    }
-
-    /// Goes through the documents: the table of all.
-    fn list_all(&self, files: &TokenFiles) -> Result<DocumentsWriter> {
-        let path = self.out.join(documents::FILE_NAME);
-        let mut table = DocumentsWriter::create(&path, !self.config.meta_field.is_empty())?;
-        let mut cursor = files.cursor();
-        for i in 0..files.len() {
-            table.push(document_record(&cursor.document(i)?))?;
-        }
-        Ok(table)
-    }
-}
-
-/// Makes the table of documents durable.
-fn end(table: DocumentsWriter) -> Result<FileRecord> {
-    let Written { bytes, blake3 } = table.finish()?;
-    let path = documents::FILE_NAME.into();
-    Ok(FileRecord {
-        path,
-        bytes,
-        blake3,
-    })
-}
-
-fn document_record(document: &StoredDocument<'_>) -> DocumentRecord {
-    DocumentRecord {
-        doc: document.doc,
-        source: document.source,
-        index: document.index,
-        id: document.id.map(str::to_owned),
-        meta: document.meta.map(str::to_owned),
-        sentences: document.sentence_ends.len() as u32,
-        tokens: document.input_ids.len() as u32,
-    }
-}
-
-fn write_tokenizer(tokenizer: &Tokenizer, out: &Path) -> Result<Vec<FileRecord>> {
-    let folder = out.join(TOKENIZER_FOLDER);
-    fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
-    let mut records = Vec::new();
-    for (name, bytes) in tokenizer.files() {
-        let written = atomic::write(&folder.join(name), bytes)?;
-        let path = format!("{TOKENIZER_FOLDER}/{name}");
-        records.push(FileRecord {
-            path,
-            bytes: written.bytes,
-            blake3: written.blake3,
-        });
-    }
-    Ok(records)
 }
 
 fn counts(tokenized: &TokenizeReport, paired: &PairingCounts) -> BTreeMap<String, u64> {
@@ -600,6 +454,8 @@ fn warnings(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use cloze_text::Settings;
 
     use super::*;
