@@ -38,7 +38,7 @@ pub struct Gather<'a> {
     pub sorting: Sorting<'a>,
     /// The split's name.
     pub name: &'static str,
-    pub kept: &'a Kept,
+    pub kept: &'a Kept<'a>,
     pub out: &'a Path,
     pub progress: &'a dyn Progress,
 }
@@ -135,7 +135,7 @@ impl Gather<'_> {
         // Rows on their way to a batch, the batch, and the batch as it is in its file.
         let (writers, load) = self.sorting.memory.writers(threads, 3 * batch);
         let units = self.units(load);
-        let note = key::read::<Note>(&self.note())?;
+        let note = key::read_or_lost::<Note>(&self.note(), |said| self.progress.say(said))?;
         if let Some(note) = note.filter(|note| note.units == units) {
             let buckets = Buckets::of(&self.folder(), self.id_type, note.contents);
             let mut there = true;
@@ -156,7 +156,7 @@ impl Gather<'_> {
             units,
             contents: buckets.contents.clone(),
         };
-        key::write(&self.note(), &note)?;
+        key::write(&self.note(), &note, None)?;
         Ok(Gathered {
             units: note.units,
             buckets,

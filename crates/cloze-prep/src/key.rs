@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use cloze_clean::CleanOptions;
-use cloze_shard::{Vocabulary, atomic};
+use cloze_shard::Vocabulary;
+use cloze_shard::atomic::{AtomicFile, Postponed};
 use cloze_text::Tokenizer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -139,8 +141,19 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
-/// Writes a JSON file of unfinished work, atomically: a line of JSON, and one with its blake3.
-pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+/// As [`read`], where the machine may have stopped before the file was on the disk: one that is damaged is none, and is told to `say`.
+pub fn read_or_lost<T: DeserializeOwned>(path: &Path, say: impl FnOnce(&str)) -> Result<Option<T>> {
+    match read(path) {
+        Err(damaged @ Error::Damaged { .. }) => {
+            say(&format!("{damaged}: what it told of is made anew"));
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
+/// Writes a JSON file of unfinished work, atomically: a line of JSON, and one with its blake3. It is durable then, or by `postponed`.
+pub fn write<T: Serialize>(path: &Path, value: &T, postponed: Option<&Postponed>) -> Result<()> {
     let mut text = serde_json::to_vec(value).map_err(|e| Error::Damaged {
         path: path.into(),
         why: e.to_string(),
@@ -148,7 +161,14 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let digest = blake3::hash(&text).to_hex();
     text.push(b'\n');
     text.extend_from_slice(digest.as_bytes());
-    atomic::write(path, &text)?;
+    let file = match postponed {
+        Some(postponed) => AtomicFile::unfinished(path, postponed)?,
+        None => AtomicFile::create(path)?,
+    };
+    let mut file = file.undigested();
+    file.write_all(&text)
+        .map_err(cloze_shard::Error::io(path))?;
+    file.commit()?;
     Ok(())
 }
 
@@ -166,7 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("note.json");
         assert_eq!(read::<Vec<u32>>(&path).unwrap(), None);
-        write(&path, &vec![12, 345]).unwrap();
+        write(&path, &vec![12, 345], None).unwrap();
         assert_eq!(read(&path).unwrap(), Some(vec![12, 345]));
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {

@@ -100,7 +100,7 @@ impl Output {
                 });
             }
         } else {
-            key::write(&of_key, key)?;
+            key::write(&of_key, key, None)?;
         }
         Ok(Some(output))
     }

@@ -350,7 +350,6 @@ impl Preparation<'_> {
         paired += planned[1].counts;
 
         self.postponed.end()?;
-        atomic::sync_folder(self.out)?;
         let manifest = Manifest {
             format: Manifest::format_name(),
             format_version: Manifest::version_of(

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use cloze_shard::atomic::Postponed;
 use cloze_shard::manifest::{Masking, ShardRecord};
 use cloze_shard::masking::{MaskKey, Masker, Scratch};
 use cloze_shard::random::{Key, Permutation, Stage};
@@ -192,7 +193,7 @@ impl<D: Documents> Split<'_, D> {
         &self,
         shard: usize,
         ahead: usize,
-        (out, config, kept): (&Path, &Config, &Kept),
+        (out, config, kept): (&Path, &Config, &Kept<'_>),
         progress: &dyn Progress,
     ) -> Result<Filled> {
         let (maker, part) = (&self.maker, &self.parts[shard]);
@@ -215,12 +216,12 @@ impl<D: Documents> Split<'_, D> {
     }
 }
 
-/// Writes the shards of the splits in parallel: their records. A shard that `kept` knows is not written again, and one that is written is told to it.
+/// Writes the shards of the splits in parallel, into folders in `out` that are there: their records. A shard that `kept` knows is not written again, and one that is written is told to it.
 pub fn write_splits(
     splits: &[Split<'_, impl Documents>],
     out: &Path,
     config: &Config,
-    kept: &Kept,
+    kept: &Kept<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<ShardRecord>>> {
     // By split and number. Splits of few shards come first: who has made theirs helps with the others'.
@@ -239,6 +240,8 @@ pub fn write_splits(
     let each = each.clamp(1 + usize::from(are_few), WIDEST);
     let mut groups = [(all, 1), (rest, 2 * each)].into_iter();
     let end = |written: Receiver<((usize, usize), Filled)>| -> Result<Vec<Vec<_>>> {
+        // The names of the folders that shards are in.
+        atomic::sync_folder(out)?;
         let none = splits.iter().map(|split| vec![None; split.parts.len()]);
         let mut records: Vec<Vec<Option<ShardRecord>>> = none.collect();
         for ((split, shard), written) in written {
@@ -281,7 +284,7 @@ enum Filled {
 
 impl Filled {
     /// Makes it durable, and notes it.
-    fn end(self, kept: &Kept) -> Result<ShardRecord> {
+    fn end(self, kept: &Kept<'_>) -> Result<ShardRecord> {
         match self {
             Self::Before(record) => Ok(record),
             Self::Now(writer, file) => {
@@ -453,22 +456,24 @@ impl<T: Id> Making<T> {
     }
 }
 
-/// What is known of shards that are written: their records, in the folder of unfinished work.
-pub struct Kept(PathBuf);
+/// What is known of shards that are written: their records.
+pub struct Kept<'a> {
+    /// The folder of unfinished work, where they are.
+    pub folder: &'a Path,
+    /// What makes them durable.
+    pub postponed: &'a Postponed,
+    pub progress: &'a dyn Progress,
+}
 
-impl Kept {
-    /// Records in `folder`.
-    pub fn new(folder: PathBuf) -> Self {
-        Self(folder)
-    }
-
+impl Kept<'_> {
     fn path(&self, file: &str) -> PathBuf {
-        self.0.join(format!("{}.json", file.replace('/', "-")))
+        self.folder.join(format!("{}.json", file.replace('/', "-")))
     }
 
     /// The record of a shard that is there, as it was written.
     pub fn get(&self, out: &Path, file: &str) -> Result<Option<ShardRecord>> {
-        let Some(record) = key::read::<ShardRecord>(&self.path(file))? else {
+        let say = |said: &str| self.progress.say(said);
+        let Some(record) = key::read_or_lost::<ShardRecord>(&self.path(file), say)? else {
             return Ok(None);
         };
         let path = out.join(file);
@@ -479,6 +484,6 @@ impl Kept {
     }
 
     pub fn put(&self, record: &ShardRecord) -> Result<()> {
-        key::write(&self.path(&record.file.path), record)
+        key::write(&self.path(&record.file.path), record, Some(self.postponed))
     }
 }

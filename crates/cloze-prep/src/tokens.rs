@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use cloze_shard::atomic::Postponed;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::input::Source;
@@ -53,7 +54,7 @@ pub struct TokenFolder {
     pub whole: bool,
     /// What of the tokens that were there is made anew, and why, for a person.
     pub said: Vec<String>,
-    /// What makes parts durable, where they need not be at once.
+    /// What makes parts and notes durable, where they need not be at once.
     pub postponed: Option<Postponed>,
     _lock: Option<File>,
 }
@@ -73,7 +74,7 @@ impl TokenFolder {
         }
         fs::create_dir_all(path).map_err(cloze_shard::Error::io(path))?;
         // Before anything is written there, a lock too.
-        if !path.join(KEY).exists() && is_foreign(path)? {
+        if reuse.postponed.is_none() && !path.join(KEY).exists() && is_foreign(path)? {
             return Err(Error::OutputExists {
                 path: path.into(),
                 why: "holds files that are no tokens".into(),
@@ -84,8 +85,16 @@ impl TokenFolder {
             Err(error) if path.join(WHOLE).exists() && is_read_only(&error) => None,
             lock => Some(lock?),
         };
+        let mut folder = Self {
+            path: path.into(),
+            place: Place::default(),
+            whole: false,
+            said: Vec::new(),
+            postponed: reuse.postponed.clone(),
+            _lock: lock,
+        };
         let key_path = path.join(KEY);
-        match key::read::<Key>(&key_path)? {
+        match folder.read::<Key>(&key_path)? {
             Some(then) => {
                 let differences = then.differences(key);
                 if !differences.is_empty() {
@@ -96,16 +105,8 @@ impl TokenFolder {
                     });
                 }
             }
-            None => key::write(&key_path, key)?,
+            None => folder.write(&key_path, key)?,
         }
-        let mut folder = Self {
-            path: path.into(),
-            place: Place::default(),
-            whole: false,
-            said: Vec::new(),
-            postponed: reuse.postponed.clone(),
-            _lock: lock,
-        };
         folder.find(sources, &reuse)?;
         folder.check_parts(sources)?;
         if !folder.whole {
@@ -114,13 +115,25 @@ impl TokenFolder {
         Ok(folder)
     }
 
+    /// Reads a note, which may have been lost where it need not be durable at once.
+    fn read<T: DeserializeOwned>(&mut self, path: &Path) -> Result<Option<T>> {
+        match &self.postponed {
+            None => key::read(path),
+            Some(_) => key::read_or_lost(path, |said| self.said.push(said.to_owned())),
+        }
+    }
+
+    fn write(&self, path: &Path, note: &impl Serialize) -> Result<()> {
+        key::write(path, note, self.postponed.as_ref())
+    }
+
     /// Finds where to go on.
     fn find(&mut self, sources: &[Source], reuse: &Reuse) -> Result<()> {
         let mut notes = Vec::new();
-        while let Some(place) = key::read::<Place>(&self.note(notes.len() as u32))? {
+        while let Some(place) = self.read::<Place>(&self.note(notes.len() as u32))? {
             notes.push(place);
         }
-        let whole = key::read::<Place>(&self.path.join(WHOLE))?;
+        let whole = self.read::<Place>(&self.path.join(WHOLE))?;
         let Some(then) = whole.as_ref().or(notes.last()) else {
             return Ok(());
         };
@@ -131,7 +144,7 @@ impl TokenFolder {
             self.whole = true;
             // So that bytes that were compared are not compared the next time.
             if self.place.now(sources) && self._lock.is_some() {
-                key::write(&self.path.join(WHOLE), &self.place)?;
+                self.write(&self.path.join(WHOLE), &self.place)?;
             }
             return Ok(());
         }
@@ -214,7 +227,7 @@ impl TokenFolder {
             self.forget_whole()?;
             self.whole = false;
             let before = part.checked_sub(1).map(|before| self.note(before));
-            let before = before.map(|note| key::read::<Place>(&note)).transpose()?;
+            let before = before.map(|note| self.read::<Place>(&note)).transpose()?;
             self.place = before.flatten().unwrap_or_default();
             self.place.now(sources);
             break;
@@ -244,14 +257,14 @@ impl TokenFolder {
 
     /// Notes that the next part is full, and where reading is.
     pub fn full(&mut self, place: Place) -> Result<()> {
-        key::write(&self.note(place.parts - 1), &place)?;
+        self.write(&self.note(place.parts - 1), &place)?;
         self.place = place;
         Ok(())
     }
 
     /// Notes that everything was read.
     pub fn finish(&mut self, place: Place) -> Result<()> {
-        key::write(&self.path.join(WHOLE), &place)?;
+        self.write(&self.path.join(WHOLE), &place)?;
         self.place = place;
         self.whole = true;
         Ok(())
@@ -315,7 +328,7 @@ pub struct Reuse {
     pub replace: bool,
     /// They cannot be gone on with: all are made at a time.
     pub in_one_part: bool,
-    /// What makes their parts durable, where that need not be at once: parts may be lost then, and are made anew.
+    /// What makes their parts and notes durable, where that need not be at once: they may be lost then, and are made anew.
     pub postponed: Option<Postponed>,
 }
 

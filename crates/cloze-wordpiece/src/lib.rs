@@ -109,8 +109,9 @@ impl WordPiece {
             let rest = token.strip_prefix(prefix).unwrap_or(token);
             rest.len() <= vocabulary.most_chars.saturating_mul(4)
         };
-        let spelt = sorted.iter().copied().filter(|(t, _)| short(t));
-        let Some(trie) = Trie::new(spelt, prefix) else {
+        let mut spelt = sorted;
+        spelt.retain(|(token, _)| short(token));
+        let Some(trie) = Trie::new(&spelt, prefix) else {
             return reason("the vocabulary is too large");
         };
         Ok(Self {
@@ -158,15 +159,22 @@ fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// Entries in order of their text, most of which are told apart by what fits into a register.
+/// Entries in order of their text.
 fn sorted<'a>(tokens: &[(&'a str, u32)]) -> Vec<(&'a str, u32)> {
+    // Most are told apart by what fits into a register, and those that begin with it as another does are few.
     let head = |text: &str| {
         let mut head = [0; 8];
         let n = text.len().min(8);
         head[..n].copy_from_slice(&text.as_bytes()[..n]);
         u64::from_be_bytes(head)
     };
-    let mut all: Vec<_> = tokens.iter().map(|&(t, id)| (head(t), t, id)).collect();
-    all.sort_unstable();
-    all.into_iter().map(|(_, token, id)| (token, id)).collect()
+    let mut order: Vec<(u64, usize)> = tokens.iter().map(|(t, _)| head(t)).zip(0..).collect();
+    order.sort_unstable_by_key(|(head, _)| *head);
+    for alike in order.chunk_by_mut(|a, b| a.0 == b.0) {
+        alike.sort_unstable_by_key(|&(_, number)| tokens[number]);
+    }
+    order
+        .into_iter()
+        .map(|(_, number)| tokens[number])
+        .collect()
 }

@@ -4,6 +4,7 @@
 //! byte is looked at twice.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::Id;
 use crate::words::ID;
@@ -59,33 +60,20 @@ pub struct Trie {
     popped: Vec<u32>,
 }
 
-/// A node as it is put together.
-struct Node {
-    byte: u8,
-    id: Option<u32>,
-    /// Its children, ascending by their bytes: the first, and the one after this node among those of its parent.
-    first: u32,
-    last: u32,
-    next: u32,
+/// What stands below a node: entries, with what they have in common left out.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    text: &'a [u8],
+    id: u32,
+    /// How many bytes it begins with as the entry before it does.
+    common: usize,
 }
 
-impl Node {
-    fn new(byte: u8) -> Self {
-        Self {
-            byte,
-            id: None,
-            first: NONE,
-            last: NONE,
-            next: NONE,
-        }
-    }
-}
-
-fn children(nodes: &[Node], node: u32) -> impl Iterator<Item = (u8, u32)> {
-    let there = |child: u32| (child != NONE).then_some(child);
-    let first = there(nodes[node as usize].first);
-    let all = std::iter::successors(first, move |&child| there(nodes[child as usize].next));
-    all.map(|child| (nodes[child as usize].byte, child))
+/// A node that has children: its cell, the bytes before it, and which entries begin with these.
+struct Parent {
+    cell: u32,
+    depth: usize,
+    entries: Range<usize>,
 }
 
 /// A bit for each place.
@@ -96,8 +84,11 @@ impl Bits {
         Self(vec![u64::MAX; len / 64])
     }
 
+    /// Has at least `len` places.
     fn grow(&mut self, len: usize) {
-        self.0.resize(len / 64, u64::MAX);
+        if self.0.len() < len / 64 {
+            self.0.resize(len / 32, u64::MAX);
+        }
     }
 
     /// The bits of 64 places, from `at` on.
@@ -112,163 +103,195 @@ impl Bits {
     }
 }
 
-impl Trie {
-    /// The trie of `tokens` with their ids, each once; those that begin with `prefix` continue a word. `None` where it would be too large.
-    pub fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>, prefix: &str) -> Option<Self> {
-        let mut tokens: Vec<(&[u8], u32)> = tokens.map(|(t, id)| (t.as_bytes(), id)).collect();
-        // In order, so that what two have in common is what was put in last.
-        tokens.sort();
-        // A word may begin with the prefix too, where that is no punctuation.
-        let whole = tokens.iter().map(|(token, id)| (ROOT, *token, *id));
-        let rest = |(token, id): &(&'a [u8], u32)| {
-            let rest = token.strip_prefix(prefix.as_bytes())?;
-            Some((CONTINUATION, rest, *id))
-        };
-        let ways = whole.chain(tokens.iter().filter_map(rest));
-        let mut nodes = vec![Node::new(0), Node::new(0)];
-        let mut path = vec![ROOT];
-        let mut before: &[u8] = &[];
-        for (root, text, id) in ways.filter(|(_, text, _)| !text.is_empty()) {
-            if path[0] != root {
-                (path, before) = (vec![root], &[]);
-            }
-            let common = text.iter().zip(before).take_while(|(a, b)| a == b).count();
-            path.truncate(common + 1);
-            for &byte in &text[common..] {
-                let child = nodes.len() as u32;
-                let parent = &mut nodes[path[path.len() - 1] as usize];
-                let last = std::mem::replace(&mut parent.last, child);
-                match last {
-                    NONE => parent.first = child,
-                    last => nodes[last as usize].next = child,
-                }
-                nodes.push(Node::new(byte));
-                path.push(child);
-            }
-            nodes[path[path.len() - 1] as usize].id = Some(id);
-            before = text;
-            if nodes.len() > MOST {
-                return None;
-            }
+/// Entries of `tokens` that are not empty, each with what it has in common with the one before.
+fn entries<'a>(tokens: impl Iterator<Item = (&'a [u8], u32)>) -> Vec<Entry<'a>> {
+    let mut before: &[u8] = &[];
+    let entry = |(text, id): (&'a [u8], u32)| {
+        let same = text.iter().zip(before).take_while(|(a, b)| a == b);
+        let common = same.count();
+        before = text;
+        Entry { text, id, common }
+    };
+    tokens
+        .filter(|(text, _)| !text.is_empty())
+        .map(entry)
+        .collect()
+}
+
+/// Which cells are to be had.
+struct Room {
+    /// A bit for each cell that no node has, and for each that is no node's base.
+    free: Bits,
+    no_base: Bits,
+    first_free: usize,
+}
+
+impl Room {
+    fn of(cells: usize) -> Self {
+        Self {
+            free: Bits::ones(cells),
+            no_base: Bits::ones(cells),
+            // No parent reaches the cells of the two roots, nor takes them.
+            first_free: 512,
         }
-        let (cells, places) = Self::places(&nodes)?;
+    }
+
+    /// Takes the first base where all of `bytes`, which ascend, have a cell.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let lowest = usize::from(bytes[0]);
+        // The first place for the lowest child, 64 at a time.
+        let mut from = self.first_free;
+        let at = loop {
+            self.free.grow(from + 1_024);
+            self.no_base.grow(from + 1_024);
+            let base = from - lowest;
+            let fits = |fits: u64, &byte: &u8| fits & self.free.from(base + usize::from(byte));
+            let fits = bytes.iter().fold(self.no_base.from(base), fits);
+            if fits != 0 {
+                break from + fits.trailing_zeros() as usize;
+            }
+            from += 64;
+        };
+        // What is this full is not looked through again.
+        if at > self.first_free + 64 {
+            self.first_free = at;
+        }
+        let base = at - lowest;
+        self.no_base.clear(base);
+        bytes
+            .iter()
+            .for_each(|&byte| self.free.clear(base + usize::from(byte)));
+        base
+    }
+}
+
+impl Trie {
+    /// The trie of `tokens` with their ids, each once, in order of their bytes; those that begin with `prefix` continue a word. `None` where it would be too large.
+    ///
+    /// Nodes are put in level by level, so that all shorter ones are there when a link is sought.
+    pub fn new(tokens: &[(&str, u32)], prefix: &str) -> Option<Self> {
+        let whole = tokens.iter().map(|(token, id)| (token.as_bytes(), *id));
+        // A word may begin with the prefix too, where that is no punctuation.
+        let rest = whole
+            .clone()
+            .filter_map(|(token, id)| Some((token.strip_prefix(prefix.as_bytes())?, id)));
+        let mut all = entries(whole);
+        let (words, rest) = (all.len(), entries(rest));
+        all.extend(rest);
         let mut trie = Self {
-            turns: vec![DEAD; cells.len()],
-            cells,
+            cells: vec![FREE; 1_024],
+            turns: vec![DEAD; 1_024],
             popped: Vec::new(),
         };
-        trie.link(&nodes, &places).then_some(trie)
-    }
-
-    /// Finds each node, but the first two, a cell: the one that its parent's base and its byte give.
-    fn places(nodes: &[Node]) -> Option<(Vec<Cell>, Vec<u32>)> {
-        let mut cells = vec![FREE; 1_024];
-        let mut places = vec![NONE; nodes.len()];
-        (places[0], places[1]) = (ROOT, CONTINUATION);
-        // A bit for each cell that no node has, and for each that is no node's base.
-        let (mut free, mut no_base) = (Bits::ones(cells.len()), Bits::ones(cells.len()));
-        // No parent reaches the cells of the two roots, nor takes them.
-        let mut first_free = 512;
-        let mut queue = VecDeque::from([ROOT, CONTINUATION]);
-        let mut bytes = Vec::new();
-        while let Some(node) = queue.pop_front() {
-            bytes.clear();
-            bytes.extend(children(nodes, node).map(|(byte, _)| usize::from(byte)));
-            let Some(&lowest) = bytes.first() else {
+        let mut room = Room::of(trie.cells.len());
+        let root = |cell, entries| Parent {
+            cell,
+            depth: 0,
+            entries,
+        };
+        let mut parents =
+            VecDeque::from([root(ROOT, 0..words), root(CONTINUATION, words..all.len())]);
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        while let Some(Parent {
+            cell,
+            depth,
+            entries,
+        }) = parents.pop_front()
+        {
+            if entries.is_empty() {
                 continue;
-            };
-            // The first place for the lowest child where all have one, 64 at a time.
-            let mut from = first_free;
-            let at = loop {
-                if from + 1_024 > cells.len() {
-                    let len = cells.len() * 2;
-                    cells.resize(len, FREE);
-                    free.grow(len);
-                    no_base.grow(len);
-                }
-                let base = from - lowest;
-                let fits = |fits: u64, &byte: &usize| fits & free.from(base + byte);
-                let fits = bytes.iter().fold(no_base.from(base), fits);
-                if fits != 0 {
-                    break from + fits.trailing_zeros() as usize;
-                }
-                from += 64;
-            };
-            // What is this full is not looked through again.
-            if at > first_free + 64 {
-                first_free = at;
             }
-            if cells.len() > MOST {
+            bytes.clear();
+            ends.clear();
+            for at in entries.clone() {
+                if at == entries.start || all[at].common == depth {
+                    bytes.push(all[at].text[depth]);
+                    ends.push(at);
+                }
+            }
+            ends.push(entries.end);
+            let base = room.take(&bytes);
+            if base + 1_024 > trie.cells.len() {
+                let len = (base + 1_024).next_power_of_two();
+                trie.cells.resize(len, FREE);
+                trie.turns.resize(len, DEAD);
+            }
+            if trie.cells.len() > MOST {
                 return None;
             }
-            let base = at - lowest;
-            no_base.clear(base);
-            let parent = &mut cells[places[node as usize] as usize];
-            *parent = Cell((base as u32) << 8 | u32::from(parent.byte()));
-            for (byte, child) in children(nodes, node) {
-                let place = base + usize::from(byte);
-                cells[place] = Cell(u32::from(byte));
-                free.clear(place);
-                places[child as usize] = place as u32;
-                queue.push_back(child);
+            let before = trie.cells[cell as usize].byte();
+            trie.cells[cell as usize] = Cell((base as u32) << 8 | u32::from(before));
+            for (&byte, ends) in bytes.iter().zip(ends.windows(2)) {
+                let (place, mut entries) = (base + usize::from(byte), ends[0]..ends[1]);
+                let first = all[entries.start];
+                let id = (first.text.len() == depth + 1).then_some(first.id);
+                entries.start += usize::from(id.is_some());
+                trie.cells[place] = Cell(u32::from(byte));
+                trie.turns[place] = match id {
+                    Some(id) => Turn {
+                        link: CONTINUATION,
+                        pops: id | LAST,
+                    },
+                    None => trie.turn(cell, byte),
+                };
+                if trie.popped.len() > MOST {
+                    return None;
+                }
+                if !entries.is_empty() {
+                    let (cell, depth) = (place as u32, depth + 1);
+                    parents.push_back(Parent {
+                        cell,
+                        depth,
+                        entries,
+                    });
+                }
             }
         }
-        Some((cells, places))
+        Some(trie)
     }
 
-    /// Sets links and pops (algorithm 2); `false` where they would be too many.
-    fn link(&mut self, nodes: &[Node], places: &[u32]) -> bool {
-        let mut queue = VecDeque::from([ROOT, CONTINUATION]);
-        while let Some(node) = queue.pop_front() {
-            let parent = self.turns[places[node as usize] as usize];
-            for (byte, child) in children(nodes, node) {
-                queue.push_back(child);
-                let place = places[child as usize] as usize;
-                if let Some(id) = nodes[child as usize].id {
-                    (self.turns[place].link, self.turns[place].pops) = (CONTINUATION, id | LAST);
-                    continue;
-                }
-                let mut link = parent.link;
-                let mut passed = Vec::new();
-                while link != NONE && self.child(link, byte).is_none() {
-                    passed.push(self.turns[link as usize].pops);
-                    link = self.turns[link as usize].link;
-                }
-                // The roots have no pops, but no links either.
-                let Some(next) = (link != NONE).then(|| self.child(link, byte)).flatten() else {
-                    continue;
-                };
-                self.turns[place].link = next;
-                self.turns[place].pops = match passed.as_slice() {
-                    [] => parent.pops,
-                    passed => {
-                        let begin = self.popped.len();
-                        for pops in [parent.pops].iter().chain(passed) {
-                            let (mut at, mut id) = (*pops as usize, *pops);
-                            if id & LAST == 0 {
-                                id = self.popped[at];
-                            }
-                            loop {
-                                self.popped.push(id & ID);
-                                if id & LAST != 0 {
-                                    break;
-                                }
-                                at += 1;
-                                id = self.popped[at];
-                            }
-                        }
-                        if let Some(last) = self.popped.last_mut() {
-                            *last |= LAST;
-                        }
-                        begin as u32
-                    }
-                };
-                if self.popped.len() > MOST {
-                    return false;
-                }
+    /// The turn of the child by `byte` of a node, where that is no token (algorithm 2).
+    fn turn(&mut self, parent: u32, byte: u8) -> Turn {
+        let parent = self.turns[parent as usize];
+        let mut link = parent.link;
+        let mut passed = Vec::new();
+        let next = loop {
+            // The roots have no pops, but no links either.
+            if link == NONE {
+                return DEAD;
             }
-        }
-        true
+            if let Some(next) = self.child(link, byte) {
+                break next;
+            }
+            let turn = self.turns[link as usize];
+            passed.push(turn.pops);
+            link = turn.link;
+        };
+        let pops = match passed.as_slice() {
+            [] => parent.pops,
+            passed => {
+                let begin = self.popped.len();
+                for pops in [parent.pops].iter().chain(passed) {
+                    let (mut at, mut id) = (*pops as usize, *pops);
+                    if id & LAST == 0 {
+                        id = self.popped[at];
+                    }
+                    loop {
+                        self.popped.push(id & ID);
+                        if id & LAST != 0 {
+                            break;
+                        }
+                        at += 1;
+                        id = self.popped[at];
+                    }
+                }
+                if let Some(last) = self.popped.last_mut() {
+                    *last |= LAST;
+                }
+                begin as u32
+            }
+        };
+        Turn { link: next, pops }
     }
 
     #[inline(always)]
@@ -362,6 +385,12 @@ mod tests {
         Some(ids)
     }
 
+    fn trie_of(vocabulary: &HashMap<String, u32>) -> Trie {
+        let mut tokens: Vec<_> = vocabulary.iter().map(|(t, id)| (t.as_str(), *id)).collect();
+        tokens.sort_unstable();
+        Trie::new(&tokens, "##").unwrap()
+    }
+
     /// A word has the ids of the definition, behind those that were there.
     fn agree(trie: &Trie, vocabulary: &HashMap<String, u32>, word: &str) {
         let mut ids = vec![1u32];
@@ -387,7 +416,7 @@ mod tests {
             words in prop::collection::vec("[a-zé]{1,20}", 200),
         ) {
             let vocabulary: HashMap<String, u32> = tokens.into_iter().zip(7..).collect();
-            let trie = Trie::new(vocabulary.iter().map(|(t, id)| (t.as_str(), *id)), "##").unwrap();
+            let trie = trie_of(&vocabulary);
             for word in words.iter().map(String::as_str).chain(vocabulary.keys().map(String::as_str)) {
                 agree(&trie, &vocabulary, word);
             }
@@ -403,7 +432,7 @@ mod tests {
             words in prop::collection::vec("[abcé#]{1,14}", 1..12),
         ) {
             let vocabulary: HashMap<String, u32> = tokens.into_iter().filter(|t| !t.is_empty()).zip(7..).collect();
-            let trie = Trie::new(vocabulary.iter().map(|(t, id)| (t.as_str(), *id)), "##").unwrap();
+            let trie = trie_of(&vocabulary);
             for word in words {
                 agree(&trie, &vocabulary, &word);
             }

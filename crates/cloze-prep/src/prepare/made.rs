@@ -17,7 +17,7 @@ use crate::split::{Assignment, IndexWriter, SplitCursor, SplitDocuments, SplitIn
 use crate::token_store::TokenFiles;
 use crate::{Error, Result, StoredDocument, TokenStore};
 
-/// What is made of tokens.
+/// What is made of tokens, all of it durable.
 pub(super) struct Made {
     pub(super) planned: [Planned; 2],
     pub(super) splits: BTreeMap<String, SplitRecord>,
@@ -37,6 +37,7 @@ impl Preparation<'_> {
             let beside = threads.spawn(move || {
                 let write = || {
                     let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
+                    // When the table has its name, the folder of the tokenizer has, too.
                     let none = |_| Err(Error::Threads("no table of the documents".into()));
                     Ok((end(table.recv().unwrap_or_else(none)?)?, tokenizer_files))
                 };
@@ -78,11 +79,13 @@ impl Preparation<'_> {
         let cursor = |split: usize| SplitCursor::new(files, &indexes[split]);
         let planned = self.plan(&indexes, tokens, Some(self.sorting()), cursor)?;
         let splits = self.gather_splits(&planned, &indexes, cursor)?;
+        let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
+        atomic::sync_folder(self.out)?;
         Ok(Made {
             planned,
             splits,
             table,
-            tokenizer_files: write_tokenizer(&self.tokenizer, self.out)?,
+            tokenizer_files,
         })
     }
 

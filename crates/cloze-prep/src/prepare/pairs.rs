@@ -49,7 +49,7 @@ impl Preparation<'_> {
         cursor: impl Fn(usize) -> C + Sync,
     ) -> Result<[Planned; 2]> {
         let path = self.at("plan.json");
-        let there = key::read::<PlanNote>(&path)?;
+        let there = key::read_or_lost::<PlanNote>(&path, |said| self.progress.say(said))?;
         let is_ours = |note: &PlanNote| note.tokens == tokens && note.recipe_bytes == RECIPE_BYTES;
         let there = there.filter(is_ours);
         let planned = match there {
@@ -86,7 +86,7 @@ impl Preparation<'_> {
                     planned,
                     blake3,
                 };
-                key::write(&path, &note)?;
+                key::write(&path, &note, Some(&self.postponed))?;
                 planned
             }
         };

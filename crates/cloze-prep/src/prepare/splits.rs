@@ -35,6 +35,14 @@ impl Preparation<'_> {
         Ok(())
     }
 
+    fn kept(&self) -> Kept<'_> {
+        Kept {
+            folder: &self.folder,
+            postponed: &self.postponed,
+            progress: self.progress,
+        }
+    }
+
     /// The split's folder, and the path of each shard of a bin in the dataset.
     fn shards_of(&self, split: usize) -> Result<impl Fn(usize, u64) -> String + Sync> {
         let folder = self.out.join(SPLITS[split]);
@@ -64,7 +72,7 @@ impl Preparation<'_> {
         let rows = splits.iter().flat_map(|split| &split.plans);
         self.progress
             .begin(Stage::Write, rows.map(Plan::rows).sum());
-        let kept = Kept::new(self.folder.clone());
+        let kept = self.kept();
         let records = shards::write_splits(&splits, self.out, config, &kept, self.progress)?;
         self.progress.end();
         let records = SPLITS.iter().zip(records).zip(indexes);
@@ -83,7 +91,7 @@ impl Preparation<'_> {
         cursor: impl Fn(usize) -> C,
     ) -> Result<BTreeMap<String, SplitRecord>> {
         let config = &self.config;
-        let kept = Kept::new(self.folder.clone());
+        let kept = self.kept();
         let recipes = [self.recipes(0), self.recipes(1)];
         let rows = planned[0].rows + planned[1].rows;
         self.progress.begin(Stage::Gather, rows);

@@ -102,7 +102,9 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 impl Usual {
     /// What is in `json`; `None` where the library is to read it.
     pub fn read(json: &[u8]) -> Option<Self> {
-        Self::of(serde_json::from_slice(json).ok()?).ok()
+        // As a whole, so that texts in it are not looked at one by one.
+        let json = std::str::from_utf8(json).ok()?;
+        Self::of(serde_json::from_str(json).ok()?).ok()
     }
 
     fn of(file: File<'_>) -> Result<Self, serde_json::Error> {
@@ -112,12 +114,13 @@ impl Usual {
             model.vocab.0.iter().map(|(t, id)| (&**t, *id)).collect();
         tokens.sort_by_key(|&(_, id)| id);
         let mut vocab_txt = Vec::with_capacity(tokens.iter().map(|(t, _)| t.len() + 1).sum());
-        for (number, &(token, id)) in (0u32..).zip(&tokens) {
-            if number != id || token.contains('\n') {
-                return Err(otherwise());
-            }
+        for &(token, _) in &tokens {
             vocab_txt.extend_from_slice(token.as_bytes());
             vocab_txt.push(b'\n');
+        }
+        let in_order = (0..).zip(&tokens).all(|(number, (_, id))| number == *id);
+        if !in_order || vocab_txt.iter().filter(|byte| **byte == b'\n').count() != tokens.len() {
+            return Err(otherwise());
         }
         let is = |token: &str, id: u32| tokens.get(id as usize).is_some_and(|&(t, _)| t == token);
         let added = file.added_tokens.iter();
