@@ -40,7 +40,7 @@ const SMALL: u64 = 64 << 10;
 const READ: u64 = 256 << 10;
 const READ_BZIP2: u64 = 1 << 20;
 /// Bytes that are read at a time: what was read and not used is counted as if it was.
-const STEP: usize = 2 << 10;
+const STEP: usize = 8 << 10;
 /// Bytes of text after which a place was looked at enough.
 const ENOUGH: usize = 1 << 20;
 /// Bytes that are tokenized of a document at most, and about how many of a group that has many.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_shard::manifest;
 use cloze_shard::place::writable;
+use rayon::prelude::*;
 
 use crate::key::{self, Key};
 use crate::{Error, Result, tokens};
@@ -146,12 +147,29 @@ pub fn left_in(out: &Path, tokens: Option<&Path>) -> String {
 
 /// Removes a folder with all that is in it, if it is there.
 fn remove(folder: &Path) -> Result<()> {
+    // Freeing what large files hold takes a while. What cannot be removed is told of below.
+    let files = files_in(folder);
+    files.par_iter().with_max_len(1).for_each(|file| {
+        let _ = fs::remove_file(file);
+    });
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(cloze_shard::Error::io(folder)(e).into())
         }
         _ => Ok(()),
     }
+}
+
+/// The files in a folder and those in it, as far as they can be listed.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_in(&entry.path())),
+            _ => files.push(entry.path()),
+        }
+    }
+    files
 }
 
 impl Drop for Output {

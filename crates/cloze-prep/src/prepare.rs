@@ -171,7 +171,7 @@ pub fn prepare(
     };
     match pool.install(|| preparation.run()) {
         Ok(report) => {
-            output.finish()?;
+            pool.install(|| output.finish())?;
             Ok(report)
         }
         Err(error) if preparation.has_begun() => {

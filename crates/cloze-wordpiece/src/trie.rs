@@ -66,7 +66,7 @@ struct Entry<'a> {
     text: &'a [u8],
     id: u32,
     /// How many bytes it begins with as the entry before it does.
-    common: usize,
+    common: u32,
 }
 
 /// A node that has children: its cell, the bytes before it, and which entries begin with these.
@@ -103,19 +103,19 @@ impl Bits {
     }
 }
 
-/// Entries of `tokens` that are not empty, each with what it has in common with the one before.
-fn entries<'a>(tokens: impl Iterator<Item = (&'a [u8], u32)>) -> Vec<Entry<'a>> {
+/// Adds those of `tokens` that are not empty, each with what it has in common with the one before.
+fn add<'a>(all: &mut Vec<Entry<'a>>, tokens: impl Iterator<Item = (&'a [u8], u32)>) {
     let mut before: &[u8] = &[];
-    let entry = |(text, id): (&'a [u8], u32)| {
-        let same = text.iter().zip(before).take_while(|(a, b)| a == b);
-        let common = same.count();
-        before = text;
-        Entry { text, id, common }
-    };
-    tokens
-        .filter(|(text, _)| !text.is_empty())
-        .map(entry)
-        .collect()
+    all.extend(
+        tokens
+            .filter(|(text, _)| !text.is_empty())
+            .map(|(text, id)| {
+                let same = text.iter().zip(before).take_while(|(a, b)| a == b);
+                let common = same.count() as u32;
+                before = text;
+                Entry { text, id, common }
+            }),
+    );
 }
 
 /// Which cells are to be had.
@@ -175,9 +175,10 @@ impl Trie {
         let rest = whole
             .clone()
             .filter_map(|(token, id)| Some((token.strip_prefix(prefix.as_bytes())?, id)));
-        let mut all = entries(whole);
-        let (words, rest) = (all.len(), entries(rest));
-        all.extend(rest);
+        let mut all = Vec::with_capacity(2 * tokens.len());
+        add(&mut all, whole);
+        let words = all.len();
+        add(&mut all, rest);
         let mut trie = Self {
             cells: vec![FREE; 1_024],
             turns: vec![DEAD; 1_024],
@@ -204,7 +205,7 @@ impl Trie {
             bytes.clear();
             ends.clear();
             for at in entries.clone() {
-                if at == entries.start || all[at].common == depth {
+                if at == entries.start || all[at].common as usize == depth {
                     bytes.push(all[at].text[depth]);
                     ends.push(at);
                 }
