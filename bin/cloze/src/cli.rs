@@ -90,7 +90,7 @@ Examples:
   cloze prepare 'web/*.jsonl.gz' --tidy-space --gopher --dedup near --dedup-paragraphs line --exclude task/test.jsonl \\
       --report cleaning.json --tokenizer bert-base-uncased/ --out data
   cloze prepare notes.csv papers.parquet --text-field body --tokenizer vocab.txt --out data
-  zcat dump.gz | cut -f 3 | cloze prepare - --tokenizer vocab.txt --out data
+  zcat dump.tsv.gz | cloze prepare - --input-format tsv --text-field body --tokenizer vocab.txt --out data
   cloze prepare sentences.txt --text-form sentence-per-line --pairing bert --dupe-factor 10 --masking static \\
       --tokenizer bert-base-uncased/ --out data
   cloze prepare 's3://corpora/web/*.jsonl.zst' https://example.org/notes.txt --tokenizer vocab.txt --out data

@@ -8,6 +8,7 @@ use anyhow::Context;
 use cloze_cli::progress::{Unit, Work};
 use cloze_cli::{Status, format, table};
 use cloze_prep::{Progress, Report, Stage};
+use cloze_shard::manifest::{Manifest, Objective, SplitRecord};
 
 use crate::cli::PrepareArgs;
 use crate::written;
@@ -153,35 +154,52 @@ fn summary(report: &Report) -> String {
     rows.extend(shown.map(|name| vec![name.replace('_', " "), format::count(count(name))]));
     let read = table(&["read", ""], &rows);
 
-    let splits: Vec<Vec<String>> = manifest
-        .splits
-        .iter()
-        .map(|(name, split)| split_row(name, split))
-        .collect();
-    let header = [
-        "wrote",
+    format!("{read}\n{}", split_table("wrote", manifest))
+}
+
+/// What a table of splits says of each.
+pub fn split_header(manifest: &Manifest) -> [&'static str; 9] {
+    let (other, share) = match manifest.objective {
+        Objective::Sop => ("B before A", "share of these"),
+        _ => ("random", "random share"),
+    };
+    [
         "documents",
         "rows",
         "tokens",
         "mean length",
         "shards",
         "is next",
-        "random",
+        other,
         "no label",
-        "random share",
-    ];
-    format!("{read}\n{}", table(&header, &splits))
+        share,
+    ]
 }
 
-/// A split in a table.
-pub fn split_row(name: &str, split: &cloze_shard::manifest::SplitRecord) -> Vec<String> {
+/// A column for each split: as wide as a terminal is, however many there are to tell of.
+pub fn split_table(title: &str, manifest: &Manifest) -> String {
+    let splits: Vec<Vec<String>> = manifest.splits.values().map(split_row).collect();
+    let rows = split_header(manifest).into_iter().enumerate();
+    let rows: Vec<Vec<String>> = rows
+        .map(|(i, what)| {
+            let cells = splits.iter().map(|split| split[i].clone());
+            std::iter::once(what.to_owned()).chain(cells).collect()
+        })
+        .collect();
+    let header: Vec<&str> = std::iter::once(title)
+        .chain(manifest.splits.keys().map(String::as_str))
+        .collect();
+    table(&header, &rows)
+}
+
+/// A split in a table, by [`split_header`].
+pub fn split_row(split: &SplitRecord) -> Vec<String> {
     let labels = split.labels;
     let mean = split.tokens as f64 / split.rows.max(1) as f64;
     let share = labels
         .not_next_ratio()
         .map_or_else(String::new, |r| format!("{:.2} %", 100.0 * r));
-    let mut row = vec![name.to_owned()];
-    row.extend([split.documents, split.rows, split.tokens].map(format::count));
+    let mut row = Vec::from([split.documents, split.rows, split.tokens].map(format::count));
     row.push(format!("{mean:.1}"));
     row.extend(
         [

@@ -37,15 +37,16 @@ pub enum Unit {
 }
 
 impl Work {
-    /// Work of `total` units begins.
+    /// Work of `total` units begins; 0 where nobody knows how many there will be.
     #[must_use]
     pub fn begin(name: &str, unit: Unit, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar =
-                ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template(
-                "{prefix:>9} {bar:30} {percent:>3} %  {msg}  {eta} left",
-            );
+            let length = (total > 0).then_some(total);
+            let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr_with_hz(8));
+            let style = ProgressStyle::with_template(match length {
+                Some(_) => "{prefix:>9} {bar:30} {percent:>3} %  {msg}  {eta} left",
+                None => "{prefix:>9} {spinner} {msg}",
+            });
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -110,8 +111,19 @@ impl Work {
         };
         if spoke.elapsed() >= EVERY {
             *spoke = Instant::now();
-            let share = format::percent(done as f64 / self.total.max(1) as f64);
-            self.line(&format!("{:>9} {share}  {}", self.name, self.rates(done)));
+            self.line(&self.now(done));
+        }
+    }
+
+    /// How far it is, and how fast it goes.
+    fn now(&self, done: u64) -> String {
+        let (name, rates) = (&self.name, self.rates(done));
+        match self.total {
+            0 => format!("{name:>9} {rates}"),
+            total => {
+                let share = format::percent(done as f64 / total as f64);
+                format!("{name:>9} {share}  {rates}")
+            }
         }
     }
 
@@ -171,6 +183,18 @@ mod tests {
         assert!(
             rates == "950 steps (5/s)" || rates == "950 steps (4/s)",
             "{rates}"
+        );
+        assert!(work.now(950).starts_with("     test 95.00 %  950 steps"));
+    }
+
+    /// Where nobody knows how much there is, no share of it is told.
+    #[test]
+    fn what_comes_without_a_size_has_no_share() {
+        let work = Work::begin("test", Unit::Bytes, 0);
+        let now = work.now(3_000_000);
+        assert!(
+            now.starts_with("     test 3.0 MB (") && !now.contains('%'),
+            "{now}"
         );
     }
 }

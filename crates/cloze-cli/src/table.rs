@@ -35,7 +35,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 /// A bar chart of counts by length, in at most `bins` bars of equal width.
 #[must_use]
 pub fn histogram(counts: &BTreeMap<u16, u64>, bins: usize) -> String {
-    const WIDTH: usize = 50;
+    const WIDTH: usize = 42;
     let (Some((&low, _)), Some((&high, _))) = (counts.first_key_value(), counts.last_key_value())
     else {
         return "  (no rows)\n".into();
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(
             lines[0].contains("10–19")
-                && lines[0].contains(&"█".repeat(50))
+                && lines[0].contains(&"█".repeat(42))
                 && lines[0].contains("500"),
             "{text}"
         );

@@ -76,15 +76,14 @@ impl Mark {
     }
 
     /// Whether `source` still holds what it held, under this name or another. Where something about it is another but its size, its bytes say, if their digest
-    /// is known.
+    /// is known. Standard input is read for it, so nobody can read it again.
     pub fn holds(&self, source: &Source, blake3: Option<&str>) -> bool {
-        // What came through a pipe is gone, and reading it to compare would take it from who reads it next.
-        if source.is_stream() {
+        // What came through another pipe is gone: who opens it again may wait for ever.
+        if source.is_stream() && !source.is_stdin() {
             return false;
         }
-        self.is(source)
-            || (source.bytes == self.bytes
-                && blake3.is_some_and(|then| digest(source).is_ok_and(|(_, now)| now == then)))
+        let is_same = |then| digest(source).is_ok_and(|(_, now)| now == then);
+        self.is(source) || (source.bytes == self.bytes && blake3.is_some_and(is_same))
     }
 
     /// Whether `source`, of which only the beginning was read, still holds that.

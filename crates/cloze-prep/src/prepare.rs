@@ -31,6 +31,8 @@ use crate::tokens::{Reuse, TokenFolder, counted};
 use crate::{CleanReport, Config, Error, Result};
 
 const SPLITS: [&str; 2] = ["train", "validation"];
+/// A share of held-out rows that is this far above what was asked for is told of.
+const FAR: f64 = 0.05;
 
 /// What preparation came to.
 #[derive(Clone, Debug)]
@@ -133,6 +135,12 @@ pub fn prepare(
     let sources = InputPlan::resolve_and_say(inputs, &InputOptions::of(&config), progress)?;
     fields::check(&sources, &config)?;
     sources::no_vocabulary(tokenizer, &sources)?;
+    for path in sources::vocabularies(&sources) {
+        progress.say(&format!(
+            "warning: {} is the vocabulary of a tokenizer, which lies beside it, and is read as text: name the texts by a pattern to leave it out",
+            path.display()
+        ));
+    }
     if let Some(most) = positions(tokenizer).filter(|&most| u64::from(config.seq_len) > most) {
         progress.say(&format!(
             "warning: rows have up to {} tokens, and the model beside the tokenizer has {most} positions (config.json): it cannot be trained on them",
@@ -143,13 +151,23 @@ pub fn prepare(
         .num_threads(config.jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
-    let opened = Tokenizer::open(tokenizer);
-    let vocabulary = vocabulary(opened.as_ref().ok(), tokenizer)?;
+    let path = tokenizer;
+    if !path.exists() {
+        return Err(Error::Config {
+            option: "--tokenizer",
+            why: format!(
+                "is {}, which is no file or folder here, and nothing is downloaded: `hf download bert-base-uncased --local-dir bert-base-uncased`, as an example, \
+                 fetches the folder of a model from the Hugging Face Hub",
+                path.display()
+            ),
+        });
+    }
+    let tokenizer = Tokenizer::open(path)?;
+    let vocabulary = vocabulary(&tokenizer, path)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
     if let Masking::Static { rule } = config.masking_record() {
         Masker::of(rule, &vocabulary)?;
     }
-    let tokenizer = opened?;
     let preparation = Preparation {
         key: Key::of_dataset(&config, &tokenizer, &vocabulary)?,
         sources,
@@ -185,14 +203,15 @@ pub fn prepare(
     }
 }
 
-/// The vocabulary of the tokenizer at `path`, by what was read when it was opened, where that says all.
-fn vocabulary(opened: Option<&Tokenizer>, path: &Path) -> Result<Vocabulary> {
-    let said = opened.and_then(Tokenizer::entries);
-    let of = |(entries, lowercase)| Vocabulary::new(entries, Some(lowercase)).ok();
-    match said.and_then(of) {
-        Some(vocabulary) => Ok(vocabulary),
-        None => Ok(Vocabulary::read(path)?),
-    }
+/// The vocabulary of the tokenizer that was opened at `path`, by what was read then, where that says all.
+fn vocabulary(opened: &Tokenizer, path: &Path) -> Result<Vocabulary> {
+    let said = opened.entries();
+    let said = said.and_then(|entries| Vocabulary::new(entries, None).ok());
+    let vocabulary = match said {
+        Some(vocabulary) => vocabulary,
+        None => Vocabulary::read(path)?,
+    };
+    Ok(vocabulary.or_lowercase(opened.lowercase()))
 }
 
 /// How many positions the model has that lies beside a tokenizer, if one does.
@@ -433,10 +452,25 @@ fn warnings(
             paired.random_unavailable
         ));
     }
+    let rows = |name: &str| manifest.splits.get(name).map_or(0, |split| split.rows);
+    let (train, held_out) = (rows(SPLITS[0]), rows(SPLITS[1]));
+    let (share, asked) = (
+        held_out as f64 / (train + held_out).max(1) as f64,
+        config.validation_fraction,
+    );
+    if train > 0 && share > 2.0 * asked && share > asked + FAR {
+        warnings.push(format!(
+            "split {} has {:.0} % of the rows, where {} % of the documents were asked for: whole documents are held out, and these are few, or some of them are long; \
+             give more and shorter ones (form feeds end documents of plain text), or another --seed",
+            SPLITS[1],
+            100.0 * share,
+            100.0 * asked,
+        ));
+    }
     for (name, split) in &manifest.splits {
         if split.rows == 0 && !(name == "validation" && config.validation_fraction == 0.0) {
             warnings.push(format!(
-                "split {name} is empty: the corpus has too few documents"
+                "split {name} is empty: the corpus has too few documents (a file of plain text is one, unless form feeds end them, or --text-form says otherwise)"
             ));
         }
         let labels = split.labels;
@@ -475,8 +509,10 @@ mod tests {
             let of = |path: &Path| {
                 let opened = Tokenizer::open(path).unwrap();
                 let all_said = opened.entries().is_some();
-                let vocabulary = vocabulary(Some(&opened), path).unwrap();
-                assert_eq!(vocabulary, Vocabulary::read(path).unwrap());
+                let vocabulary = vocabulary(&opened, path).unwrap();
+                assert_eq!(vocabulary.lowercase(), Some(lowercase));
+                let read = Vocabulary::read(path).unwrap();
+                assert_eq!(vocabulary, read.or_lowercase(Some(lowercase)));
                 (all_said, vocabulary.token(6).map(str::to_owned))
             };
             let json = folder.path().join("tokenizer.json");
@@ -486,8 +522,13 @@ mod tests {
             // What such a file says of case may not be what the tokenizer goes by.
             fs::remove_file(&json).unwrap();
             assert_eq!(of(folder.path()), (false, Some("##a".to_owned())));
-            let broken = folder.path().join("absent");
-            assert!(vocabulary(Tokenizer::open(&broken).ok().as_ref(), &broken).is_err());
+            // The same, whether the file is named or its folder, and where nothing beside it says what a tokenizer does.
+            let file = folder.path().join("vocab.txt");
+            assert_eq!(of(&file), of(folder.path()));
+            if lowercase {
+                fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap();
+                assert_eq!(of(&file), (false, Some("##a".to_owned())));
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ impl Stage {
 
 /// Is told what has been done. Called from any thread, often.
 pub trait Progress: Sync {
-    /// `stage` begins; it will advance by `total`.
+    /// `stage` begins; it will advance by `total`, which is 0 where nobody knows: standard input and pipes have no size.
     fn begin(&self, stage: Stage, total: u64);
     /// That much more of the current stage is done, in the stage's unit.
     fn advance(&self, amount: u64);

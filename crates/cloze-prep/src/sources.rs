@@ -63,6 +63,17 @@ pub fn no_vocabulary(tokenizer: &Path, plan: &InputPlan) -> Result<()> {
     }
 }
 
+/// Files among the sources that are the vocabulary of some tokenizer, by what is beside them: probably nobody wants them as text.
+pub fn vocabularies(plan: &InputPlan) -> Vec<&Path> {
+    let is_one = |path: &&Path| {
+        let beside = ["tokenizer.json", "tokenizer_config.json"];
+        path.file_name().is_some_and(|name| name == "vocab.txt")
+            && beside.iter().any(|name| path.with_file_name(name).exists())
+    };
+    let files = plan.sources.iter().filter(|s| s.object.is_none());
+    files.map(|s| s.path.as_path()).filter(is_one).collect()
+}
+
 /// Refuses a folder of tokens in a dataset, that which is to be made or another: it holds nothing but its own files.
 pub fn tokens_outside(tokens: &Path, out: &Path) -> Result<()> {
     let (is, out_is) = (real(tokens), real(out));
@@ -112,6 +123,14 @@ pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
             all.push(format!("{} is not among the inputs now", mark.path));
             continue;
         };
+        if now[place].is_stream() {
+            all.push(match i < then.report.sources.len() {
+                true if i > same => continue,
+                true => format!("{} is not known to hold the same bytes", mark.path),
+                false => format!("{} was not read to its end, and is gone", mark.path),
+            });
+            continue;
+        }
         let is = Mark::of(&now[place]);
         let digest = then.report.sources.get(i).map(|s| s.blake3.as_str());
         if mark.bytes != is.bytes {

@@ -20,7 +20,7 @@ use self::reading::{Block, Event, Reading};
 pub use self::report::TokenizeReport;
 use crate::ahead::Ahead;
 use crate::clean::Cleaning;
-use crate::input::{Document, InputPlan, TextForm};
+use crate::input::{Document, InputPlan, Source, TextForm};
 use crate::memory::Memory;
 use crate::progress::Stage;
 use crate::spare::Spare;
@@ -114,7 +114,8 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn fill<T: Width>(mut self, worker: &Worker<'_, '_>, progress: &dyn Progress) -> Result<()> {
         let plan = self.plan;
-        progress.begin(Stage::Tokenize, plan.bytes());
+        let is_endless = plan.sources.iter().any(Source::is_stream);
+        progress.begin(Stage::Tokenize, if is_endless { 0 } else { plan.bytes() });
         self.place.report.cleaned = worker.cleaner.is_some();
         // The source that was being read is read again up to where it was.
         let done = self.place.report.sources.len();

@@ -107,8 +107,15 @@ impl TokenFolder {
             }
             None => folder.write(&key_path, key)?,
         }
-        folder.find(sources, &reuse)?;
+        let compared = folder.find(sources, &reuse)?;
         folder.check_parts(sources)?;
+        if compared.is_some_and(|number| number >= folder.place.report.sources.len()) {
+            return Err(Error::OutputExists {
+                path: path.into(),
+                why: "does not hold all that came from standard input, which was read to see whether it is the same".into(),
+                hint: "run the command again with --replace-tokens: it is not compared then, and all is made anew",
+            });
+        }
         if !folder.whole {
             folder.forget_later_parts()?;
         }
@@ -127,17 +134,17 @@ impl TokenFolder {
         key::write(path, note, self.postponed.as_ref())
     }
 
-    /// Finds where to go on.
-    fn find(&mut self, sources: &[Source], reuse: &Reuse) -> Result<()> {
+    /// Finds where to go on; and which of the sources was read to compare it, if one was.
+    fn find(&mut self, sources: &[Source], reuse: &Reuse) -> Result<Option<usize>> {
         let mut notes = Vec::new();
         while let Some(place) = self.read::<Place>(&self.note(notes.len() as u32))? {
             notes.push(place);
         }
         let whole = self.read::<Place>(&self.path.join(WHOLE))?;
         let Some(then) = whole.as_ref().or(notes.last()) else {
-            return Ok(());
+            return Ok(None);
         };
-        let kept = Kept::of(then, sources);
+        let kept = Kept::of(then, sources, !reuse.replace);
         let grew = whole.is_some() && sources.len() > then.sources.len();
         if let (true, Some(whole)) = (kept.all && !grew, &whole) {
             self.place = whole.clone();
@@ -146,7 +153,7 @@ impl TokenFolder {
             if self.place.now(sources) && self._lock.is_some() {
                 self.write(&self.path.join(WHOLE), &self.place)?;
             }
-            return Ok(());
+            return Ok(kept.compared);
         }
         let begins_again = reuse.in_one_part && grew;
         let mut differences = match kept.refuses || begins_again {
@@ -189,7 +196,8 @@ impl TokenFolder {
                 .push(format!("{} is missing: it is made anew", missing.display()));
         }
         self.place.now(sources);
-        self.forget_whole()
+        self.forget_whole()?;
+        Ok(kept.compared)
     }
 
     /// The note that says that all is there goes first.
@@ -342,18 +350,26 @@ struct Kept {
     all: bool,
     /// Whether what is another is none that may have been mended.
     refuses: bool,
+    /// Which of them is standard input that was read to compare it.
+    compared: Option<usize>,
 }
 
 impl Kept {
-    fn of(then: &Place, sources: &[Source]) -> Self {
+    /// Looks at `sources`; at standard input where it may be read for that.
+    fn of(then: &Place, sources: &[Source], may_compare: bool) -> Self {
         let done = then.report.sources.len();
-        let is_same = |&i: &usize| {
-            let (mark, source) = (then.sources.get(i), sources.get(i));
+        let mut compared = None;
+        let mut is_same = |i: usize| {
+            let (Some(mark), Some(source)) = (then.sources.get(i), sources.get(i)) else {
+                return false;
+            };
             let digest = then.report.sources[i].blake3.as_str();
-            mark.zip(source)
-                .is_some_and(|(mark, source)| mark.holds(source, Some(digest)))
+            if source.is_stdin() {
+                compared = may_compare.then_some(i);
+            }
+            (may_compare || !source.is_stdin()) && mark.holds(source, Some(digest))
         };
-        let same = (0..done).take_while(is_same).count();
+        let same = (0..done).take_while(|&i| is_same(i)).count();
         let (mark, source) = (then.sources.get(done), sources.get(done));
         let begun = match mark {
             Some(mark) if same == done => {
@@ -370,6 +386,7 @@ impl Kept {
             begun,
             all: same == done && begun,
             refuses: same < done || !(begun || is_named),
+            compared,
         }
     }
 
@@ -381,15 +398,17 @@ impl Kept {
             sources.map(|s| s.blake3.clone()).take(done.len()).collect()
         };
         let is_before = done.len() <= self.same && digests(place) == digests(then);
-        let begun = match place.sources.get(done.len()) {
-            None => true,
-            // Read to its end later on, or begun then as well.
-            Some(mark) => {
-                let read_later = then.sources.get(done.len()) == Some(mark);
-                (read_later && (done.len() < self.same || self.begun))
-                    || sources
-                        .get(done.len())
-                        .is_some_and(|source| mark.begins(source, place.read.as_ref()))
+        let begun = match (place.sources.get(done.len()), sources.get(done.len())) {
+            (None, _) => true,
+            // Read to its end later on, or as far as then.
+            (Some(mark), source) => {
+                let is_theirs = then.sources.get(done.len()) == Some(mark);
+                let is_same = match done.len() < then.report.sources.len() {
+                    true => done.len() < self.same,
+                    false => self.begun,
+                };
+                (is_theirs && is_same)
+                    || source.is_some_and(|source| mark.begins(source, place.read.as_ref()))
             }
         };
         is_before && begun
@@ -406,7 +425,7 @@ pub fn counted(path: &Path, key: &Key, sources: &[Source]) -> Result<Option<Toke
     };
     let is_theirs = then.differences(key).is_empty()
         && whole.sources.len() == sources.len()
-        && Kept::of(&whole, sources).all;
+        && Kept::of(&whole, sources, true).all;
     whole.now(sources);
     Ok(is_theirs.then_some(whole.report))
 }

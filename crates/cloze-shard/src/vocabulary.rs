@@ -70,9 +70,9 @@ impl Vocabulary {
             return read.map_err(|why| Error::Vocabulary { path: file, why });
         }
         let mut lowercase = None;
-        // The folder's tokenizer_config.json says what vocab.txt cannot.
+        // The tokenizer_config.json beside it says what vocab.txt cannot.
         let config = file.with_file_name("tokenizer_config.json");
-        if path.is_dir() && config.exists() {
+        if file.file_name().is_some_and(|name| name == "vocab.txt") && config.exists() {
             let text = read_small(&config, LONGEST)?;
             let value: serde_json::Value =
                 serde_json::from_str(&text).map_err(|e| Error::Vocabulary {
@@ -136,6 +136,13 @@ impl Vocabulary {
             special,
             lowercase,
         })
+    }
+
+    /// The same, where it is known otherwise whether text is lowercased.
+    #[must_use]
+    pub fn or_lowercase(mut self, lowercase: Option<bool>) -> Self {
+        self.lowercase = self.lowercase.or(lowercase);
+        self
     }
 
     /// The number of ids, special tokens included.

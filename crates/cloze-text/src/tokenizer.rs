@@ -46,8 +46,10 @@ pub struct Tokenizer {
     /// Opened when it is first needed, where [`Usual`] says all that is asked of it mostly.
     library: OnceLock<Result<tokenizers::Tokenizer, String>>,
     vocab_size: usize,
-    /// Whether it lowercases, where a file says that which also has no entry that `vocab.txt` cannot say.
+    /// Whether it lowercases, where its normalizer says that.
     lowercase: Option<bool>,
+    /// Whether `vocab.txt` has the entries as they are: those of a usual `tokenizer.json`.
+    says_all: bool,
     files: Vec<(String, Vec<u8>)>,
     fast: Result<WordPiece, NotCovered>,
 }
@@ -104,7 +106,7 @@ const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 impl Tokenizer {
     /// Opens a Hugging Face folder (`tokenizer.json`, else `vocab.txt` with `tokenizer_config.json`), or one of the first
-    /// two files.
+    /// two files. A `vocab.txt` is read with what is beside it, whether it is named or its folder.
     pub fn open(path: &Path) -> Result<Self> {
         let fail = |path: &Path, why: String| Error::Tokenizer {
             path: path.into(),
@@ -119,7 +121,8 @@ impl Tokenizer {
                 .ok_or_else(|| fail(path, "holds neither tokenizer.json nor vocab.txt".into()))?;
             (file, Some(path))
         } else {
-            (path.to_path_buf(), None)
+            let is_usual = path.file_name().is_some_and(|name| name == "vocab.txt");
+            (path.to_path_buf(), path.parent().filter(|_| is_usual))
         };
         let bytes = read(&file)?;
         let beside = |name: &str| -> Result<Option<Vec<u8>>> {
@@ -134,25 +137,35 @@ impl Tokenizer {
             let text = String::from_utf8(bytes)
                 .map_err(|e| fail(&file, format!("not UTF-8 text: {e}")))?;
             let tokens: Vec<&str> = text.lines().collect();
-            let settings = match &config {
-                Some(config) => settings(config)
-                    .map_err(|why| fail(&path.join("tokenizer_config.json"), why))?,
-                None => Settings::default(),
+            let config: Value = match &config {
+                Some(config) => serde_json::from_slice(config).map_err(|e| {
+                    let file = file.with_file_name("tokenizer_config.json");
+                    fail(&file, format!("broken JSON: {e}"))
+                })?,
+                None => Value::Null,
             };
-            tokenizer_json(&tokens, settings).map_err(|why| fail(&file, why))?
+            settings(&config, &tokens)
+                .and_then(|settings| tokenizer_json(&tokens, settings))
+                .map_err(|why| fail(&file, why))?
         };
         let special_map = beside("special_tokens_map.json")?;
         let mut opened = Self::new(json, config, special_map).map_err(|why| fail(&file, why))?;
-        opened.lowercase = opened.lowercase.filter(|_| is_json);
+        opened.says_all &= is_json;
         Ok(opened)
     }
 
-    /// The entries by their ids and whether text is lowercased, where a `tokenizer.json` that was read, or made, says both as BERT's do: nobody has to read it again then.
+    /// The entries by their ids, where they are those of a `tokenizer.json` as BERT's are: nobody has to read it again then.
     #[must_use]
-    pub fn entries(&self) -> Option<(impl Iterator<Item = &str>, bool)> {
-        let lowercase = self.lowercase?;
-        let text = std::str::from_utf8(self.file("vocab.txt")).ok()?;
-        Some((text.split_terminator('\n'), lowercase))
+    pub fn entries(&self) -> Option<impl Iterator<Item = &str>> {
+        let text = std::str::from_utf8(self.file("vocab.txt")).ok();
+        let text = text.filter(|_| self.says_all)?;
+        Some(text.split_terminator('\n'))
+    }
+
+    /// Whether text is lowercased, where its normalizer says that.
+    #[must_use]
+    pub fn lowercase(&self) -> Option<bool> {
+        self.lowercase
     }
 
     /// The tokenizer of `tokens`, by id.
@@ -177,6 +190,7 @@ impl Tokenizer {
                 library: OnceLock::new(),
                 vocab_size: usual.vocab_size,
                 lowercase: Some(lowercase),
+                says_all: true,
                 files: files(usual.vocab_txt, json, config, special_map, lowercase),
                 fast: Ok(usual.fast),
             });
@@ -191,11 +205,11 @@ impl Tokenizer {
         if let Some(missing) = SPECIAL.iter().find(|t| library.token_to_id(t).is_none()) {
             return Err(format!("has no {missing} token"));
         }
-        let lowercase = value["normalizer"]["lowercase"].as_bool();
-        if let Some(lowercase) = lowercase {
+        let says_case = value["normalizer"]["lowercase"].as_bool();
+        if let Some(lowercase) = says_case {
             agrees(config.as_deref(), lowercase)?;
         }
-        let lowercase = lowercase.unwrap_or(true);
+        let lowercase = says_case.unwrap_or(true);
         for added in value["added_tokens"].as_array().into_iter().flatten() {
             let (Some(token), id) = (added["content"].as_str(), &added["id"]) else {
                 continue;
@@ -226,7 +240,8 @@ impl Tokenizer {
         Ok(Self {
             library: OnceLock::from(Ok(library)),
             vocab_size,
-            lowercase: None,
+            lowercase: says_case,
+            says_all: false,
             files: files(vocab_txt, json, config, special_map, lowercase),
             fast: WordPiece::from_json(&value),
         })
@@ -386,15 +401,28 @@ fn files(
     ]
 }
 
-fn settings(config: &[u8]) -> Result<Settings, String> {
-    let value: Value = serde_json::from_slice(config).map_err(|e| format!("broken JSON: {e}"))?;
+/// How text is treated before it becomes `tokens`: as a `tokenizer_config.json` says, else as transformers does. Whether a vocabulary of cased text is to be used with
+/// lowercased text nobody guesses.
+fn settings(config: &Value, tokens: &[&str]) -> Result<Settings, String> {
+    let said = config["do_lower_case"].as_bool();
+    let is_cased = |t: &&&str| !t.starts_with('[') && t.to_lowercase() != ***t;
+    let mut cased = tokens.iter().filter(is_cased).peekable();
+    if let (None, Some(first)) = (said, cased.peek().copied()) {
+        let count = cased.count();
+        // An uncased vocabulary may have a few that only look so.
+        if count > tokens.len() / 100 {
+            return Err(format!(
+                "{count} of its {} entries have capital letters, such as {first:?}, and nothing says whether text is lowercased: write {{\"do_lower_case\": false}} into \
+                 tokenizer_config.json beside it for a cased model, or true",
+                tokens.len()
+            ));
+        }
+    }
     let default = Settings::default();
     Ok(Settings {
-        lowercase: value["do_lower_case"]
-            .as_bool()
-            .unwrap_or(default.lowercase),
-        strip_accents: value["strip_accents"].as_bool(),
-        tokenize_chinese_chars: value["tokenize_chinese_chars"].as_bool().unwrap_or(true),
+        lowercase: said.unwrap_or(default.lowercase),
+        strip_accents: config["strip_accents"].as_bool(),
+        tokenize_chinese_chars: config["tokenize_chinese_chars"].as_bool().unwrap_or(true),
     })
 }
 

@@ -218,3 +218,77 @@ fn kept_tokens_are_not_replaced_in_silence() {
         .says(&["with deduplication", "--replace-tokens"]);
     let _ = place.cloze(&format!("{grown} --replace-tokens")).status(0);
 }
+
+/// A file that holds other text than when tokens were made of it, in several parts: none of them is used again.
+#[test]
+fn parts_of_a_file_that_is_another_are_made_anew() {
+    let place = Place::new();
+    place.write("in/a.jsonl", lines(0, 3_500_000));
+    let prepare = |more: &str| place.cloze(&format!("prepare in {OPTIONS} {more}"));
+    let _ = prepare("--tokens kept --out first").status(0);
+    assert!(place.path("kept/part-00002.json").exists());
+    let text = fs::read_to_string(place.path("in/a.jsonl")).unwrap();
+    place.write("in/a.jsonl", text.replace("river", "stone"));
+    let _ = prepare("--tokens kept --out second").status(2);
+    let _ = prepare("--tokens kept --replace-tokens --out second")
+        .status(0)
+        .says(&["in/a.jsonl holds other bytes"]);
+    let _ = prepare("--out third").status(0);
+    assert!(place.files("second") == place.files("third"));
+}
+
+/// Standard input has no name and no time: it is read to see whether it holds what it held.
+#[test]
+fn standard_input_is_compared() {
+    let place = Place::new();
+    place.write("text.jsonl", lines(0, 2_500_000));
+    place.write("other.jsonl", lines(7, 2_500_000));
+    let prepare = |from: &str, more: &str, expected: i32, says: &[&str]| {
+        let line = format!("prepare - --input-format jsonl {OPTIONS} {more}");
+        let ran = Command::new(cloze_tests::executable("cloze"))
+            .args(line.split_whitespace())
+            .current_dir(place.path("."))
+            .stdin(fs::File::open(place.path(from)).unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(expected), "{line}: {said}");
+        for text in says {
+            assert!(said.contains(text), "{line}: {text}: {said}");
+        }
+    };
+    let as_they_are = ["tokens   as they are in kept"];
+    prepare("text.jsonl", "--tokens kept --out first", 0, &[]);
+    assert!(place.path("kept/part-00001.json").exists());
+    prepare("text.jsonl", "--tokens kept --out second", 0, &as_they_are);
+    assert!(place.files("second") == place.files("first"));
+    let refuses = ["- is not known to hold the same bytes", "--replace-tokens"];
+    prepare("other.jsonl", "--tokens kept --out third", 2, &refuses);
+    let replaces = "--tokens kept --replace-tokens --out third";
+    prepare("other.jsonl", replaces, 0, &["is made anew: - is not"]);
+    prepare("other.jsonl", "--out fourth", 0, &[]);
+    assert!(place.files("third") == place.files("fourth"));
+    // Stopped when all was read, it is gone on with; what the machine lost cannot be made of what was read already.
+    let stopped = || {
+        let _ = fs::remove_dir_all(place.path("out"));
+        fs::create_dir_all(place.path("out/.work")).unwrap();
+        fs::create_dir(place.path("out/manifest.json.partial")).unwrap();
+        prepare("text.jsonl", "--out out --resume", 2, &["manifest.json"]);
+        fs::remove_dir(place.path("out/manifest.json.partial")).unwrap();
+    };
+    let is_whole = || assert!(place.files("out") == place.files("first"));
+    stopped();
+    prepare("text.jsonl", "--out out --resume", 0, &["as they are"]);
+    is_whole();
+    stopped();
+    fs::write(place.path("out/.work/tokens/part-00001.arrow"), "").unwrap();
+    let read = ["read to see whether it is the same", "--replace-tokens"];
+    prepare("text.jsonl", "--out out --resume", 2, &read);
+    prepare(
+        "text.jsonl",
+        "--out out --resume --replace-tokens",
+        0,
+        &["made anew"],
+    );
+    is_whole();
+}

@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use cloze_cli::{format, histogram, table, visible};
+use cloze_cli::{format, histogram, visible};
 use cloze_shard::manifest::{Manifest, Masking};
 use cloze_shard::masking::{MaskUnit, MaskingRule};
 use serde_json::json;
 
 use super::{InspectArgs, Opened, print_json, sample};
-use crate::prepare::split_row;
+use crate::prepare::split_table;
 
 pub fn run(args: &InspectArgs, opened: &Opened) -> anyhow::Result<()> {
     let manifest = opened.dataset.manifest();
@@ -25,24 +25,7 @@ pub fn run(args: &InspectArgs, opened: &Opened) -> anyhow::Result<()> {
     let dataset = args.dataset.display().to_string();
     writeln!(out, "{}\n", visible(&dataset))?;
     write!(out, "{}", header(manifest))?;
-    let splits: Vec<Vec<String>> = manifest
-        .splits
-        .iter()
-        .map(|(name, s)| split_row(name, s))
-        .collect();
-    let columns = [
-        "split",
-        "documents",
-        "rows",
-        "tokens",
-        "mean length",
-        "shards",
-        "is next",
-        "random",
-        "no label",
-        "random share",
-    ];
-    writeln!(out, "\n{}", table(&columns, &splits))?;
+    writeln!(out, "\n{}", split_table("split", manifest))?;
     let lengths = manifest
         .splits
         .get(&args.split)

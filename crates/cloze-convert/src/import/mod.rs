@@ -105,8 +105,8 @@ pub fn bytes(options: &Options) -> Result<u64> {
 /// Makes the dataset `out`; `progress` is told bytes as they are read.
 pub fn import(options: &Options, out: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<Report> {
     let inputs = inputs(options)?;
-    let vocabulary = Vocabulary::read(&options.tokenizer)?;
     let tokenizer = Tokenizer::open(&options.tokenizer)?;
+    let vocabulary = Vocabulary::read(&options.tokenizer)?.or_lowercase(tokenizer.lowercase());
     let static_masks = match options.format {
         Format::Lddl => lddl::have_masks(inputs.iter().flatten())?,
         Format::TfRecord => true,

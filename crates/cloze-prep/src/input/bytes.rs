@@ -229,9 +229,9 @@ impl Known {
     }
 }
 
-/// Size and blake3 of a file or an object, which is read for it.
+/// Size and blake3 of a file, an object or standard input, which is read for it.
 pub fn digest(source: &Source) -> Result<(u64, String), InputError> {
-    if source.object.is_some() {
+    if source.object.is_some() || source.is_stdin() {
         let (_, known) = copy(source, &mut std::io::sink(), &Silent)?;
         return known.digest(source);
     }

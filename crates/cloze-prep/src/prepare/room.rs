@@ -74,8 +74,10 @@ impl Preparation<'_> {
         if folder.whole {
             (needed.tokens, needed.copied, needed.ledger) = (0, 0, 0);
         }
-        let of_input = match self.sources.sources.iter().any(Source::is_stream) {
-            true if !folder.whole => ", and what standard input and pipes need",
+        let mut streams = self.sources.sources.iter().map(Source::is_stream);
+        let streams = (streams.clone().any(|is| is), streams.all(|is| is));
+        let of_input = match streams {
+            (true, false) if !folder.whole => ", and what standard input and pipes need",
             _ => "",
         };
         let elsewhere = match &self.work.tokens {
@@ -104,12 +106,17 @@ impl Preparation<'_> {
         let for_tokens = elsewhere.map_or_else(String::new, |folder| {
             format!(", {} for tokens in {}", megabytes(there), folder.display())
         });
-        self.progress.say(&format!(
-            "disk     about {} while it works{for_tokens}, {} when it is done, {}{of_input}{of_free}",
-            megabytes(here),
-            megabytes(needed.dataset),
-            known.by,
-        ));
+        self.progress.say(&match streams {
+            (_, true) if !folder.whole => format!(
+                "disk     how much is needed is not known: standard input and pipes have no size{of_free}"
+            ),
+            _ => format!(
+                "disk     about {} while it works{for_tokens}, {} when it is done, {}{of_input}{of_free}",
+                megabytes(here),
+                megabytes(needed.dataset),
+                known.by,
+            ),
+        });
         // How much cleaning leaves is known when it is done: of filters when a document is read, of duplicates when all are in the tokens.
         let clean = &self.config.clean;
         let made = match clean.filters() {

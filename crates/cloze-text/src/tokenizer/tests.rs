@@ -301,3 +301,32 @@ fn bad_files_are_named() {
             .is_some()
     );
 }
+
+/// Of a `vocab.txt` what lies beside it says whether text is lowercased; of one whose entries have capital letters nobody guesses.
+#[test]
+fn case_is_said_or_plain() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["vocab.txt", "tokenizer_config.json"];
+    let [file, config] = names.map(|name| folder.path().join(name));
+    let write = |more: &[&str]| fs::write(&file, [&TOKENS[..], more].concat().join("\n")).unwrap();
+    write(&["Play"]);
+    for path in [file.as_path(), folder.path()] {
+        let why = Tokenizer::open(path).err().unwrap().to_string();
+        for what in ["1 of its 10 entries", "\"Play\"", "do_lower_case"] {
+            assert!(why.contains(what), "{why}");
+        }
+        for (lowercase, expected) in [(false, [9, 5]), (true, [5, 5])] {
+            fs::write(&config, format!("{{\"do_lower_case\": {lowercase}}}")).unwrap();
+            let opened = Tokenizer::open(path).unwrap();
+            assert_eq!(opened.lowercase(), Some(lowercase));
+            assert_eq!(ids(&opened, "Play play"), expected);
+        }
+        fs::remove_file(&config).unwrap();
+    }
+    // A few may be there by chance.
+    let words: Vec<String> = (0..200).map(|i| format!("w{i}")).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    words.push("Ⅱ");
+    write(&words);
+    assert_eq!(Tokenizer::open(&file).unwrap().lowercase(), Some(true));
+}

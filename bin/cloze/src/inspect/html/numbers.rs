@@ -10,7 +10,7 @@ use cloze_shard::manifest::{Manifest, Objective, SplitRecord};
 
 use super::{Told, fine, share};
 use crate::inspect::statistics::{Repeated, SourceTokens};
-use crate::prepare::split_row;
+use crate::prepare::{split_header, split_row};
 
 /// Sources, and tokens, that are listed.
 const SOURCES: usize = 30;
@@ -21,25 +21,16 @@ const BARS: usize = 16;
 impl Told<'_> {
     pub fn labels(&self, page: &mut Page) {
         let manifest = self.manifest();
-        let other = match manifest.objective {
-            Objective::Sop => "B before A",
-            _ => "random",
-        };
         let rows: Vec<Vec<String>> = (manifest.splits.iter())
-            .map(|(name, split)| split_row(name, split))
+            .map(|(name, split)| {
+                std::iter::once(name.clone())
+                    .chain(split_row(split))
+                    .collect()
+            })
             .collect();
-        let header = [
-            "split",
-            "documents",
-            "rows",
-            "tokens",
-            "mean length",
-            "shards",
-            "is next",
-            other,
-            "no label",
-            "share",
-        ];
+        let columns = split_header(manifest);
+        let other = columns[6];
+        let header: Vec<&str> = std::iter::once("split").chain(columns).collect();
         page.table(&header, &rows);
         if matches!(manifest.objective, Objective::Nsp | Objective::Sop) {
             let series = |name: &str, of: fn(&SplitRecord) -> u64| {
