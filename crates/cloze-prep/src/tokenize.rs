@@ -34,6 +34,8 @@ const BLOCK_BYTES: usize = 128 << 10;
 const AHEAD: usize = 1 << 20;
 const AHEAD_IN_ALL: usize = 16 << 20;
 const SOME: usize = 2 * BLOCK_BYTES;
+/// Text for each thread that waits to be worked on, so that the others have some while the one that reads does not run: it is one among many on a busy machine.
+const QUEUED: usize = 4 * BLOCK_BYTES;
 /// Bytes of text at the end whose ids are written in groups, of which some is written over.
 const LAST_BYTES: usize = 2 << 10;
 
@@ -135,7 +137,7 @@ impl Parts<'_> {
             let read = loop {
                 // While one thread has a long document, the others go on.
                 let held = ahead.weight() - ahead.heaviest();
-                let is_wanted = ahead.queued() < threads * BLOCK_BYTES && held < 2 * most;
+                let is_wanted = ahead.queued() < threads * QUEUED && held < 2 * most;
                 let mut tokenized = match is_wanted {
                     true => None,
                     false => ahead.done(),
