@@ -247,13 +247,15 @@ fn tokenizers_that_cannot_serve() {
         "bpe/tokenizer.json",
         r#"{"model": {"type": "BPE", "vocab": {"a": 0}}}"#,
     );
-    refused("bpe", &["bpe/tokenizer.json"]);
+    refused("bpe", &["bpe/tokenizer.json", "BPE"]);
     fs::create_dir(place.path("hollow")).unwrap();
     refused(
         "hollow",
         &["hollow", "neither tokenizer.json nor vocab.txt"],
     );
-    refused("absent", &["absent"]);
+    refused("absent", &["--tokenizer absent", "nothing is downloaded"]);
+    place.write("cased/vocab.txt", format!("{vocab}Winter\nStone\n"));
+    refused("cased/vocab.txt", &["do_lower_case", "\"Winter\""]);
 }
 
 #[test]

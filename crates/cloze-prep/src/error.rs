@@ -72,6 +72,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// There is nothing where a tokenizer is to be.
+    #[error("--tokenizer {}: no such file or folder", .0.display())]
+    NoTokenizer(PathBuf),
     /// What stopped preparation, when it can go on from there.
     #[error("{source}")]
     Stopped {
@@ -166,6 +169,11 @@ impl Error {
             Self::NothingToWrite { hint, .. } => Some((*hint).into()),
             Self::DocumentTooLong { .. } => Some(
                 "split the document: a form feed or a JSONL line of its own begins another".into(),
+            ),
+            Self::NoTokenizer(_) => Some(
+                "give the folder of a checkpoint; nothing is downloaded here: `hf download bert-base-uncased --local-dir bert-base-uncased`, as an example, fetches that \
+                 of a model on the Hugging Face Hub"
+                    .into(),
             ),
             Self::Config { .. } | Self::Threads(_) => None,
         }

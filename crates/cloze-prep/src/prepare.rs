@@ -153,14 +153,7 @@ pub fn prepare(
         .map_err(|e| Error::Threads(e.to_string()))?;
     let path = tokenizer;
     if !path.exists() {
-        return Err(Error::Config {
-            option: "--tokenizer",
-            why: format!(
-                "is {}, which is no file or folder here, and nothing is downloaded: `hf download bert-base-uncased --local-dir bert-base-uncased`, as an example, \
-                 fetches the folder of a model from the Hugging Face Hub",
-                path.display()
-            ),
-        });
+        return Err(Error::NoTokenizer(path.into()));
     }
     let tokenizer = Tokenizer::open(path)?;
     let vocabulary = vocabulary(&tokenizer, path)?;
