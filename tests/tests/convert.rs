@@ -280,6 +280,16 @@ fn manifests_are_not_trusted() {
         assert!(ran.err().contains(says), "{from}: {}", ran.err());
         assert!(!place.path("x").exists() && !place.path("x.partial").exists());
     }
+    let of_data = fs::read_to_string(place.path("data/manifest.json")).unwrap();
+    place.write("data/manifest.json", of_data.replace(&rows, fewer));
+    for target in ["parquet", "transformers"] {
+        let ran = place.cloze(&format!("convert data x --to {target}"));
+        let _ = ran
+            .status(2)
+            .says(&["part-00000.arrow", "are not those in the manifest"]);
+        assert!(!place.path("x").exists());
+    }
+    place.write("data/manifest.json", of_data);
     place.write("t/manifest.json", export.replace(&rows, fewer));
     let found = place.cloze("verify t").status(1).out();
     assert!(

@@ -86,13 +86,29 @@ impl<'a> Source<'a> {
         shard_schema(self.manifest.tokenizer.id_type, self.static_masks())
     }
 
-    /// Hands the batches of a shard to `each`, in order, after its bytes were compared with the manifest's digest.
+    /// Hands the batches of a shard to `each`, in order, after its bytes were compared with the manifest's digest. They have as many rows as the manifest says.
     pub fn batches(
         &self,
         shard: &ShardRecord,
         each: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        self.read(&shard.file, &self.schema(), each)?;
+        let mut rows = 0;
+        self.read(&shard.file, &self.schema(), &mut |batch| {
+            rows += batch.num_rows() as u64;
+            each(batch)
+        })?;
+        if rows != shard.rows {
+            return Err(Error::Format {
+                path: self.path.join(&shard.file.path),
+                why: format!(
+                    "its {rows} rows are not those in the manifest, which are {}",
+                    shard.rows
+                ),
+                hint:
+                    "`cloze verify` lists what is wrong; copy the dataset again, or prepare it anew"
+                        .into(),
+            });
+        }
         Ok(())
     }
 
