@@ -184,7 +184,7 @@ mod tests {
             rates == "950 steps (5/s)" || rates == "950 steps (4/s)",
             "{rates}"
         );
-        assert!(work.now(950).starts_with("     test 95.00 %  950 steps"));
+        assert!(work.now(950).starts_with("     test 95.0 %  950 steps"));
     }
 
     /// Where nobody knows how much there is, no share of it is told.

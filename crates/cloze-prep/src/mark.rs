@@ -49,6 +49,8 @@ impl Mark {
                 Some(etag) => mark.etag = Some(etag.to_owned()),
                 None => mark.modified = object.modified(),
             },
+            // A file by its name is not standard input.
+            None if source.is_stdin() => {}
             None => {
                 if let Ok(metadata) = fs::metadata(&source.path) {
                     mark.modified = modified(&metadata);
@@ -76,14 +78,19 @@ impl Mark {
     }
 
     /// Whether `source` still holds what it held, under this name or another. Where something about it is another but its size, its bytes say, if their digest
-    /// is known. Standard input is read for it, so nobody can read it again.
+    /// is known.
     pub fn holds(&self, source: &Source, blake3: Option<&str>) -> bool {
-        // What came through another pipe is gone: who opens it again may wait for ever.
-        if source.is_stream() && !source.is_stdin() {
+        // What came through a pipe is gone: who opens it again may wait for ever.
+        if source.is_stream() {
             return false;
         }
         let is_same = |then| digest(source).is_ok_and(|(_, now)| now == then);
         self.is(source) || (source.bytes == self.bytes && blake3.is_some_and(is_same))
+    }
+
+    /// Whether this is standard input, as `source` is, and may be compared by reading it, after which nobody can read it again.
+    pub fn is_stdin(&self, source: &Source) -> bool {
+        source.is_stdin() && Path::new(&self.path) == source.path
     }
 
     /// Whether `source`, of which only the beginning was read, still holds that.

@@ -148,7 +148,11 @@ pub fn left_in(out: &Path, tokens: Option<&Path>) -> String {
 /// Removes a folder with all that is in it, if it is there.
 fn remove(folder: &Path) -> Result<()> {
     // Freeing what large files hold takes a while. What cannot be removed is told of below.
-    let files = files_in(folder);
+    let is_folder = fs::symlink_metadata(folder).is_ok_and(|m| m.is_dir());
+    let files = match is_folder {
+        true => files_in(folder),
+        false => Vec::new(),
+    };
     files.par_iter().with_max_len(1).for_each(|file| {
         let _ = fs::remove_file(file);
     });

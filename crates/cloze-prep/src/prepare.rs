@@ -18,7 +18,7 @@ use self::made::Made;
 use crate::amounts::Amounts;
 use crate::disk::megabytes;
 use crate::fields;
-use crate::input::{InputOptions, InputPlan, is_pipe, only_a_file};
+use crate::input::{InputOptions, InputPlan, Source, is_pipe, only_a_file};
 use crate::key::Key;
 use crate::memory::Memory;
 use crate::output::{Output, WORK_FOLDER};
@@ -265,7 +265,12 @@ impl Preparation<'_> {
         };
         if let (Some(tokens), None) = (&self.work.tokens, &kept) {
             let tokens = tokens.display();
-            warnings.push(format!("no tokens were made in {tokens}"));
+            warnings.push(match self.sources.sources.iter().any(Source::is_stream) {
+                true => {
+                    format!("what came through a pipe was not compared with the tokens in {tokens}")
+                }
+                false => format!("no tokens were made in {tokens}"),
+            });
         }
         let cleaning = kept.map(|kept| self.cleaning(&kept));
         Ok(Report {
@@ -457,7 +462,7 @@ fn warnings(
              give more and shorter ones (form feeds end documents of plain text), or another --seed",
             SPLITS[1],
             100.0 * share,
-            100.0 * asked,
+            (asked * 1e5).round() / 1e3,
         ));
     }
     for (name, split) in &manifest.splits {

@@ -460,8 +460,8 @@ impl<T: Id> Making<T> {
 pub struct Kept<'a> {
     /// The folder of unfinished work, where they are.
     pub folder: &'a Path,
-    /// What makes them durable.
-    pub postponed: &'a Postponed,
+    /// What makes them durable, where that need not be at once.
+    pub postponed: Option<&'a Postponed>,
     pub progress: &'a dyn Progress,
 }
 
@@ -484,6 +484,6 @@ impl Kept<'_> {
     }
 
     pub fn put(&self, record: &ShardRecord) -> Result<()> {
-        key::write(&self.path(&record.file.path), record, Some(self.postponed))
+        key::write(&self.path(&record.file.path), record, self.postponed)
     }
 }

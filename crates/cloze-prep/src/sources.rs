@@ -96,8 +96,13 @@ pub fn tokens_outside(tokens: &Path, out: &Path) -> Result<()> {
 }
 
 /// What is another in `now` than in the sources that tokens up to `then` were made of, of which the first `same` are the same, in words: which files are gone,
-/// new or changed. What comes behind all that was read is not looked at.
-pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
+/// new or changed. What comes behind all that was read is not looked at. Standard input may have been `compared` already: it is not read here.
+pub fn differences(
+    then: &Place,
+    now: &[Source],
+    same: usize,
+    compared: Option<usize>,
+) -> Vec<String> {
     let before: Vec<&str> = then.sources.iter().map(|m| m.path.as_str()).collect();
     let names: Vec<String> = now
         .iter()
@@ -109,11 +114,11 @@ pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
     if moved {
         for (i, mark) in then.sources.iter().enumerate().skip(same) {
             let digest = then.report.sources.get(i).map(|s| s.blake3.as_str());
-            if !mark.holds(&now[i], digest) {
-                all.push(format!(
-                    "{} holds other bytes than {} did",
-                    names[i], mark.path
-                ));
+            let (now, was, is) = (&now[i], &mark.path, &names[i]);
+            if now.is_stream() {
+                all.push(format!("{is} is not known to hold what {was} did"));
+            } else if !mark.holds(now, digest) {
+                all.push(format!("{is} holds other bytes than {was} did"));
             }
         }
         return named(all);
@@ -124,11 +129,13 @@ pub fn differences(then: &Place, now: &[Source], same: usize) -> Vec<String> {
             continue;
         };
         if now[place].is_stream() {
-            all.push(match i < then.report.sources.len() {
-                true if i > same => continue,
-                true => format!("{} is not known to hold the same bytes", mark.path),
-                false => format!("{} was not read to its end, and is gone", mark.path),
-            });
+            let why = match i < then.report.sources.len() {
+                _ if i > same => continue,
+                true if compared == Some(i) => "holds other bytes",
+                true => "is not known to hold the same bytes",
+                false => "was not read to its end, and is gone",
+            };
+            all.push(format!("{} {why}", mark.path));
             continue;
         }
         let is = Mark::of(&now[place]);

@@ -15,7 +15,7 @@ use cloze_shard::atomic::Postponed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::input::Source;
+use crate::input::{Source, digest as digest_of};
 use crate::key::{self, Key};
 use crate::mark::{Mark, ReadUpTo};
 use crate::token_store::TokenFiles;
@@ -109,7 +109,10 @@ impl TokenFolder {
         }
         let compared = folder.find(sources, &reuse)?;
         folder.check_parts(sources)?;
-        if compared.is_some_and(|number| number >= folder.place.report.sources.len()) {
+        // What is not whole begins again where it cannot be gone on with.
+        let is_kept = folder.whole || !reuse.in_one_part;
+        let kept = folder.place.report.sources.len() * usize::from(is_kept);
+        if compared.is_some_and(|number| number >= kept) {
             return Err(Error::OutputExists {
                 path: path.into(),
                 why: "does not hold all that came from standard input, which was read to see whether it is the same".into(),
@@ -157,7 +160,7 @@ impl TokenFolder {
         }
         let begins_again = reuse.in_one_part && grew;
         let mut differences = match kept.refuses || begins_again {
-            true => crate::sources::differences(then, sources, kept.same),
+            true => crate::sources::differences(then, sources, kept.same, kept.compared),
             false => Vec::new(),
         };
         if begins_again && kept.all {
@@ -177,7 +180,7 @@ impl TokenFolder {
             });
         }
         if !kept.all {
-            let why = crate::sources::differences(then, sources, kept.same);
+            let why = crate::sources::differences(then, sources, kept.same, kept.compared);
             let why = why.join("; ");
             self.said
                 .push(format!("what was made of these inputs is made anew: {why}"));
@@ -236,7 +239,10 @@ impl TokenFolder {
             self.whole = false;
             let before = part.checked_sub(1).map(|before| self.note(before));
             let before = before.map(|note| self.read::<Place>(&note)).transpose()?;
-            self.place = before.flatten().unwrap_or_default();
+            // One that tells of other parts is of an earlier time.
+            let digests = &self.place.blake3;
+            let is_before = |place: &Place| digests.starts_with(&place.blake3);
+            self.place = before.flatten().filter(is_before).unwrap_or_default();
             self.place.now(sources);
             break;
         }
@@ -364,10 +370,11 @@ impl Kept {
                 return false;
             };
             let digest = then.report.sources[i].blake3.as_str();
-            if source.is_stdin() {
-                compared = may_compare.then_some(i);
+            if may_compare && mark.is_stdin(source) {
+                compared = Some(i);
+                return digest_of(source).is_ok_and(|(_, now)| now == digest);
             }
-            (may_compare || !source.is_stdin()) && mark.holds(source, Some(digest))
+            mark.holds(source, Some(digest))
         };
         let same = (0..done).take_while(|&i| is_same(i)).count();
         let (mark, source) = (then.sources.get(done), sources.get(done));
@@ -425,7 +432,7 @@ pub fn counted(path: &Path, key: &Key, sources: &[Source]) -> Result<Option<Toke
     };
     let is_theirs = then.differences(key).is_empty()
         && whole.sources.len() == sources.len()
-        && Kept::of(&whole, sources, true).all;
+        && Kept::of(&whole, sources, false).all;
     whole.now(sources);
     Ok(is_theirs.then_some(whole.report))
 }

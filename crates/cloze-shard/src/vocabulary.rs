@@ -72,7 +72,7 @@ impl Vocabulary {
         let mut lowercase = None;
         // The tokenizer_config.json beside it says what vocab.txt cannot.
         let config = file.with_file_name("tokenizer_config.json");
-        if file.file_name().is_some_and(|name| name == "vocab.txt") && config.exists() {
+        if file.extension().is_some_and(|e| e == "txt") && config.exists() {
             let text = read_small(&config, LONGEST)?;
             let value: serde_json::Value =
                 serde_json::from_str(&text).map_err(|e| Error::Vocabulary {

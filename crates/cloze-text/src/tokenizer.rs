@@ -106,7 +106,7 @@ const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 impl Tokenizer {
     /// Opens a Hugging Face folder (`tokenizer.json`, else `vocab.txt` with `tokenizer_config.json`), or one of the first
-    /// two files. A `vocab.txt` is read with what is beside it, whether it is named or its folder.
+    /// two files. A list of entries (`.txt`) is read with what is beside it, whether it is named or its folder.
     pub fn open(path: &Path) -> Result<Self> {
         let fail = |path: &Path, why: String| Error::Tokenizer {
             path: path.into(),
@@ -121,8 +121,8 @@ impl Tokenizer {
                 .ok_or_else(|| fail(path, "holds neither tokenizer.json nor vocab.txt".into()))?;
             (file, Some(path))
         } else {
-            let is_usual = path.file_name().is_some_and(|name| name == "vocab.txt");
-            (path.to_path_buf(), path.parent().filter(|_| is_usual))
+            let is_list = path.extension().is_some_and(|e| e == "txt");
+            (path.to_path_buf(), path.parent().filter(|_| is_list))
         };
         let bytes = read(&file)?;
         let beside = |name: &str| -> Result<Option<Vec<u8>>> {

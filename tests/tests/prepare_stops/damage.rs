@@ -133,3 +133,16 @@ fn what_fails_beside_the_rows_is_told_of() {
         assert!(place.files("out") == whole, "{taken}");
     }
 }
+
+/// Unfinished work may lie elsewhere, by a link: what else is there stays.
+#[test]
+fn what_a_link_leads_to_is_left_alone() {
+    let place = place(60_000);
+    place.write("elsewhere/mine", "mine");
+    fs::create_dir(place.path("out")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", place.path("out/.work")).unwrap();
+    let line = format!("prepare in {OPTIONS} --out out --resume");
+    let _ = place.cloze(&line).status(0);
+    assert!(!place.path("out/.work").exists());
+    assert!(place.path("elsewhere/mine").exists());
+}

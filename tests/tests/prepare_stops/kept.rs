@@ -257,17 +257,28 @@ fn standard_input_is_compared() {
             assert!(said.contains(text), "{line}: {text}: {said}");
         }
     };
+    // A file of that name is another thing.
+    place.write("-", "stone");
     let as_they_are = ["tokens   as they are in kept"];
     prepare("text.jsonl", "--tokens kept --out first", 0, &[]);
     assert!(place.path("kept/part-00001.json").exists());
     prepare("text.jsonl", "--tokens kept --out second", 0, &as_they_are);
     assert!(place.files("second") == place.files("first"));
-    let refuses = ["- is not known to hold the same bytes", "--replace-tokens"];
+    let refuses = ["- holds other bytes", "--replace-tokens"];
     prepare("other.jsonl", "--tokens kept --out third", 2, &refuses);
     let replaces = "--tokens kept --replace-tokens --out third";
     prepare("other.jsonl", replaces, 0, &["is made anew: - is not"]);
     prepare("other.jsonl", "--out fourth", 0, &[]);
     assert!(place.files("third") == place.files("fourth"));
+    // With deduplication tokens that are not whole are made anew, of what was read already to compare it.
+    let unique = "--dedup exact --tokens unique --out";
+    prepare("text.jsonl", &format!("{unique} fifth"), 0, &[]);
+    fs::remove_file(place.path("unique/whole.json")).unwrap();
+    let read = ["read to see whether it is the same", "--replace-tokens"];
+    prepare("text.jsonl", &format!("{unique} sixth"), 2, &read);
+    let replaces = format!("{unique} sixth --replace-tokens");
+    prepare("text.jsonl", &replaces, 0, &[]);
+    assert!(place.files("fifth") == place.files("sixth"));
     // Stopped when all was read, it is gone on with; what the machine lost cannot be made of what was read already.
     let stopped = || {
         let _ = fs::remove_dir_all(place.path("out"));
@@ -282,7 +293,6 @@ fn standard_input_is_compared() {
     is_whole();
     stopped();
     fs::write(place.path("out/.work/tokens/part-00001.arrow"), "").unwrap();
-    let read = ["read to see whether it is the same", "--replace-tokens"];
     prepare("text.jsonl", "--out out --resume", 2, &read);
     prepare(
         "text.jsonl",

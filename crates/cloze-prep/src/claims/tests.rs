@@ -191,7 +191,7 @@ fn a_contradiction_names_field_and_both_values() {
             "tokenizer.vocab_size: the manifest says 15, found 14 in the tokenizer's files",
         ),
         (
-            "\"lowercase\": null",
+            "\"lowercase\": true",
             "\"lowercase\": false",
             "tokenizer.lowercase: the manifest says false, found true in the tokenizer's files",
         ),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use cloze_shard::atomic::Postponed;
 use cloze_shard::manifest::SplitRecord;
 use cloze_shard::schema::IdType;
 
@@ -35,10 +36,10 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    fn kept(&self) -> Kept<'_> {
+    fn kept<'a>(&'a self, postponed: Option<&'a Postponed>) -> Kept<'a> {
         Kept {
             folder: &self.folder,
-            postponed: &self.postponed,
+            postponed,
             progress: self.progress,
         }
     }
@@ -72,7 +73,7 @@ impl Preparation<'_> {
         let rows = splits.iter().flat_map(|split| &split.plans);
         self.progress
             .begin(Stage::Write, rows.map(Plan::rows).sum());
-        let kept = self.kept();
+        let kept = self.kept(Some(&self.postponed));
         let records = shards::write_splits(&splits, self.out, config, &kept, self.progress)?;
         self.progress.end();
         let records = SPLITS.iter().zip(records).zip(indexes);
@@ -91,7 +92,8 @@ impl Preparation<'_> {
         cursor: impl Fn(usize) -> C,
     ) -> Result<BTreeMap<String, SplitRecord>> {
         let config = &self.config;
-        let kept = self.kept();
+        // What a shard was made of is removed when it is noted.
+        let kept = self.kept(None);
         let recipes = [self.recipes(0), self.recipes(1)];
         let rows = planned[0].rows + planned[1].rows;
         self.progress.begin(Stage::Gather, rows);
