@@ -12,7 +12,7 @@ own, so that no way meets text that its caches have seen, and a disturbance hurt
 the line that installs it is printed.
 
 What is timed. Tokenizers and segmenters: the work alone, by the processor time of all threads of the process; reading the text and opening the tokenizer is not counted.
-Cloze from text to rows: the whole process, from start to exit; one core, two cores, and two such processes at the same time, a core each, also right after one another, by the clock. Peers from text to rows: without starting Python and its imports. Right before each run the script uses and frees memory, and reads through what the run will read. Ways that are slow take part of the documents, other ones each round; what
+Cloze from text to rows: the whole process, from start to exit; one core, two cores, and two such processes at the same time, a core each, also right after one another, by the clock. Peers from text to rows: without starting Python and its imports. Right before each run the script reads through what the run will read. Ways that are slow take part of the documents, other ones each round; what
 counts is megabytes of text a second. Ids are compared with those of the crate `tokenizers`, all of them, document by document; segmenters also do the cases of
 crates/cloze-sentences/tests/fixtures/golden/en.txt.
 
@@ -22,7 +22,6 @@ It writes OUT/results/preparation-DATE-PROCESSOR.json, OUT/preparation.svg, and 
 import argparse
 import itertools
 import json
-import mmap
 import os
 import pathlib
 import re
@@ -34,8 +33,6 @@ from preparing.check import REFERENCE, golden, same_ids, sentences_found
 from preparing.ways import ROOT, SLOW, TARGET, all_ways, build, pack, tokenizer_folder
 
 CORPUS = TARGET / "debian-docs/docs.jsonl"
-# Memory that is used, and free again, right before each run: more than any way needs, with what it writes.
-USED_BEFORE = 512 << 20
 # Texts that spell these out are left out of the tokenizers' comparison: not every way can be told to take them for text.
 SPECIAL = re.compile(r"\[(?:PAD|UNK|CLS|SEP|MASK)\]")
 
@@ -98,10 +95,7 @@ def remove(path):
 
 
 def bring_near(paths):
-    """Uses memory and frees it, and reads files through: who is timed then waits neither for a disk nor for a host that has taken memory away which nobody used for a while."""
-    with mmap.mmap(-1, USED_BEFORE) as memory:
-        for page in range(0, USED_BEFORE, mmap.PAGESIZE):
-            memory[page] = 1
+    """Reads files through, so that who is timed waits neither for a disk nor for a host that has taken the memory away in which the system keeps them."""
     for path in paths:
         with open(path, "rb") as file:
             while file.read(1 << 20):
