@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use cloze_shard::Vocabulary;
 use cloze_shard::atomic::{self, Postponed};
-use cloze_shard::manifest::{Manifest, Masking, TokenizerRecord};
+use cloze_shard::manifest::{Manifest, Masking};
 use cloze_shard::masking::Masker;
 use cloze_text::Tokenizer;
 
@@ -147,14 +147,26 @@ pub fn prepare(
             config.seq_len
         ));
     }
+    if !tokenizer.exists() {
+        return Err(Error::NoTokenizer(tokenizer.into()));
+    }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.jobs.unwrap_or(0))
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
-    let path = tokenizer;
-    if !path.exists() {
-        return Err(Error::NoTokenizer(path.into()));
-    }
+    // The thread that opens the tokenizer goes on with the text: another would have to be moved to its processor, or wait there for the rest.
+    pool.install(|| prepared(sources, tokenizer, out, config, work, progress))
+}
+
+/// Makes the dataset, with the threads of this pool.
+fn prepared(
+    sources: InputPlan,
+    path: &Path,
+    out: &Path,
+    config: Config,
+    work: &Work,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let tokenizer = Tokenizer::open(path)?;
     let vocabulary = vocabulary(&tokenizer, path)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
@@ -180,9 +192,9 @@ pub fn prepare(
     let Some(output) = Output::begin(out, &preparation.key, work.resume)? else {
         return preparation.is_there();
     };
-    match pool.install(|| preparation.run()) {
+    match preparation.run() {
         Ok(report) => {
-            pool.install(|| output.finish())?;
+            output.finish()?;
             Ok(report)
         }
         Err(error) if preparation.has_begun() => {
@@ -351,7 +363,7 @@ impl Preparation<'_> {
             planned,
             splits,
             table,
-            tokenizer_files,
+            tokenizer,
         } = match self.memory.maps(files.bytes() + recipes) {
             true => self.mapped(&files, tokens)?,
             false => {
@@ -379,7 +391,7 @@ impl Preparation<'_> {
             max_seq_length: config.seq_len,
             masking: config.masking_record(),
             seed: config.seed,
-            tokenizer: TokenizerRecord::new(&self.vocabulary, tokenizer_files),
+            tokenizer,
             config: serde_json::to_value(config).map_err(|e| Error::Threads(e.to_string()))?,
             counts: counts(&tokenized, &paired),
             sources: tokenized.sources.clone(),

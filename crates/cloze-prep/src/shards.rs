@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use cloze_shard::atomic::Postponed;
 use cloze_shard::manifest::{Masking, ShardRecord};
@@ -216,14 +217,16 @@ impl<D: Documents> Split<'_, D> {
     }
 }
 
-/// Writes the shards of the splits in parallel, into folders in `out` that are there: their records. A shard that `kept` knows is not written again, and one that is written is told to it.
-pub fn write_splits(
+/// Writes the shards of the splits in parallel, into folders in `out` that are there; a thread of `threads` makes them durable. A shard that `kept` knows is not written again, and
+/// one that is durable is told to it.
+pub fn write_splits<'s>(
+    threads: &'s Scope<'s, '_>,
     splits: &[Split<'_, impl Documents>],
-    out: &Path,
+    out: &'s Path,
     config: &Config,
-    kept: &Kept<'_>,
+    kept: Kept<'s>,
     progress: &dyn Progress,
-) -> Result<Vec<Vec<ShardRecord>>> {
+) -> Result<Ending<'s>> {
     // By split and number. Splits of few shards come first: who has made theirs helps with the others'.
     let mut all: Vec<(usize, usize)> = Vec::new();
     for (number, split) in splits.iter().enumerate() {
@@ -232,46 +235,64 @@ pub fn write_splits(
     all.sort_by_key(|(split, _)| splits[*split].parts.len());
     // Where there are fewer shards than threads, or such a rest when each thread has made as many as the others, several make one: no thread waits for another
     // that makes the last. Few threads make batches of every shard ahead, so that one that is done takes some over.
-    let threads = rayon::current_num_threads();
-    let are_few = (2..=FEW).contains(&threads);
-    let alone = all.len() - all.len() % threads;
+    let makers = rayon::current_num_threads();
+    let are_few = (2..=FEW).contains(&makers);
+    let alone = all.len() - all.len() % makers;
     let rest = all.split_off(if are_few { 0 } else { alone });
-    let each = threads / rest.len().max(1);
+    let each = makers / rest.len().max(1);
     let each = each.clamp(1 + usize::from(are_few), WIDEST);
     let mut groups = [(all, 1), (rest, 2 * each)].into_iter();
-    let end = |written: Receiver<((usize, usize), Filled)>| -> Result<Vec<Vec<_>>> {
+    let none = splits.iter().map(|split| vec![None; split.parts.len()]);
+    let mut records: Vec<Vec<Option<ShardRecord>>> = none.collect();
+    let (to, written) = sync_channel::<((usize, usize), Filled)>(makers);
+    // Who makes rows does not wait for the disk.
+    let ending = Ending(threads.spawn(move || {
         // The names of the folders that shards are in.
         atomic::sync_folder(out)?;
-        let none = splits.iter().map(|split| vec![None; split.parts.len()]);
-        let mut records: Vec<Vec<Option<ShardRecord>>> = none.collect();
         for ((split, shard), written) in written {
-            records[split][shard] = Some(written.end(kept)?);
+            records[split][shard] = Some(written.end(&kept)?);
         }
         Ok(records)
-    };
-    let (made, ended) = std::thread::scope(|scope| {
-        let (to, written) = sync_channel(threads);
-        // Who makes rows does not wait for the disk.
-        let ending = scope.spawn(move || end(written));
-        let made = groups.try_for_each(|(shards, ahead)| {
-            let shards = shards.into_par_iter().with_max_len(1);
-            shards.try_for_each_with(&to, |to, (split, shard)| {
-                let written = splits[split].write(shard, ahead, (out, config, kept), progress);
-                // Nobody takes it where ending another failed.
-                to.send(((split, shard), written.map_err(Some)?))
-                    .map_err(|_| None)
-            })
-        });
-        drop(to);
-        let ended = ending.join();
-        (made, ended.unwrap_or_else(|p| std::panic::resume_unwind(p)))
+    }));
+    let made = groups.try_for_each(|(shards, ahead)| {
+        let shards = shards.into_par_iter().with_max_len(1);
+        shards.try_for_each_with(&to, |to, (split, shard)| {
+            let written = splits[split].write(shard, ahead, (out, config, &kept), progress);
+            // Nobody takes it where ending another failed.
+            to.send(((split, shard), written.map_err(Some)?))
+                .map_err(|_| None)
+        })
     });
-    let records = ended?;
-    let missing = || Error::Threads("a shard was not made".into());
-    made.map_err(|error| error.unwrap_or_else(missing))?;
-    let all_of = |shards: Vec<Option<ShardRecord>>| shards.into_iter().collect();
-    let records: Option<_> = records.into_iter().map(all_of).collect();
-    records.ok_or_else(missing)
+    drop(to);
+    if let Err(error) = made {
+        // What failed at the disk is why nothing was taken.
+        ending.joined()?;
+        return Err(error.unwrap_or_else(missing));
+    }
+    Ok(ending)
+}
+
+/// Shards whose rows are all there, while they get to the disk: by split and number.
+pub struct Ending<'s>(ScopedJoinHandle<'s, Result<Vec<Vec<Option<ShardRecord>>>>>);
+
+impl Ending<'_> {
+    /// Waits for the disk: the records.
+    pub fn end(self) -> Result<Vec<Vec<ShardRecord>>> {
+        let all_of = |shards: Vec<Option<ShardRecord>>| shards.into_iter().collect();
+        let records: Option<_> = self.joined()?.into_iter().map(all_of).collect();
+        records.ok_or_else(missing)
+    }
+
+    fn joined(self) -> Result<Vec<Vec<Option<ShardRecord>>>> {
+        let Self(ending) = self;
+        ending
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn missing() -> Error {
+    Error::Threads("a shard was not made".into())
 }
 
 /// A shard whose rows are all there.
@@ -457,6 +478,7 @@ impl<T: Id> Making<T> {
 }
 
 /// What is known of shards that are written: their records.
+#[derive(Clone, Copy)]
 pub struct Kept<'a> {
     /// The folder of unfinished work, where they are.
     pub folder: &'a Path,

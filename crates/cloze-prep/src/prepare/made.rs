@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use cloze_shard::atomic::{self, Written};
 use cloze_shard::documents::{self, DocumentRecord, DocumentsWriter};
-use cloze_shard::manifest::{FileRecord, SplitRecord, TOKENIZER_FOLDER};
-use cloze_text::Tokenizer;
+use cloze_shard::manifest::{FileRecord, SplitRecord, TOKENIZER_FOLDER, TokenizerRecord};
 
 use super::{Preparation, SPLITS};
 use crate::plan::Planned;
@@ -23,7 +21,7 @@ pub(super) struct Made {
     pub(super) splits: BTreeMap<String, SplitRecord>,
     /// The table of all documents.
     pub(super) table: FileRecord,
-    pub(super) tokenizer_files: Vec<FileRecord>,
+    pub(super) tokenizer: TokenizerRecord,
 }
 
 impl Preparation<'_> {
@@ -31,15 +29,15 @@ impl Preparation<'_> {
     pub(super) fn mapped(&self, files: &TokenFiles, tokens: String) -> Result<Made> {
         let has_failed = AtomicBool::new(false);
         let has_failed = &has_failed;
-        let (made, beside) = std::thread::scope(|threads| {
+        std::thread::scope(|threads| {
             let (to, table) = sync_channel(1);
             // Who makes rows waits for no disk.
             let beside = threads.spawn(move || {
                 let write = || {
-                    let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
+                    let tokenizer = self.write_tokenizer()?;
                     // When the table has its name, the folder of the tokenizer has, too.
                     let none = |_| Err(Error::Threads("no table of the documents".into()));
-                    Ok((end(table.recv().unwrap_or_else(none)?)?, tokenizer_files))
+                    Ok((end(table.recv().unwrap_or_else(none)?)?, tokenizer))
                 };
                 write().inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
             });
@@ -56,19 +54,26 @@ impl Preparation<'_> {
                 if has_failed.load(Ordering::Relaxed) {
                     return Err(Error::Threads("what is written beside rows failed".into()));
                 }
-                Ok((planned, self.write_splits(&documents, &indexes)?))
+                // While the disk is waited for, tokens and recipes are let go.
+                let ending = self.write_splits(threads, &documents)?;
+                let documents = indexes.map(|index| index.totals.documents);
+                Ok((planned, ending, documents))
             });
             let beside: Result<_> = beside
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (made, beside)
-        });
-        let ((table, tokenizer_files), (planned, splits)) = (beside?, made?);
-        Ok(Made {
-            planned,
-            splits,
-            table,
-            tokenizer_files,
+            let ((table, tokenizer), (planned, ending, documents)) = (beside?, made?);
+            let splits = SPLITS.iter().zip(ending.end()?).zip(documents);
+            let of = |((name, shards), documents): ((&&str, _), u64)| {
+                let record = SplitRecord::new(shards, documents);
+                (String::from(*name), record)
+            };
+            Ok(Made {
+                planned,
+                splits: splits.map(of).collect(),
+                table,
+                tokenizer,
+            })
         })
     }
 
@@ -79,13 +84,13 @@ impl Preparation<'_> {
         let cursor = |split: usize| SplitCursor::new(files, &indexes[split]);
         let planned = self.plan(&indexes, tokens, Some(self.sorting()), cursor)?;
         let splits = self.gather_splits(&planned, &indexes, cursor)?;
-        let tokenizer_files = write_tokenizer(&self.tokenizer, self.out)?;
+        let tokenizer = self.write_tokenizer()?;
         atomic::sync_folder(self.out)?;
         Ok(Made {
             planned,
             splits,
             table,
-            tokenizer_files,
+            tokenizer,
         })
     }
 
@@ -121,6 +126,23 @@ impl Preparation<'_> {
         }
         Ok(table)
     }
+
+    /// Writes the tokenizer's files: its record.
+    fn write_tokenizer(&self) -> Result<TokenizerRecord> {
+        let folder = self.out.join(TOKENIZER_FOLDER);
+        fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
+        let mut files = Vec::new();
+        for (name, bytes) in self.tokenizer.files() {
+            let written = atomic::write(&folder.join(name), bytes)?;
+            let path = format!("{TOKENIZER_FOLDER}/{name}");
+            files.push(FileRecord {
+                path,
+                bytes: written.bytes,
+                blake3: written.blake3,
+            });
+        }
+        Ok(TokenizerRecord::new(&self.vocabulary, files))
+    }
 }
 
 /// Makes the table of documents durable.
@@ -144,20 +166,4 @@ fn document_record(document: &StoredDocument<'_>) -> DocumentRecord {
         sentences: document.sentence_ends.len() as u32,
         tokens: document.input_ids.len() as u32,
     }
-}
-
-fn write_tokenizer(tokenizer: &Tokenizer, out: &Path) -> Result<Vec<FileRecord>> {
-    let folder = out.join(TOKENIZER_FOLDER);
-    fs::create_dir_all(&folder).map_err(cloze_shard::Error::io(&folder))?;
-    let mut records = Vec::new();
-    for (name, bytes) in tokenizer.files() {
-        let written = atomic::write(&folder.join(name), bytes)?;
-        let path = format!("{TOKENIZER_FOLDER}/{name}");
-        records.push(FileRecord {
-            path,
-            bytes: written.bytes,
-            blake3: written.blake3,
-        });
-    }
-    Ok(records)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::thread::Scope;
 
 use cloze_shard::atomic::Postponed;
 use cloze_shard::manifest::SplitRecord;
@@ -13,7 +14,7 @@ use crate::gather::Gather;
 use crate::pairing::Cursor;
 use crate::plan::{self, Plan, Planned};
 use crate::progress::Stage;
-use crate::shards::{self, Kept, RowMaker, Split};
+use crate::shards::{self, Ending, Kept, RowMaker, Split};
 use crate::split::{SplitDocuments, SplitIndex};
 
 impl Preparation<'_> {
@@ -52,11 +53,12 @@ impl Preparation<'_> {
         Ok(move |bin: usize, shard: u64| shards::name(SPLITS[split], &edges, bin, shard))
     }
 
-    pub(super) fn write_splits(
-        &self,
+    /// Writes the rows of both splits; they are durable when what it returns has ended.
+    pub(super) fn write_splits<'s>(
+        &'s self,
+        threads: &'s Scope<'s, '_>,
         documents: &[SplitDocuments<'_>; 2],
-        indexes: &[SplitIndex; 2],
-    ) -> Result<BTreeMap<String, SplitRecord>> {
+    ) -> Result<Ending<'s>> {
         let config = &self.config;
         let mut splits = Vec::new();
         for (i, documents) in documents.iter().enumerate() {
@@ -74,14 +76,9 @@ impl Preparation<'_> {
         self.progress
             .begin(Stage::Write, rows.map(Plan::rows).sum());
         let kept = self.kept(Some(&self.postponed));
-        let records = shards::write_splits(&splits, self.out, config, &kept, self.progress)?;
+        let ending = shards::write_splits(threads, &splits, self.out, config, kept, self.progress)?;
         self.progress.end();
-        let records = SPLITS.iter().zip(records).zip(indexes);
-        let of = |((name, shards), index): ((&&str, _), &SplitIndex)| {
-            let record = SplitRecord::new(shards, index.totals.documents);
-            (String::from(*name), record)
-        };
-        Ok(records.map(of).collect())
+        Ok(ending)
     }
 
     /// As [`write_splits`](Self::write_splits), by buckets; `cursor` goes through the documents of a split.
