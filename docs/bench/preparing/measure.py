@@ -19,11 +19,12 @@ class Failed(Exception):
     """A process that did not do what it was asked for."""
 
 
-def run(command, cores, environment=None, timeout=900):
+def run(command, cores, environment=None, timeout=900, is_watched=True):
     """Runs `command` on these `cores` in a process of its own, and says what it printed and took.
 
     `seconds` are by the clock; `processor_seconds` are user and system time of the process and those that it waited for, by wait4. `peak_bytes` is the most memory that it had,
-    files that it mapped too; `anonymous_bytes`, seen every 10 ms, the most without these: what cannot be dropped when memory is short.
+    files that it mapped too; `anonymous_bytes`, seen every 10 ms, the most without these: what cannot be dropped when memory is short. Looking takes time of a core
+    that the process does not have; where `is_watched` is false, nobody looks, and it is `None`.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         begun = time.perf_counter()
@@ -35,14 +36,14 @@ def run(command, cores, environment=None, timeout=900):
             env={**os.environ, **(environment or {})},
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        most = Anonymous(process.pid)
+        most = Anonymous(process.pid) if is_watched else None
         stopper = threading.Timer(timeout, process.kill)
         stopper.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
         stopper.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
-        anonymous = most.stop()
+        anonymous = most.stop() if most else None
         out.seek(0)
         errors.seek(0)
         printed = out.read().decode(errors="replace")
