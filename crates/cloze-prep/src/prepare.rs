@@ -26,6 +26,7 @@ use crate::pairing::PairingCounts;
 use crate::plan::Sorting;
 use crate::progress::Progress;
 use crate::sources;
+use crate::tokenize::encoders::{self, Rooms};
 use crate::tokenize::{Encoders, TokenizeReport, tokenize};
 use crate::tokens::{Reuse, TokenFolder, counted};
 use crate::{CleanReport, Config, Error, Result};
@@ -167,6 +168,9 @@ fn prepared(
     work: &Work,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    // Where there is much text, threads have their memory when it comes.
+    let much = usize::try_from(sources.bytes() >> 20).unwrap_or(usize::MAX);
+    let rooms = encoders::rooms(rayon::current_num_threads().min(much));
     let tokenizer = Tokenizer::open(path)?;
     let vocabulary = vocabulary(&tokenizer, path)?;
     // Refuses masks that this vocabulary does not allow before any work is done.
@@ -192,7 +196,7 @@ fn prepared(
     let Some(output) = Output::begin(out, &preparation.key, work.resume)? else {
         return preparation.is_there();
     };
-    match preparation.run() {
+    match preparation.run(rooms) {
         Ok(report) => {
             output.finish()?;
             Ok(report)
@@ -292,7 +296,7 @@ impl Preparation<'_> {
         })
     }
 
-    fn run(&self) -> Result<Report> {
+    fn run(&self, rooms: Rooms) -> Result<Report> {
         let (config, progress) = (&self.config, self.progress);
         let mut folder = TokenFolder::open(
             &self.token_folder(),
@@ -308,17 +312,8 @@ impl Preparation<'_> {
         for said in &folder.said {
             progress.say(&format!("tokens   {said}"));
         }
-        let encoders = Encoders::new(&self.tokenizer);
-        rayon::in_place_scope(|scope| {
-            // Where there is much text, threads have their memory when it comes.
-            let much = (self.sources.bytes() >> 20) as usize;
-            let most = if folder.whole { 0 } else { much };
-            let others = (rayon::current_num_threads() - 1).min(most);
-            for _ in 0..others {
-                scope.spawn(|_| encoders.with(|_| ()));
-            }
-            self.state_disk(&folder, &encoders)
-        })?;
+        let encoders = Encoders::in_rooms(&self.tokenizer, rooms);
+        self.state_disk(&folder, &encoders)?;
         if folder.whole {
             let all = format!("tokens   as they are in {}", self.token_folder().display());
             progress.say(&all);

@@ -1,7 +1,7 @@
 //! Stage 1: documents of all sources, cleaned, segmented and tokenized by all threads, into the token store, in order.
 
 mod cleaned;
-mod encoders;
+pub mod encoders;
 pub mod reading;
 mod report;
 
@@ -332,6 +332,8 @@ struct Tokens<T> {
     input_ids: Vec<T>,
     /// From the beginning of its document on, the exclusive end of each sentence.
     sentence_ends: Vec<u32>,
+    /// Memory for the sentences of a text.
+    sentences: Vec<Range<usize>>,
 }
 
 impl<T> Default for Tokens<T> {
@@ -340,6 +342,7 @@ impl<T> Default for Tokens<T> {
             looked: Vec::new(),
             input_ids: Vec::new(),
             sentence_ends: Vec::new(),
+            sentences: Vec::new(),
         }
     }
 }
@@ -411,12 +414,13 @@ impl<'w, 'a> Worker<'w, 'a> {
         tokens.sentence_ends.clear();
         let bytes: usize = documents.iter().map(|d| d.text.len()).sum();
         tokens.input_ids.reserve(bytes / 3 + LAST_BYTES);
-        let mut sentences = Vec::new();
+        let mut sentences = std::mem::take(&mut tokens.sentences);
         self.encoders.with(|encoder| {
             for document in documents {
                 let looked = self.document(encoder, document, &mut tokens, &mut sentences)?;
                 tokens.looked.push(looked);
             }
+            tokens.sentences = sentences;
             Ok(tokens)
         })
     }

@@ -10,6 +10,6 @@ mod tokenizer;
 pub mod vocabulary;
 
 pub use cloze_sentences::Segmenter;
-pub use cloze_wordpiece::{Id, NotCovered};
+pub use cloze_wordpiece::{Id, NotCovered, Room};
 pub use error::{Error, Result};
 pub use tokenizer::{Encoder, Settings, Tokenizer};

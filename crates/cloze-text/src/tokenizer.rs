@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cloze_wordpiece::{Id, NotCovered, Scratch, WordPiece};
+use cloze_wordpiece::{Id, NotCovered, Room, Scratch, WordPiece};
 use serde_json::{Value, json};
 
 use crate::{Error, Result};
@@ -261,10 +261,16 @@ impl Tokenizer {
     /// What a thread encodes with.
     #[must_use]
     pub fn encoder(&self) -> Encoder<'_> {
+        self.encoder_in(None)
+    }
+
+    /// As [`Tokenizer::encoder`], in memory that was taken before, if there is some.
+    #[must_use]
+    pub fn encoder_in(&self, room: Option<Room>) -> Encoder<'_> {
         let fast = self.fast.as_ref().ok();
         Encoder {
             tokenizer: self,
-            fast: fast.map(|fast| (fast, fast.scratch())),
+            fast: fast.map(|fast| (fast, fast.scratch_in(room.unwrap_or_default()))),
         }
     }
 

@@ -83,6 +83,24 @@ pub struct Scratch {
     ends: Vec<usize>,
 }
 
+/// Memory for a [`Scratch`], which the system has to find: where it is asked for large pages, that may take as long as opening a tokenizer.
+#[derive(Debug)]
+pub struct Room(pub(crate) Words);
+
+impl Room {
+    /// Takes it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Words::new())
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Scratch {
     pub(crate) fn new(words: Words) -> Self {
         Self {

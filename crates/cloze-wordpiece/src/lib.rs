@@ -18,12 +18,11 @@ pub mod trie;
 mod words;
 
 pub use covered::NotCovered;
-pub use encode::{Id, Scratch};
+pub use encode::{Id, Room, Scratch};
 pub use scan::Isa;
 
 use normal::Table;
 use trie::Trie;
-use words::Words;
 
 /// What BERT's normaliser does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +141,13 @@ impl WordPiece {
     /// What a thread needs beside it.
     #[must_use]
     pub fn scratch(&self) -> Scratch {
-        Scratch::new(Words::of(&self.known))
+        self.scratch_in(Room::new())
+    }
+
+    /// As [`WordPiece::scratch`], in memory that was taken before.
+    #[must_use]
+    pub fn scratch_in(&self, Room(words): Room) -> Scratch {
+        Scratch::new(words.with(&self.known))
     }
 }
 

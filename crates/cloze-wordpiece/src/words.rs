@@ -44,8 +44,8 @@ pub struct Words {
 }
 
 impl Words {
-    /// A cache of some runs that are one id each.
-    pub fn of(known: &[(u128, u32)]) -> Self {
+    /// A cache of nothing.
+    pub fn new() -> Self {
         let mut sets = Box::<Sets>::new_uninit();
         in_large_pages(&mut sets);
         let first = sets.as_mut_ptr().cast::<Set>();
@@ -55,11 +55,15 @@ impl Words {
         }
         // SAFETY: all of them are there now.
         let sets = unsafe { sets.assume_init() };
-        let mut words = Self { sets };
+        Self { sets }
+    }
+
+    /// Remembers some runs that are one id each.
+    pub fn with(mut self, known: &[(u128, u32)]) -> Self {
         for (key, id) in known {
-            words.put(*key, &[*id]);
+            self.put(*key, &[*id]);
         }
-        words
+        self
     }
 
     /// Where the set of a key is, in bytes: two multiplications spread all of its bits into the upper ones.
