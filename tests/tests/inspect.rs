@@ -377,6 +377,21 @@ fn a_viewer_needs_a_terminal() {
     let _ = place.cloze("inspect data --source corpus.jsonl").status(2);
 }
 
+/// Rows are listed as they are; masks are only drawn where they are shown.
+#[test]
+fn masks_are_asked_for_where_they_are_shown() {
+    let place = Place::new();
+    place.prepare("corpus.jsonl", "data", "");
+    for option in ["--mask-rate 0.3", "--mask-unit word"] {
+        let _ = place
+            .cloze(&format!("inspect data {option}"))
+            .status(2)
+            .says(&["--view|--html"]);
+        let page = format!("inspect data {option} --html page.html");
+        let _ = place.cloze(&page).status(0);
+    }
+}
+
 /// What is between two tags, tags taken out, in order.
 fn cells(page: &str) -> Vec<String> {
     let each = page.split(['<']).skip(1).filter_map(|p| p.split_once('>'));

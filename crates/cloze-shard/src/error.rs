@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use crate::manifest;
+
 /// What can go wrong with a dataset, always with where.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -154,8 +156,14 @@ impl Error {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 "the disk is full: free some space or write to another disk".into()
             }
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                "check the path".into()
+            Self::Io { source, path } if source.kind() == std::io::ErrorKind::NotFound => {
+                match dataset_of(path) {
+                    Some(dataset) => format!(
+                        "the dataset in {} is no longer whole: copy it again from where it came from, or prepare it again; `cloze verify` lists every problem",
+                        dataset.display()
+                    ),
+                    None => "check the path".into(),
+                }
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 "check who owns it and its permissions".into()
@@ -164,7 +172,7 @@ impl Error {
                 "it is a model's folder; a dataset is what `cloze prepare --out` makes of text".into()
             }
             Self::NotADataset { path, .. } if path.join(".work").is_dir() => {
-                "it holds the remains of a preparation that was stopped: the same command with --resume goes on".into()
+                "it holds the remains of a preparation that was stopped, or of one that is still running: if none is running, the same command with --resume goes on".into()
             }
             Self::NotADataset { .. } => {
                 "a dataset is a folder that `cloze prepare --out` finished; if this is text, prepare it first".into()
@@ -195,5 +203,38 @@ impl Error {
             Self::Config { name, .. } => format!("give another {name}, or leave it out: see --help"),
             Self::Io { .. } => return None,
         })
+    }
+}
+
+/// The dataset that a file would be a part of, by its place.
+fn dataset_of(file: &Path) -> Option<&Path> {
+    let folders = file.ancestors().skip(1).take(2);
+    let mut datasets = folders.filter(|folder| folder.join(manifest::FILE_NAME).is_file());
+    datasets.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_dataset_has_lost_is_no_wrong_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = folder.path().join("data");
+        std::fs::create_dir_all(dataset.join("train")).unwrap();
+        let hint = |file: &str| {
+            let source = std::io::ErrorKind::NotFound.into();
+            let path = dataset.join(file);
+            Error::Io { path, source }.hint().unwrap()
+        };
+        let lost = ["documents.arrow", "train/part-00000.arrow"];
+        assert_eq!(lost.map(hint), ["check the path"; 2]);
+        std::fs::write(dataset.join(manifest::FILE_NAME), "{}").unwrap();
+        for file in lost {
+            let hint = hint(file);
+            let whose = format!("the dataset in {} is no longer whole", dataset.display());
+            assert!(hint.starts_with(&whose), "{hint}");
+        }
+        assert_eq!(hint("train/more/part-00000.arrow"), "check the path");
     }
 }

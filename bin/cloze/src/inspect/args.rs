@@ -40,12 +40,12 @@ pub struct InspectArgs {
     #[arg(long, value_name = "OTHER", group = "what")]
     pub diff: Option<PathBuf>,
     /// Page through the rows on the terminal (? shows the keys)
-    #[arg(long, group = "what", conflicts_with = "json")]
+    #[arg(long, groups = ["what", "shows_masks"], conflicts_with = "json")]
     pub view: bool,
     /// Write a report as one HTML page: labels, lengths, sources, repetition, tokens, rows with their masks, provenance
     ///
     /// Takes 8 bytes of memory a row of the largest split, for at most 64 Mi rows at a time, and 16 a document.
-    #[arg(long, value_name = "REPORT", group = "what", conflicts_with = "json")]
+    #[arg(long, value_name = "REPORT", groups = ["what", "shows_masks"], conflicts_with = "json")]
     pub html: Option<PathBuf>,
     /// Rows to show, drawn at random
     #[arg(long, default_value_t = 3, value_name = "N")]
@@ -57,10 +57,10 @@ pub struct InspectArgs {
     #[arg(long, default_value = "train")]
     pub split: String,
     /// With --view and --html: share of the tokens that masks predict, as in `cloze pretrain`
-    #[arg(long, default_value_t = MaskingRule::default().rate, value_name = "P")]
+    #[arg(long, default_value_t = MaskingRule::default().rate, value_name = "P", requires = "shows_masks")]
     pub mask_rate: f64,
     /// With --view and --html: what masks choose at a time, as in `cloze pretrain`
-    #[arg(long, default_value = "token", value_enum)]
+    #[arg(long, default_value = "token", value_enum, requires = "shows_masks")]
     pub mask_unit: MaskUnitKind,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
