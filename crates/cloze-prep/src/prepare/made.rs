@@ -63,7 +63,9 @@ impl Preparation<'_> {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let ((table, tokenizer), (planned, ending, documents)) = (beside?, made?);
-            let splits = SPLITS.iter().zip(ending.end()?).zip(documents);
+            let shards = ending.end()?;
+            self.progress.end();
+            let splits = SPLITS.iter().zip(shards).zip(documents);
             let of = |((name, shards), documents): ((&&str, _), u64)| {
                 let record = SplitRecord::new(shards, documents);
                 (String::from(*name), record)

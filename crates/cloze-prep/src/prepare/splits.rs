@@ -76,9 +76,7 @@ impl Preparation<'_> {
         self.progress
             .begin(Stage::Write, rows.map(Plan::rows).sum());
         let kept = self.kept(Some(&self.postponed));
-        let ending = shards::write_splits(threads, &splits, self.out, config, kept, self.progress)?;
-        self.progress.end();
-        Ok(ending)
+        shards::write_splits(threads, &splits, self.out, config, kept, self.progress)
     }
 
     /// As [`write_splits`](Self::write_splits), by buckets; `cursor` goes through the documents of a split.
