@@ -153,6 +153,8 @@ pub fn prepare(
     }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.jobs.unwrap_or(0))
+        // As much as a program's first thread has: the library reads a tokenizer as deep as its JSON goes.
+        .stack_size(8 << 20)
         .build()
         .map_err(|e| Error::Threads(e.to_string()))?;
     // The thread that opens the tokenizer goes on with the text: another would have to be moved to its processor, or wait there for the rest.
@@ -312,6 +314,8 @@ impl Preparation<'_> {
         for said in &folder.said {
             progress.say(&format!("tokens   {said}"));
         }
+        let is_needed = !folder.whole && self.tokenizer.slow_because().is_none();
+        let rooms = if is_needed { rooms } else { Rooms::default() };
         let encoders = Encoders::in_rooms(&self.tokenizer, rooms);
         self.state_disk(&folder, &encoders)?;
         if folder.whole {

@@ -273,6 +273,7 @@ pub fn write_splits<'s>(
 }
 
 /// Shards whose rows are all there, while they get to the disk: by split and number.
+#[must_use = "rows are durable only when it has ended"]
 pub struct Ending<'s>(ScopedJoinHandle<'s, Result<Vec<Vec<Option<ShardRecord>>>>>);
 
 impl Ending<'_> {

@@ -22,6 +22,12 @@ impl<T> Spare<T> {
         self.all().push(used);
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.all().len()
+    }
+
     /// It is whole between calls, whatever panicked.
     fn all(&self) -> MutexGuard<'_, Vec<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use crate::manifest;
+use crate::place::dataset_around;
 
 /// What can go wrong with a dataset, always with where.
 #[derive(Debug, thiserror::Error)]
@@ -157,9 +157,9 @@ impl Error {
                 "the disk is full: free some space or write to another disk".into()
             }
             Self::Io { source, path } if source.kind() == std::io::ErrorKind::NotFound => {
-                match dataset_of(path) {
+                match dataset_around(path) {
                     Some(dataset) => format!(
-                        "the dataset in {} is no longer whole: copy it again from where it came from, or prepare it again; `cloze verify` lists every problem",
+                        "if it was a part of the dataset in {}, that is no longer whole: copy it again from where it came from, or prepare it again; `cloze verify` lists every problem",
                         dataset.display()
                     ),
                     None => "check the path".into(),
@@ -206,21 +206,15 @@ impl Error {
     }
 }
 
-/// The dataset that a file would be a part of, by its place.
-fn dataset_of(file: &Path) -> Option<&Path> {
-    let folders = file.ancestors().skip(1).take(2);
-    let mut datasets = folders.filter(|folder| folder.join(manifest::FILE_NAME).is_file());
-    datasets.next()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest;
 
     #[test]
     fn a_file_that_a_dataset_has_lost_is_no_wrong_path() {
         let folder = tempfile::tempdir().unwrap();
-        let dataset = folder.path().join("data");
+        let dataset = std::fs::canonicalize(folder.path()).unwrap().join("data");
         std::fs::create_dir_all(dataset.join("train")).unwrap();
         let hint = |file: &str| {
             let source = std::io::ErrorKind::NotFound.into();
@@ -228,13 +222,18 @@ mod tests {
             Error::Io { path, source }.hint().unwrap()
         };
         let lost = ["documents.arrow", "train/part-00000.arrow"];
+        let write = |manifest: &str| {
+            std::fs::write(dataset.join(manifest::FILE_NAME), manifest).unwrap();
+        };
         assert_eq!(lost.map(hint), ["check the path"; 2]);
-        std::fs::write(dataset.join(manifest::FILE_NAME), "{}").unwrap();
+        write("{\"name\": \"of a browser\"}");
+        assert_eq!(lost.map(hint), ["check the path"; 2]);
+        write("{\"format\": \"cloze-dataset\", \"format_version\": 1}");
         for file in lost {
             let hint = hint(file);
-            let whose = format!("the dataset in {} is no longer whole", dataset.display());
-            assert!(hint.starts_with(&whose), "{hint}");
+            let whose = format!("the dataset in {}, that", dataset.display());
+            assert!(hint.contains(&whose), "{hint}");
         }
-        assert_eq!(hint("train/more/part-00000.arrow"), "check the path");
+        assert_eq!(hint("../part-00000.arrow"), "check the path");
     }
 }

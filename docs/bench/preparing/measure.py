@@ -24,7 +24,7 @@ def run(command, cores, environment=None, timeout=900, is_watched=True):
 
     `seconds` are by the clock; `processor_seconds` are user and system time of the process and those that it waited for, by wait4. `peak_bytes` is the most memory that it had,
     files that it mapped too; `anonymous_bytes`, seen every 10 ms, the most without these: what cannot be dropped when memory is short. Looking takes time of a core
-    that the process does not have; where `is_watched` is false, nobody looks, and it is `None`.
+    that the process does not have; where `is_watched` is false, nobody looks, and `anonymous_bytes` is `None`.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         begun = time.perf_counter()

@@ -9,7 +9,7 @@ use crate::spare::Spare;
 /// Memory for encoders.
 pub type Rooms = Arc<Spare<Room>>;
 
-/// Has the pool's other threads take memory for so many encoders, which nobody waits for.
+/// Has threads of the pool, where there are several, take memory for so many encoders, which nobody waits for. What is not begun when the result is dropped is left undone.
 pub fn rooms(wanted: usize) -> Rooms {
     let rooms = Rooms::default();
     // Alone, a thread would only do first what it has to do anyway.
@@ -19,8 +19,12 @@ pub fn rooms(wanted: usize) -> Rooms {
         0
     };
     for _ in 0..wanted {
-        let rooms = Arc::clone(&rooms);
-        rayon::spawn(move || rooms.give(Room::new()));
+        let rooms = Arc::downgrade(&rooms);
+        rayon::spawn(move || {
+            if let Some(rooms) = rooms.upgrade() {
+                rooms.give(Room::new());
+            }
+        });
     }
     rooms
 }
@@ -78,26 +82,17 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let pool = pool.build().unwrap();
             let rooms = pool.install(|| rooms(3));
+            // Alone, a thread does first what it was asked for before.
+            pool.install(|| ());
             let until = Instant::now() + Duration::from_secs(30);
-            let taken: Vec<Room> = std::iter::from_fn(|| {
-                while made > 0 && Instant::now() < until {
-                    let room = rooms.take();
-                    if room.is_some() {
-                        return room;
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                rooms.take()
-            })
-            .take(made.max(1))
-            .collect();
-            assert_eq!(taken.len(), made);
-            taken.into_iter().for_each(|room| rooms.give(room));
+            while rooms.count() < made && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(rooms.count(), made);
             let encoders = Encoders::in_rooms(&tokenizer, Arc::clone(&rooms));
             let ids = encoders.with(|a| encoders.with(|b| [encode(a), encode(b)]));
             assert_eq!(ids, [vec![5, 6, 5, 1, 5, 6], vec![5, 6, 5, 1, 5, 6]]);
-            let left = std::iter::from_fn(|| rooms.take()).count();
-            assert_eq!(left, made.saturating_sub(2));
+            assert_eq!(rooms.count(), made.saturating_sub(2));
         }
     }
 }
